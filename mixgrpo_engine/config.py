@@ -1,0 +1,190 @@
+"""Every setting of a run, one dataclass a group. A field's comment says what it does, its unit, what it costs."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+TRANSITIONS = ("flow_sde", "dance_sde", "cps")
+STRATEGIES = ("constant", "linear_decay", "exp_decay", "random", "frozen")
+PRECISIONS = ("no", "bf16", "fp16")
+
+
+@dataclass
+class RolloutConfig:
+    """How the images of an iteration are sampled (arXiv 2507.21802, section 3)."""
+
+    # Denoising steps of a rollout. Its cost grows with it; 25 in the paper, 10 for SD3.5.
+    steps: int = 25
+    # Time shift of the sigmas; 0 takes the model's own.
+    shift: float = 0.0
+    # The stochastic step inside the window.
+    transition: str = "flow_sde"
+    # Strength of the noise inside the window: more explores more, too much spoils the images. 0.7 in the paper.
+    eta: float = 0.7
+    # Images of one prompt that are compared with each other. Cost grows with it; 12 in the paper.
+    group_size: int = 12
+    # Different prompts an iteration. Cost grows with it; more make the gradient steadier.
+    prompts_per_iteration: int = 1
+    # All images of a group start from the same noise. It matters more than any other switch (ImageReward 1.629
+    # with it, 1.448 without) and lets the steps before the window run once a prompt.
+    shared_noise: bool = True
+    # MixGRPO-Flash: the steps after the window are re-spaced to this share of their number; 1 keeps them all.
+    flash_ratio: float = 1.0
+    # Order of the DPM-Solver++ after the window: 1 is plain Euler. 2 suits flash_ratio below 1.
+    tail_order: int = 1
+    # Classifier-free guidance scale in rollout and update; 1 turns it off and halves the cost.
+    cfg: float = 1.0
+    # Images a model call in the rollout; 0 takes them all at once. Less needs less memory.
+    batch_size: int = 0
+
+
+@dataclass
+class WindowConfig:
+    """Which denoising steps are stochastic and trained."""
+
+    # constant, linear_decay, exp_decay, random or frozen.
+    strategy: str = "constant"
+    # Trained steps an iteration. Update cost grows with it; 4 in the paper.
+    size: int = 4
+    # By how many steps the window moves.
+    stride: int = 1
+    # Iterations that the window stays at a place; 25 in the paper for 300 iterations.
+    interval: int = 25
+    # Start again at the first step once the last place has had its time; otherwise stay there.
+    wrap: bool = False
+    # The window starts within the first max_start + 1 places; -1 allows all. Early steps decide what is in the
+    # image, late ones its texture.
+    max_start: int = -1
+
+
+@dataclass
+class LossConfig:
+    """The surrogate objective."""
+
+    # Ratios leave the gradient beyond 1 +- clip_range. It belongs to the MEAN log-probability over all latent
+    # dimensions, so it is far smaller than PPO's 0.2.
+    clip_range: float = 1e-4
+    # Advantages are clipped to +- this many group standard deviations.
+    advantage_clip: float = 5.0
+    # Mix several rewards as "advantages" (each normalised in its group first) or as raw "rewards".
+    mix: str = "advantages"
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW and how often it steps."""
+
+    # Learning rate; 1e-4 to 3e-4 for a LoRA, 1e-5 for all weights.
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.999
+    # The gradient is scaled down to this norm.
+    max_grad_norm: float = 1.0
+    # Gradient updates an iteration: its images are split into so many minibatches at random. 4 in the paper.
+    updates: int = 4
+    # Images a model call in the update; 0 takes a whole minibatch at once. Less needs less memory.
+    batch_size: int = 0
+
+
+@dataclass
+class AdapterConfig:
+    """The LoRA."""
+
+    # Width of the two low-rank matrices; file size and capacity grow with it.
+    rank: int = 32
+    # Scale: the adapter's output is multiplied by alpha / rank; 0 takes alpha = rank.
+    alpha: float = 0.0
+    # Which linear layers get one: fragments of their names, separated by commas; empty means all linear layers of
+    # the transformer blocks.
+    targets: str = ""
+    # Layers whose name holds one of these fragments get none.
+    exclude: str = ""
+
+
+@dataclass
+class RunConfig:
+    """What a run does beside the algorithm."""
+
+    iterations: int = 300
+    seed: int = 0
+    # Pixels of the training images.
+    width: int = 512
+    height: int = 512
+    # Held-out prompts are scored every so many iterations (and before the first and after the last); 0 never.
+    evaluate_every: int = 25
+    # Images a held-out prompt in these evaluations.
+    evaluate_images: int = 4
+    # A checkpoint is saved every so many iterations, and at a cancel; a killed run loses at most so much.
+    checkpoint_every: int = 10
+    # accelerate's mixed precision: "no" leaves the model's own dtypes alone.
+    mixed_precision: str = "no"
+    # Recompute activations in the backward pass: much less memory, about a third more time an update.
+    gradient_checkpointing: bool = False
+
+
+@dataclass
+class TrainConfig:
+    """All settings of a run."""
+
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    window: WindowConfig = field(default_factory=WindowConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def as_dict(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> TrainConfig:
+        """The reverse of as_dict. A missing field keeps its default, an unknown one is an error."""
+        groups = {}
+        for group in dataclasses.fields(cls):
+            kind = group.default_factory
+            given = dict(values.get(group.name, {}))
+            unknown = set(given) - {f.name for f in dataclasses.fields(kind)}
+            if unknown:
+                raise ValueError(f"Unknown setting '{group.name}.{sorted(unknown)[0]}'.")
+            groups[group.name] = kind(**given)
+        unknown = set(values) - set(groups)
+        if unknown:
+            raise ValueError(f"Unknown group of settings '{sorted(unknown)[0]}': use {', '.join(groups)}.")
+        return cls(**groups)
+
+    def validate(self) -> None:
+        """Raises ValueError with one sentence for the first setting that can't work."""
+        for wrong, sentence in _checks(self):
+            if wrong:
+                raise ValueError(sentence)
+
+
+def _checks(c: TrainConfig):
+    r, w, o, a, run = c.rollout, c.window, c.optimizer, c.adapter, c.run
+    yield r.steps < 2, f"steps is {r.steps}: at least 2 are needed, the last one is always deterministic."
+    yield r.transition not in TRANSITIONS, f"transition is '{r.transition}': choose {', '.join(TRANSITIONS)}."
+    yield not r.eta > 0, f"eta is {r.eta}: it must be above 0, or all images of a group are the same."
+    yield r.transition == "cps" and r.eta >= 2, f"eta is {r.eta}: with cps it must be below 2."
+    yield r.group_size < 2, f"group_size is {r.group_size}: at least 2 images are needed to compare."
+    yield r.prompts_per_iteration < 1, "prompts_per_iteration must be at least 1."
+    yield not 0 < r.flash_ratio <= 1, f"flash_ratio is {r.flash_ratio}: it must be above 0 and at most 1."
+    yield r.tail_order not in (1, 2, 3), f"tail_order is {r.tail_order}: choose 1, 2 or 3."
+    yield w.strategy not in STRATEGIES, f"window strategy is '{w.strategy}': choose {', '.join(STRATEGIES)}."
+    yield not 1 <= w.size < r.steps, (
+        f"window size is {w.size} with {r.steps} steps: it must be 1 to {r.steps - 1}, the last step is not trained."
+    )
+    yield w.interval < 1, "window interval must be at least 1 iteration."
+    yield w.stride < 1, "window stride must be at least 1 step."
+    yield not c.loss.clip_range > 0, "clip_range must be above 0."
+    yield c.loss.mix not in ("advantages", "rewards"), f"mix is '{c.loss.mix}': choose advantages or rewards."
+    yield not o.learning_rate > 0, "learning_rate must be above 0."
+    images = r.group_size * r.prompts_per_iteration
+    yield not 1 <= o.updates <= images, (
+        f"updates is {o.updates} with {images} images an iteration: it must be 1 to {images}."
+    )
+    yield a.rank < 1, "LoRA rank must be at least 1."
+    yield run.iterations < 1, "iterations must be at least 1."
+    yield run.checkpoint_every < 1, "checkpoint_every must be at least 1."
+    yield run.mixed_precision not in PRECISIONS, f"mixed_precision: choose {', '.join(PRECISIONS)}."

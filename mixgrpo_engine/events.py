@@ -1,0 +1,161 @@
+"""What a run tells the world: typed events, one JSON line each."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+
+@dataclass
+class Event:
+    """Base of all events. `type` names the event in JSON; `time` is seconds since the epoch."""
+
+    type: ClassVar[str] = "event"
+
+    def as_dict(self) -> dict:
+        return {"type": self.type, "time": time.time(), **finite(asdict(self))}
+
+
+@dataclass
+class Stage(Event):
+    """The worker entered a stage: "boot", "waiting", "encode", "load", "train", "resume", "publish"."""
+
+    type: ClassVar[str] = "stage"
+    name: str
+    message: str = ""
+
+
+@dataclass
+class Progress(Event):
+    """A sign of life inside an iteration, a few seconds apart. phase: rollout, score, update or evaluate."""
+
+    type: ClassVar[str] = "progress"
+    iteration: int  # how many are finished
+    iterations: int
+    phase: str
+    done: int
+    total: int
+
+
+@dataclass
+class Iteration(Event):
+    """One finished iteration. reward: mean a scorer; seconds: rollout, score, update, rest, total."""
+
+    type: ClassVar[str] = "iteration"
+    iteration: int  # 1-based: how many are finished
+    iterations: int
+    window: tuple[int, int]  # first step index and one past the last
+    reward: dict[str, float]
+    reward_std: float  # mean over groups of the standard deviation inside a group
+    loss: float
+    grad_norm: float  # before clipping, mean over the updates
+    ratio_deviation: float  # mean |ratio - 1| over the last update
+    clip_fraction: float  # share of ratios outside 1 +- clip_range
+    forwards: int  # image-forwards so far, rollout and update together
+    seconds: dict[str, float]
+    eta_seconds: float  # estimated time left
+
+
+@dataclass
+class Evaluation(Event):
+    """Held-out prompts scored with fixed noises; strict: share of images that are strictly right, if known."""
+
+    type: ClassVar[str] = "evaluation"
+    iteration: int
+    reward: dict[str, float]
+    strict: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Sample(Event):
+    """Sample images were written; path is relative to the run folder."""
+
+    type: ClassVar[str] = "sample"
+    iteration: int
+    path: str
+    prompts: list[str] = field(default_factory=list)
+
+
+@dataclass
+class CheckpointSaved(Event):
+    type: ClassVar[str] = "checkpoint"
+    iteration: int
+    path: str
+
+
+@dataclass
+class Done(Event):
+    """The run ended as asked. lora: the exported file, relative to the run folder."""
+
+    type: ClassVar[str] = "done"
+    iteration: int
+    lora: str
+    train_seconds: float
+
+
+@dataclass
+class Cancelled(Event):
+    type: ClassVar[str] = "cancelled"
+    iteration: int
+    message: str = ""
+
+
+@dataclass
+class Failed(Event):
+    """The run ended by an error. node_id: the graph's node that failed, where one did."""
+
+    type: ClassVar[str] = "failed"
+    message: str
+    traceback: str = ""
+    node_id: str = ""
+
+
+def finite(value):
+    """The same structure with NaN and infinities as None: browsers can't parse them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+class EventLog:
+    """Appends events to a file, one JSON line each, flushed at once."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def append(self, event: Event) -> dict:
+        line = event.as_dict()
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+        return line
+
+
+def read(path: Path, offset: int = 0) -> tuple[list[dict], int]:
+    """Events from byte `offset` up to the last complete line, and the offset to go on from."""
+    if not path.exists():
+        return [], offset
+    with open(path, "rb") as file:
+        file.seek(offset)
+        chunk = file.read()
+    end = chunk.rfind(b"\n") + 1
+    return list(_parse(chunk[:end])), offset + end
+
+
+def _parse(chunk: bytes) -> Iterator[dict]:
+    for line in chunk.splitlines():
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            # A worker killed in the middle of a write leaves half a line; the resumed one goes on after it.
+            continue

@@ -1,0 +1,53 @@
+"""Labelled image grids, for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+BACKGROUND = (250, 250, 250)
+INK = (30, 30, 30)
+
+
+def labelled_grid(
+    images: Tensor, labels: Sequence[str], columns: int, *, cell: int = 128, title: str = "", label_lines: int = 2
+) -> Image.Image:
+    """images: (batch, height, width, 3) in 0..1, row by row; labels: one an image, wrapped below it.
+
+    Small images are enlarged without smoothing to about `cell` pixels, so that their pixels stay what they are.
+    """
+    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    height, width = pixels.shape[1:3]
+    factor = cell / max(height, width)
+    size = (round(width * factor), round(height * factor))
+    resample = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
+    font, title_font = ImageFont.load_default(11), ImageFont.load_default(16)
+    gap, line = 6, 13
+    text_height = line * label_lines if any(labels) else 0
+    top = 26 if title else gap
+    rows = -(-len(pixels) // columns)
+    step_x, step_y = size[0] + gap, size[1] + text_height + gap
+    sheet = Image.new("RGB", (columns * step_x + gap, top + rows * step_y), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        draw.text((gap, 4), title, INK, title_font)
+    for index, (array, label) in enumerate(zip(pixels, labels, strict=True)):
+        x, y = gap + index % columns * step_x, top + index // columns * step_y
+        sheet.paste(Image.fromarray(array).resize(size, resample), (x, y))
+        for number, text in enumerate(_wrap(label, draw, font, size[0])[:label_lines]):
+            draw.text((x, y + size[1] + number * line), text, INK, font)
+    return sheet
+
+
+def _wrap(text: str, draw: ImageDraw.ImageDraw, font, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(longer, font) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines

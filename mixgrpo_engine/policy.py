@@ -1,0 +1,64 @@
+"""The Policy protocol: what the trainer needs to know of a model, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Condition(Protocol):
+    """Encoded prompts, one row a prompt. Opaque to the engine, which only picks rows."""
+
+    def __len__(self) -> int: ...
+
+    def select(self, rows: Sequence[int]) -> Condition:
+        """The given rows, in this order; a row may be repeated (a group shares its prompt's row)."""
+        ...
+
+
+class Policy(Protocol):
+    """A flow-matching model with a trainable adapter.
+
+    Latents are float32 tensors (batch, channels, ..., height, width) on `device`, in the space in which the
+    sampler works (what a VAE decodes after `decode` has undone the latent format).
+    """
+
+    module: nn.Module
+    """`module(latents, sigma, condition) -> velocity`, float32, same shape as latents. sigma: a float in (0, 1].
+    Classifier-free guidance, casting and gradient checkpointing happen inside. Its trainable parameters are the
+    adapter's, and nothing else in it requires a gradient."""
+
+    device: torch.device
+
+    def sigmas(self, steps: int, shift: float = 0.0) -> Tensor:
+        """float32 (steps + 1,), from 1 to 0. shift 0 means the model's own."""
+        ...
+
+    def condition(self, prompts: Sequence[str]) -> Condition: ...
+
+    def noise(self, seeds: Sequence[int]) -> Tensor:
+        """(len(seeds), ...) standard normal; row i depends on seeds[i] alone, not on the batch or the device."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to images: float32 (batch, height, width, 3) in 0..1, on the CPU."""
+        ...
+
+    def base(self) -> AbstractContextManager:
+        """Inside it the adapter is off: the module is the base model."""
+        ...
+
+    def adapter_state(self) -> dict[str, Tensor]:
+        """The adapter's tensors by name (references, not copies)."""
+        ...
+
+    def load_adapter_state(self, state: dict[str, Tensor]) -> None: ...
+
+    def export(self, path: Path, metadata: dict[str, str]) -> None:
+        """Writes the adapter as a LoRA file that stock loaders read (safetensors, atomic)."""
+        ...

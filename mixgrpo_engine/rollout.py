@@ -1,0 +1,96 @@
+"""Mixed ODE-SDE sampling: the part before the window once a prompt, the window by an SDE, the rest by an ODE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .solvers import DPMSolverPP
+from .transitions import TRANSITIONS, Transition, draw, euler, log_prob
+
+Velocity = Callable[[Tensor, float], Tensor]
+
+
+@dataclass
+class Trajectory:
+    """What a rollout leaves: the images' latents, and of the window's steps what the update needs."""
+
+    latents: Tensor  # (batch, ...), sigma = 0
+    window: range  # step indices of the window
+    states: Tensor  # (window steps + 1, batch, ...): the latents before each window step, and after the last
+    log_probs: Tensor  # (window steps, batch)
+    forwards: int  # image-forwards actually run
+    sigmas: Tensor  # (steps + 1,), on the CPU
+
+
+@torch.no_grad()
+def rollout(
+    velocity: Velocity,
+    noise: Tensor,
+    sigmas: Tensor,
+    window: range,
+    *,
+    transition: str | Transition,
+    eta: float,
+    group_size: int,
+    tail: DPMSolverPP | None = None,
+    generator: torch.Generator | None = None,
+    shared_noise: bool | None = None,
+) -> Trajectory:
+    """Samples group_size images a prompt (arXiv 2507.21802, algorithm 1), image i belonging to prompt i // group_size.
+
+    velocity(latents, sigma) -> same shape. It sees (prompts, ...) before the window where the group shares its
+    noise, and (prompts * group_size, ...) from the window on: with the same start and no randomness the images of a
+    group are one and the same up to there, so that part runs once and is repeated.
+    noise: (prompts, ...) when the group shares it, (prompts * group_size, ...) when not. shared_noise says which;
+    None takes a number of rows that is a multiple of group_size as one noise an image.
+    sigmas: (steps + 1,), falling to 0. window: step indices with noise; its last must not lead to sigma 0 under
+    "cps", nor be the schedule's last step.
+    tail: solver of the steps after the window, Euler when None. generator: of the noise inside the window.
+    """
+    levels = [float(sigma) for sigma in sigmas]
+    steps = len(levels) - 1
+    if not (len(window) and 0 <= window.start and window.stop < steps):
+        raise ValueError(
+            f"The window {window.start}..{window.stop} doesn't fit {steps} steps: it must hold at least one step "
+            "and end before the last."
+        )
+    transition = TRANSITIONS[transition] if isinstance(transition, str) else transition
+    if shared_noise is None:
+        shared_noise = len(noise) % group_size != 0
+
+    latents, forwards = noise.float(), 0
+    for step in range(window.start):
+        latents = euler(latents, velocity(latents, levels[step]), levels[step], levels[step + 1])
+        forwards += len(latents)
+    if shared_noise:
+        latents = latents.repeat_interleave(group_size, dim=0)
+
+    states, log_probs = [latents], []
+    for step in window:
+        mean, std = transition(latents, velocity(latents, levels[step]), levels[step], levels[step + 1], eta)
+        latents = draw(mean, std, generator)
+        log_probs.append(log_prob(latents, mean, std))
+        states.append(latents)
+        forwards += len(latents)
+
+    if tail is not None:
+        tail.reset()
+    advance = tail.step if tail is not None else euler
+    for step in range(window.stop, steps):
+        latents = advance(latents, velocity(latents, levels[step]), levels[step], levels[step + 1])
+        forwards += len(latents)
+    return Trajectory(latents, window, torch.stack(states), torch.stack(log_probs), forwards, sigmas.cpu())
+
+
+@torch.no_grad()
+def sample_ode(velocity: Velocity, noise: Tensor, sigmas: Tensor) -> Tensor:
+    """Plain Euler sampling from sigmas[0] to sigmas[-1]; what `euler` does in ComfyUI's KSampler."""
+    levels = [float(sigma) for sigma in sigmas]
+    latents = noise.float()
+    for sigma, sigma_next in zip(levels[:-1], levels[1:], strict=True):
+        latents = euler(latents, velocity(latents, sigma), sigma, sigma_next)
+    return latents

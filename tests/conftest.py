@@ -1,0 +1,45 @@
+"""Shared fixtures: a real ComfyUI in this process (CPU) and the pack as ComfyUI would load it."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def comfyui_dir() -> Path:
+    """ComfyUI's folder: COMFYUI_DIR, or the one that `make setup` made."""
+    folder = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".comfyui")
+    if not (folder / "main.py").exists():
+        pytest.fail(f"There is no ComfyUI in {folder}: run `make setup`, or set COMFYUI_DIR to a ComfyUI folder.")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def comfy(comfyui_dir):
+    """The package `comfy`, imported in CPU mode. First on sys.path, so that `import nodes` is ComfyUI's."""
+    sys.path.insert(0, str(comfyui_dir))
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+    import comfy.model_management
+    import comfy.sd
+
+    return sys.modules["comfy"]
+
+
+@pytest.fixture(scope="session")
+def pack(comfy):
+    """This pack, loaded from its folder under a name that no import would guess, as ComfyUI does it."""
+    name = "custom_nodes_mixgrpo_under_test"
+    spec = importlib.util.spec_from_file_location(name, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    for room in ("nodes", "nodes.runs", "mixgrpo_engine"):
+        importlib.import_module(f"{name}.{room}")
+    return module
