@@ -31,9 +31,10 @@ def group_advantages(
         raise ValueError(f"mix is '{mix}': choose {' or '.join(MIXES)}.")
     shares = _normalised_weights(rewards, weights)
     if mix == "rewards":
-        mixed = sum(share * rewards[name].float() for name, share in shares.items())
-        return _normalise(mixed, group_size).clamp(-clip, clip)
-    return sum(share * _normalise(rewards[name].float(), group_size) for name, share in shares.items()).clamp(-clip, clip)
+        advantages = _normalise(sum(share * rewards[name].float() for name, share in shares.items()), group_size)
+    else:
+        advantages = sum(share * _normalise(rewards[name].float(), group_size) for name, share in shares.items())
+    return advantages.clamp(-clip, clip)
 
 
 def _normalised_weights(rewards: Mapping[str, Tensor], weights: Mapping[str, float] | None) -> dict[str, float]:

@@ -53,7 +53,7 @@ def rollout(
     """
     levels = [float(sigma) for sigma in sigmas]
     steps = len(levels) - 1
-    if not (len(window) and 0 <= window.start and window.stop < steps):
+    if not (len(window) and window.start >= 0 and window.stop < steps):
         raise ValueError(
             f"The window {window.start}..{window.stop} doesn't fit {steps} steps: it must hold at least one step "
             "and end before the last."

@@ -88,36 +88,37 @@ class Trainer:
         self.held_out = HeldOut(self, prompts.held_out) if config.run.evaluate_every else None
         self.forwards = 0
         self.train_seconds = 0.0
+        self.iteration = 0  # how many are finished
         self._last_progress = time.monotonic()
 
     # --- the run ----------------------------------------------------------------------------------------------
 
     def run(self) -> str:
         """Trains up to the asked iterations, from the newest checkpoint if there is one: "finished" or "cancelled"."""
-        iterations = self.config.run.iterations
-        iteration = self._resume()
+        run = self.config.run
+        self.iteration = saved = self._resume()
         self._clock = time.monotonic()
-        saved = iteration
         try:
-            if iteration == 0 and self.held_out:
-                self.held_out.evaluate(iteration)
-            while iteration < iterations:
-                self._raise_if_stopped()
-                self._iterate(iteration)
-                iteration += 1
-                if self.held_out and (iteration % self.config.run.evaluate_every == 0 or iteration == iterations):
-                    self.held_out.evaluate(iteration)
-                if iteration % self.config.run.checkpoint_every == 0 or iteration == iterations:
-                    self._save(iteration)
-                    saved = iteration
+            if self.iteration == 0 and self.held_out:
+                self.held_out.evaluate(0)
+            while self.iteration < run.iterations:
+                self._iterate(self.iteration)
+                self.iteration += 1
+                last = self.iteration == run.iterations
+                if self.iteration % run.checkpoint_every == 0 or last:
+                    self._save()
+                    saved = self.iteration
+                if self.held_out and (self.iteration % run.evaluate_every == 0 or last):
+                    self.held_out.evaluate(self.iteration)
         except Stopped:
-            if iteration > saved:
-                self._save(iteration)
-            self.emit(Cancelled(iteration, f"Cancelled after {iteration} of {iterations} iterations."))
+            if self.iteration > saved:
+                self._save()
+            self.emit(Cancelled(self.iteration, f"Cancelled after {self.iteration} of {run.iterations} iterations."))
             return "cancelled"
         self._tick()
-        self._export(iteration)
-        self.emit(Done(iteration, self.folder.lora.name, self.train_seconds))
+        metadata = {"mixgrpo_run": self.folder.name, "mixgrpo_iterations": str(self.iteration)}
+        self.policy.export(self.folder.lora, metadata)
+        self.emit(Done(self.iteration, self.folder.lora.name, self.train_seconds))
         return "finished"
 
     def _iterate(self, iteration: int) -> None:
@@ -191,8 +192,10 @@ class Trainer:
         parts = []
         for start in range(0, len(latents), size):
             self._raise_if_stopped()
+            self.progress("rollout", round(100 * (1 - sigma)), 100)
             rows = range(start, min(start + size, len(latents)))
-            parts.append(self.module(latents[rows.start : rows.stop], sigma, condition.select([r // repeats for r in rows])))
+            prompts = condition.select([row // repeats for row in rows])
+            parts.append(self.module(latents[rows.start : rows.stop], sigma, prompts))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     @torch.no_grad()
@@ -263,7 +266,8 @@ class Trainer:
         """log pi(next state | state) of window step `step` under the present adapter, (rows,), with gradients."""
         sigma, sigma_next = float(trajectory.sigmas[step]), float(trajectory.sigmas[step + 1])
         state, after = trajectory.states[place, rows], trajectory.states[place + 1, rows]
-        mean, std = self.transition(state, self.module(state, sigma, prompts), sigma, sigma_next, self.config.rollout.eta)
+        velocity = self.module(state, sigma, prompts)
+        mean, std = self.transition(state, velocity, sigma, sigma_next, self.config.rollout.eta)
         return log_prob(after, mean, std)
 
     # --- state and signs of life ---------------------------------------------------------------------------------
@@ -273,7 +277,7 @@ class Trainer:
         now = time.monotonic()
         if now - self._last_progress >= PROGRESS_SECONDS:
             self._last_progress = now
-            self.emit(Progress(self._iteration, self.config.run.iterations, phase, done, total))
+            self.emit(Progress(self.iteration, self.config.run.iterations, phase, done, total))
 
     def _resume(self) -> int:
         newest = self.checkpoints.newest()
@@ -284,13 +288,11 @@ class Trainer:
         self.emit(Stage("resume", f"Resumed after iteration {progress['iteration']}."))
         return progress["iteration"]
 
-    def _save(self, iteration: int) -> None:
+    def _save(self) -> None:
         self._tick()
-        path = self.checkpoints.save(iteration, {"forwards": self.forwards, "train_seconds": self.train_seconds})
-        self.emit(CheckpointSaved(iteration, path.relative_to(self.folder.path).as_posix()))
-
-    def _export(self, iteration: int) -> None:
-        self.policy.export(self.folder.lora, {"mixgrpo_run": self.folder.name, "mixgrpo_iterations": str(iteration)})
+        progress = {"forwards": self.forwards, "train_seconds": self.train_seconds}
+        path = self.checkpoints.save(self.iteration, progress)
+        self.emit(CheckpointSaved(self.iteration, path.relative_to(self.folder.path).as_posix()))
 
     def _tick(self) -> None:
         now = time.monotonic()

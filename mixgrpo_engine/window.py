@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from random import Random
 
 # exp_decay: tau(l) = ceil(interval * exp(-RATE * max(0, l - ONSET))), the paper's constants.
@@ -64,7 +63,6 @@ class SlidingWindow:
             iteration -= stay
         raise AssertionError("unreachable: the iteration lies inside the sweep")
 
-    @lru_cache(maxsize=None)  # noqa: B019 - frozen dataclass, a handful of instances a process
     def _places(self) -> tuple[list[int], list[int]]:
         """The places in order, and how many iterations the window stays at each."""
         starts = list(range(0, self.last_start + 1, self.stride))

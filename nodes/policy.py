@@ -1,0 +1,166 @@
+"""ComfyPolicy: ComfyUI's MODEL and VAE behind the engine's Policy protocol."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..mixgrpo_engine import lora
+from ..mixgrpo_engine.config import AdapterConfig
+from ..mixgrpo_engine.schedule import flow_sigmas
+from . import policy_gradients
+from .conditioning import Encoded
+from .policy_condition import PromptCondition, model_inputs
+from .policy_copy import private_copy
+from .policy_module import VelocityModule
+
+_CACHED_PROMPTS = 128  # prompts whose model inputs stay on the device; a T5 prompt of FLUX is 4 MB
+
+
+class ComfyPolicy:
+    """A MODEL with a trainable LoRA. The MODEL itself isn't changed: training happens on a private copy.
+
+    Latents are float32 (batch, channels, height / 8, width / 8), or (batch, channels, 1, ...) for models whose
+    latents have a time axis, in the space in which ComfyUI's samplers work.
+    """
+
+    def __init__(
+        self,
+        model,
+        vae,
+        encoded: Encoded,
+        *,
+        width: int,
+        height: int,
+        cfg: float = 1.0,
+        negative: str = "",
+        adapter: AdapterConfig,
+        seed: int,
+        gradient_checkpointing: bool = False,
+    ):
+        """model, vae: ComfyUI's MODEL and VAE. encoded: all prompts of the run, with `negative` where cfg isn't 1.
+
+        width, height: pixels. seed: of the adapter's starting values. Raises ValueError for a MODEL that isn't a
+        flow-matching image model, or a size, VAE or target that doesn't fit it.
+        """
+        check_flow_matching(model)
+        self.vae = vae
+        self.encoded = encoded
+        self.cfg = cfg
+        self.negative = negative
+        self.device: torch.device = model.load_device
+        self.noise_shape = latent_shape(model.model.latent_format, vae, width, height)
+        policy_gradients.enable_training_mode()
+        base_model = private_copy(model)
+        self._model_sampling = copy.deepcopy(base_model.model_sampling)
+        self.adapted_layers = lora.inject(base_model.diffusion_model, adapter, seed)
+        policy_gradients.prepare(base_model.diffusion_model, gradient_checkpointing)
+        self.module = VelocityModule(base_model, _model_options(model), cfg)
+        self._inputs = functools.lru_cache(_CACHED_PROMPTS)(self._prepare_inputs)
+
+    def sigmas(self, steps: int, shift: float = 0.0) -> Tensor:
+        """float32 (steps + 1,), from 1 to 0. shift 0 means the MODEL's own; FLUX's mu is log(shift)."""
+        if shift > 0:
+            return flow_sigmas(steps, shift)
+        return torch.tensor([self._model_sampling.percent_to_sigma(k / steps) for k in range(steps + 1)])
+
+    def shift(self) -> float:
+        """The MODEL's own time shift s, as in sigma = s * t / (1 + (s - 1) * t)."""
+        middle = float(self._model_sampling.percent_to_sigma(0.5))
+        return middle / (1 - middle)
+
+    def condition(self, prompts: Sequence[str]) -> PromptCondition:
+        negative = self._inputs(self.negative, "negative") if self.cfg != 1 else None
+        return PromptCondition([self._inputs(prompt, "positive") for prompt in prompts], negative, self.device)
+
+    def noise(self, seeds: Sequence[int]) -> Tensor:
+        """(len(seeds), ...) standard normal; row i depends on seeds[i] alone: drawn on the CPU, one generator a row."""
+        rows = [torch.randn(self.noise_shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
+        return torch.stack(rows).to(self.device)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to images: float32 (batch, height, width, 3) in 0..1, on the CPU."""
+        images = self.vae.decode(self.module.model.process_latent_out(latents.detach().float()))
+        return images.flatten(0, -4)[..., :3].float().cpu().clamp(0, 1)
+
+    def base(self) -> AbstractContextManager:
+        return lora.disabled(self.module)
+
+    def adapter_state(self) -> dict[str, Tensor]:
+        return lora.state(self.module.model.diffusion_model)
+
+    def load_adapter_state(self, state: dict[str, Tensor]) -> None:
+        lora.load_state(self.module.model.diffusion_model, state)
+
+    def export(self, path: Path, metadata: dict[str, str]) -> None:
+        lora.export(self.module.model.diffusion_model, path, metadata=metadata)
+
+    def _prepare_inputs(self, prompt: str, kind: str):
+        noise = torch.zeros(1, *self.noise_shape, device=self.device)
+        with torch.inference_mode(False), torch.no_grad():
+            return model_inputs(self.module.model, self.encoded[prompt], noise, self.device, kind)
+
+
+def check_flow_matching(model) -> None:
+    """Raises ValueError unless the MODEL predicts the velocity of a straight path from noise (sigma 1) to image."""
+    import comfy.model_sampling
+
+    sampling = model.get_model_object("model_sampling")
+    if isinstance(sampling, comfy.model_sampling.CONST) and _is_straight_path(sampling):
+        return
+    kind = getattr(getattr(model.model, "model_type", None), "name", type(sampling).__name__)
+    raise ValueError(
+        f"This MODEL is a {type(model.model).__name__} of type {kind}, which isn't flow matching: "
+        "use a model such as SD3, FLUX, AuraFlow, Qwen-Image or Lumina 2."
+    )
+
+
+def _is_straight_path(sampling) -> bool:
+    half, one = torch.full((1,), 0.5), torch.ones(1, 1)
+    return (
+        sampling.percent_to_sigma(0.0) == 1
+        and sampling.percent_to_sigma(1.0) == 0
+        and float(sampling.calculate_input(half, one)) == 1
+        and float(sampling.calculate_denoised(half, one, one)) == 0.5
+    )
+
+
+def latent_shape(latent_format, vae, width: int, height: int) -> tuple[int, ...]:
+    """(channels, height, width) of one image's latents, with a time axis of 1 where the format has one.
+
+    Raises ValueError when the VAE belongs to another model, or the size isn't a multiple of its compression.
+    """
+    channels, dimensions = latent_format.latent_channels, latent_format.latent_dimensions
+    if dimensions not in (2, 3):
+        raise ValueError("This MODEL doesn't make images: its latents have no height and width.")
+    if vae.latent_channels != channels:
+        raise ValueError(
+            f"The VAE has {vae.latent_channels} latent channels and the MODEL {channels}: use the VAE that belongs to it."
+        )
+    ratio = vae.spacial_compression_decode()
+    for name, size in (("width", width), ("height", height)):
+        if size < ratio or size % ratio:
+            raise ValueError(f"{name} is {size}: it must be a multiple of {ratio} for this model.")
+    return (channels, *(1,) * (dimensions - 2), height // ratio, width // ratio)
+
+
+def _model_options(model) -> dict:
+    """The MODEL's options, with its wrappers and callbacks where the model code looks for them."""
+    import comfy.model_patcher
+    import comfy.patcher_extension
+
+    options = comfy.model_patcher.create_model_options_clone(model.model_options)
+    transformer = options.setdefault("transformer_options", {})
+    for name in ("wrappers", "callbacks"):
+        registered = getattr(model, name, {})
+        if registered:
+            transformer[name] = comfy.patcher_extension.merge_nested_dicts(transformer.get(name, {}), registered)
+    transformer.update(policy_gradients.attention_override())
+    return options

@@ -1,0 +1,59 @@
+"""A private copy of a MODEL that can be trained, without touching the MODEL that others share."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+def private_copy(patcher) -> nn.Module:
+    """The patcher's BaseModel with its patches (LoRAs upstream, ModelSampling nodes) applied, on its load device.
+
+    The structure is copied; the frozen weights' memory is shared where that is safe, so that a large model isn't held
+    twice. The shared MODEL is left unloaded and unpatched, as ComfyUI leaves a model that it has freed.
+    """
+    import comfy.model_management as management
+
+    patcher = patcher.clone()
+    # Tensors made under inference mode can never take part in a gradient, so leave it if the caller is inside.
+    with torch.inference_mode(False), torch.no_grad():
+        management.load_models_gpu([patcher], force_full_load=True)
+        try:
+            model = _copy(patcher)
+        finally:
+            # The copy keeps the patched weights alive; the shared model goes back to what it was.
+            management.free_memory(1e30, patcher.load_device)
+        model.to(patcher.load_device)
+    model.requires_grad_(False)
+    _use_differentiable_matmul(model)
+    return model
+
+
+def _copy(patcher) -> nn.Module:
+    model = patcher.model
+    # Patches written in place change a weight's memory under every holder of it.
+    shareable = not patcher.weight_inplace_update
+    memo = {
+        id(model.model_config): model.model_config,  # not copyable in newer ComfyUI, and never changed
+        id(model.current_patcher): None,  # would drag the patcher and all it holds along
+    }
+    for parameter in model.parameters():
+        memo[id(parameter)] = nn.Parameter(_alias(parameter, shareable), requires_grad=False)
+    for buffer in model.buffers():
+        memo[id(buffer)] = _alias(buffer, shareable=False)
+    return copy.deepcopy(model, memo)
+
+
+def _alias(tensor: Tensor, shareable: bool) -> Tensor:
+    return tensor.detach() if shareable and not tensor.is_inference() else tensor.detach().clone()
+
+
+def _use_differentiable_matmul(model: nn.Module) -> None:
+    """Quantised layers multiply without quantising their input: that has no gradient."""
+    for layer in model.modules():
+        if hasattr(layer, "_full_precision_mm"):
+            layer._full_precision_mm = True
+        elif isinstance(layer, nn.Linear):
+            layer.train()  # ComfyUI's fp8 layers take their fast path, which has no gradient, only in eval mode

@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from mixgrpo_engine.advantage import group_advantages
+
+NAN = float("nan")
+
+
+def test_known_values_per_group():
+    rewards = torch.tensor([1.0, 2.0, 3.0, 10.0, 10.0, 40.0])
+    expected = torch.tensor([-1.0, 0.0, 1.0, -10 / 300**0.5, -10 / 300**0.5, 20 / 300**0.5])
+    torch.testing.assert_close(group_advantages({"a": rewards}, 3), expected)
+
+
+def test_scale_and_offset_of_a_reward_do_not_matter():
+    rewards = torch.rand(12)
+    one, other = (group_advantages({"a": r}, 4) for r in (rewards, 100 * rewards + 7))
+    torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+def test_weights_are_normalised_and_rewards_mixed():
+    a, b = torch.rand(8), torch.rand(8)
+    both = group_advantages({"a": a, "b": b}, 4, {"a": 3.0, "b": 1.0})
+    expected = 0.75 * group_advantages({"a": a}, 4) + 0.25 * group_advantages({"b": b}, 4)
+    torch.testing.assert_close(both, expected)
+    mixed = group_advantages({"a": a, "b": b}, 4, {"a": 6.0, "b": 2.0}, mix="rewards")
+    torch.testing.assert_close(mixed, group_advantages({"x": 0.75 * a + 0.25 * b}, 4))
+
+
+def test_a_group_without_spread_gives_no_signal():
+    rewards = torch.tensor([0.5, 0.5 + 1e-7, 0.5, 0.5, 0.1, 0.2, 0.3, 0.4])
+    advantages = group_advantages({"a": rewards}, 4)
+    assert torch.equal(advantages[:4], torch.zeros(4)) and (advantages[4:] != 0).all()
+
+
+def test_a_failed_score_changes_no_other_image():
+    with_failure = group_advantages({"a": torch.tensor([1.0, NAN, 2.0, 4.0])}, 4)
+    without = group_advantages({"a": torch.tensor([1.0, 2.0, 4.0])}, 3)
+    torch.testing.assert_close(with_failure[[0, 2, 3]], without)
+    assert with_failure[1] == 0
+
+
+def test_a_failed_score_leaves_the_other_reward_alone():
+    a, b = torch.tensor([1.0, NAN, 2.0, 4.0]), torch.tensor([1.0, 2.0, 3.0, 5.0])
+    advantages = group_advantages({"a": a, "b": b}, 4)
+    expected = 0.5 * group_advantages({"b": b}, 4)[1]
+    torch.testing.assert_close(advantages[1], expected)
+
+
+def test_one_valid_score_is_no_comparison():
+    assert torch.equal(group_advantages({"a": torch.tensor([NAN, 3.0, NAN])}, 3), torch.zeros(3))
+
+
+def test_clipping():
+    rewards = torch.tensor([0.0] * 99 + [1.0])
+    assert group_advantages({"a": rewards}, 100)[-1] == 5.0
+    assert group_advantages({"a": rewards}, 100, clip=2.0)[-1] == 2.0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        dict(rewards={}),
+        dict(rewards={"a": torch.rand(5)}),
+        dict(rewards={"a": torch.rand(4)}, weights={"a": -1.0}),
+        dict(rewards={"a": torch.rand(4)}, weights={"a": 0.0}),
+        dict(rewards={"a": torch.rand(4)}, mix="x"),
+    ],
+)
+def test_bad_input(arguments):
+    with pytest.raises(ValueError):
+        group_advantages(group_size=4, **arguments)

@@ -1,0 +1,198 @@
+"""The loop on a toy policy: it learns, resumes exactly, cancels cleanly, and reports what it does."""
+
+import json
+
+import pytest
+import torch
+
+from mixgrpo_engine.config import TrainConfig
+from mixgrpo_engine.events import read
+from mixgrpo_engine.prompts import PromptSet
+from mixgrpo_engine.run_folder import RunFolder
+from mixgrpo_engine.trainer import Trainer, sliding_window
+
+PROMPTS = PromptSet(("up", "down"), ("left", "right"))
+
+
+def config(**groups):
+    values = {
+        "rollout": {"steps": 6, "group_size": 6, "prompts_per_iteration": 2},
+        "window": {"size": 2, "interval": 2},
+        "optimizer": {"learning_rate": 0.05, "updates": 2},
+        "loss": {"clip_range": 0.2},
+        "run": {"iterations": 8, "evaluate_every": 4, "checkpoint_every": 2},
+    }
+    for group, changes in groups.items():
+        values.setdefault(group, {}).update(changes)
+    return TrainConfig.from_dict(values)
+
+
+def make(toy, folder, settings=None, reward=None, should_stop=lambda: False, seed=0):
+    folder = RunFolder(folder)
+    reward = reward or toy.ToyReward()
+    return Trainer(toy.ToyPolicy(seed), {reward.name: reward}, PROMPTS, settings or config(), folder, folder.emit, should_stop)
+
+
+def adapter(trainer):
+    return {name: value.clone() for name, value in trainer.policy.adapter_state().items()}
+
+
+def events(trainer, kind):
+    return [event for event in read(trainer.folder.events)[0] if event["type"] == kind]
+
+
+def test_held_out_reward_rises(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run", config(run={"iterations": 60, "evaluate_every": 60}))
+    assert trainer.run() == "finished"
+    first, last = events(trainer, "evaluation")[0], events(trainer, "evaluation")[-1]
+    assert last["reward"]["toy"] > 0.5 * first["reward"]["toy"]  # rewards are negative distances
+    assert trainer.folder.lora.exists()
+
+
+def test_events_tell_the_whole_run(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run")
+    trainer.run()
+    iterations = events(trainer, "iteration")
+    assert [event["iteration"] for event in iterations] == list(range(1, 9))
+    assert [tuple(event["window"]) for event in iterations][:5] == [(0, 2), (0, 2), (1, 3), (1, 3), (2, 4)]
+    assert [event["iteration"] for event in events(trainer, "evaluation")] == [0, 4, 8]
+    assert [event["iteration"] for event in events(trainer, "checkpoint")] == [2, 4, 6, 8]
+    assert events(trainer, "done")[0]["iteration"] == 8
+    # window start l: l steps a prompt (2), 6 - l an image (12); updates: 2 window steps an image.
+    expected = sum(2 * s + (6 - s) * 12 + 2 * 12 for s in (0, 0, 1, 1, 2, 2, 3, 3))
+    assert iterations[-1]["forwards"] == expected == trainer.forwards
+    assert len(list(trainer.folder.samples.glob("*.png"))) == 3
+
+
+def test_ratio_is_1_before_the_first_update(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run")
+    condition = trainer.policy.condition(["up", "down"])
+    trajectory = trainer.rollout(0, range(1, 3), condition)
+    rows = torch.arange(12)
+    for place, step in enumerate(trajectory.window):
+        new = trainer.log_prob(trajectory, place, step, rows, condition.select([int(r) // 6 for r in rows]))
+        torch.testing.assert_close(new.detach(), trajectory.log_probs[place], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("stop_after", [3, 4])
+def test_a_resumed_run_ends_bit_for_bit_as_an_uninterrupted_one(toy, tmp_path, stop_after):
+    whole = make(toy, tmp_path / "whole")
+    whole.run()
+
+    class Killed(Exception):
+        pass
+
+    def kill(event):
+        if event.type == "iteration" and event.iteration == stop_after:
+            raise Killed
+
+    broken = make(toy, tmp_path / "broken")
+    broken.emit = kill
+    with pytest.raises(Killed):
+        broken.run()
+    torch.manual_seed(999)  # a new process starts with other global random numbers
+    resumed = make(toy, tmp_path / "broken")
+    assert resumed.run() == "finished"
+    assert events(resumed, "stage")[0]["name"] == "resume"
+    for name, value in adapter(whole).items():
+        assert torch.equal(value, adapter(resumed)[name]), name
+    assert resumed.forwards == whole.forwards
+
+
+def test_micro_batches_change_nothing_but_memory(toy, tmp_path):
+    whole = make(toy, tmp_path / "whole")
+    parts = make(toy, tmp_path / "parts", config(rollout={"batch_size": 5}, optimizer={"batch_size": 4}))
+    whole.run()
+    parts.run()
+    for name, value in adapter(whole).items():
+        torch.testing.assert_close(value, adapter(parts)[name], atol=1e-5, rtol=1e-4)
+
+
+def test_cancel_keeps_what_was_done_and_resumes(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run", config(run={"checkpoint_every": 100}))
+    trainer.should_stop = lambda: len(events(trainer, "iteration")) >= 3
+    assert trainer.run() == "cancelled"
+    assert events(trainer, "cancelled")[0]["iteration"] == 3
+    assert trainer.checkpoints.newest().name == "000003"
+    assert not trainer.folder.lora.exists()
+    resumed = make(toy, tmp_path / "run", config(run={"checkpoint_every": 100}))
+    assert resumed.run() == "finished"
+    whole = make(toy, tmp_path / "whole")
+    whole.run()
+    for name, value in adapter(whole).items():
+        assert torch.equal(value, adapter(resumed)[name])
+
+
+def test_a_half_written_checkpoint_is_ignored(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run")
+    trainer.run()
+    (trainer.folder.checkpoints / ".000010.tmp").mkdir()
+    assert trainer.checkpoints.newest().name == "000008"
+    assert [path.name for path in sorted(trainer.folder.checkpoints.glob("0*"))] == ["000006", "000008"]
+
+
+def test_equal_rewards_update_nothing(toy, tmp_path):
+    class Same:
+        name = "same"
+
+        def score(self, images, prompts):
+            return torch.full((len(images),), 0.5)
+
+    trainer = make(toy, tmp_path / "run", reward=Same())
+    before = adapter(trainer)
+    trainer.run()
+    assert all(torch.equal(before[name], value) for name, value in adapter(trainer).items())
+
+
+def test_a_scorer_that_fails_on_everything_stops_the_run_with_one_sentence(toy, tmp_path):
+    class Broken:
+        name = "broken"
+
+        def score(self, images, prompts):
+            return torch.full((len(images),), float("nan"))
+
+    with pytest.raises(RuntimeError, match="'broken' could score none of the 12 images"):
+        make(toy, tmp_path / "run", config(run={"evaluate_every": 0}), reward=Broken()).run()
+
+
+def test_every_image_is_in_exactly_one_minibatch(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run", config(optimizer={"updates": 5}))  # 12 images don't divide by 5
+    condition = trainer.policy.condition(["up", "down"])
+    trajectory = trainer.rollout(0, range(1, 3), condition)
+    seen = []
+    trainer._accumulate = lambda t, c, a, rows, size: seen.append(rows) or (torch.zeros(()),) * 3
+    trainer.update(0, trajectory, condition, torch.ones(12))
+    assert sorted(torch.cat(seen).tolist()) == list(range(12)) and len(seen) == 5
+
+
+def test_events_file_is_json_without_nan(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run")
+    trainer.run()
+    for line in trainer.folder.events.read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(name))
+
+
+def test_max_start_limits_the_window():
+    window = sliding_window(config(window={"size": 2, "interval": 1, "max_start": 1}))
+    assert {window.at(i).start for i in range(50)} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "groups,sentence",
+    [
+        (dict(rollout={"steps": 1}), "steps is 1"),
+        (dict(rollout={"eta": 0.0}), "eta is 0"),
+        (dict(window={"size": 6}), "window size is 6 with 6 steps"),
+        (dict(rollout={"group_size": 1}), "group_size is 1"),
+        (dict(optimizer={"updates": 13}), "updates is 13 with 12 images"),
+        (dict(rollout={"transition": "x"}), "transition is 'x'"),
+    ],
+)
+def test_bad_settings_are_named(toy, tmp_path, groups, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make(toy, tmp_path / "run", config(**groups))
+
+
+def test_unknown_settings_are_named():
+    with pytest.raises(ValueError, match="rollout.stepz"):
+        TrainConfig.from_dict({"rollout": {"stepz": 3}})

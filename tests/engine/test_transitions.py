@@ -1,0 +1,126 @@
+"""Known answers of algorithm's equations. The ideal velocity of x0 = a constant is (x - x0) / sigma."""
+
+import math
+
+import pytest
+import torch
+
+from mixgrpo_engine.schedule import flow_sigmas
+from mixgrpo_engine.transitions import cps, dance_sde, draw, euler, flow_sde, log_prob
+
+SHAPE = (3, 4, 5, 5)
+STEPS = [(1.0, 0.96), (0.9, 0.85), (0.5, 0.4), (0.1, 0.05)]
+
+
+@pytest.fixture
+def xv():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(SHAPE, generator=generator), torch.randn(SHAPE, generator=generator)
+
+
+@pytest.mark.parametrize("sigma,sigma_next", STEPS)
+@pytest.mark.parametrize("transition", [flow_sde, dance_sde, cps])
+def test_eta_0_is_euler(xv, transition, sigma, sigma_next):
+    mean, std = transition(*xv, sigma, sigma_next, 0.0)
+    assert std == 0
+    torch.testing.assert_close(mean, euler(*xv, sigma, sigma_next), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sigma,sigma_next", STEPS)
+@pytest.mark.parametrize("eta", [0.3, 0.7, 1.0])
+def test_cps_keeps_the_noise_budget_exactly(sigma, sigma_next, eta):
+    # x = (1 - sigma) x0 + sigma x1 with v = x1 - x0: the mean's share of x1, squared, plus std^2 is sigma_next^2.
+    x0, x1 = torch.zeros(1, 4), torch.ones(1, 4)
+    mean, std = cps((1 - sigma) * x0 + sigma * x1, x1 - x0, sigma, sigma_next, eta)
+    assert float(mean[0, 0]) ** 2 + std**2 == pytest.approx(sigma_next**2, rel=1e-6)
+    x0, x1 = torch.ones(1, 4), torch.zeros(1, 4)
+    mean, _ = cps((1 - sigma) * x0 + sigma * x1, x1 - x0, sigma, sigma_next, eta)
+    assert float(mean[0, 0]) == pytest.approx(1 - sigma_next, rel=1e-6)
+
+
+def test_cps_last_step_is_deterministic(xv):
+    mean, std = cps(*xv, 0.1, 0.0, 0.7)
+    assert std == 0
+    torch.testing.assert_close(mean, xv[0] - 0.1 * xv[1])
+
+
+@pytest.mark.parametrize("sigma,sigma_next", STEPS[1:])
+def test_flow_sde_excess_variance(sigma, sigma_next):
+    """Euler-Maruyama adds (eta*Delta)^2 / (1 - sigma) * (1 + eta^2 / (4 (1 - sigma))) to sigma_next^2."""
+    eta, delta = 0.7, sigma - sigma_next
+    # x0 = 0: x = sigma * x1, v = x1 = x / sigma; the mean is linear in x, so one number gives the variance.
+    x = torch.full((1, 1), sigma)
+    mean, std = flow_sde(x, x / sigma, sigma, sigma_next, eta)
+    variance = float(mean) ** 2 + std**2
+    excess = (eta * delta) ** 2 / (1 - sigma) * (1 + eta**2 / (4 * (1 - sigma)))
+    # In its own terms: the discretisation error is of second order in Delta.
+    assert variance - sigma_next**2 == pytest.approx(excess, rel=2e-4)
+
+
+def test_flow_sde_gradient_factor(xv):
+    x, v = xv
+    v = v.requires_grad_()
+    mean, _ = flow_sde(x, v, 0.6, 0.5, 0.7)
+    (gradient,) = torch.autograd.grad(mean.sum(), v)
+    torch.testing.assert_close(gradient, torch.full_like(v, -(1 + 0.7**2 / 2) * 0.1))
+
+
+def test_flow_sde_at_sigma_1_uses_the_next_sigma(xv):
+    mean, std = flow_sde(*xv, 1.0, 0.96, 0.7)
+    g2 = 0.7**2 / (1 - 0.96)
+    assert std == pytest.approx(math.sqrt(g2 * 0.04))
+    torch.testing.assert_close(mean, xv[0] * (1 - g2 * 0.04 / 2) - xv[1] * 0.04)
+
+
+def test_dance_sde_known_value():
+    x, v = torch.full((1, 1), 2.0), torch.full((1, 1), 1.0)
+    # sigma .5, x0 = 2 - .5 = 1.5; drift = 2 - 1*.1 - .5*.09*.1*(2 - .5*1.5)/.25
+    mean, std = dance_sde(x, v, 0.5, 0.4, 0.3)
+    assert float(mean) == pytest.approx(2 - 0.1 - 0.5 * 0.09 * 0.1 * (2 - 0.75) / 0.25, rel=1e-6)
+    assert std == pytest.approx(0.3 * math.sqrt(0.1))
+
+
+def test_log_prob_is_the_mean_of_torch_normal(xv):
+    mean, sample = xv
+    expected = torch.distributions.Normal(mean, 0.3).log_prob(sample).flatten(1).mean(1)
+    torch.testing.assert_close(log_prob(sample, mean, 0.3), expected)
+    assert log_prob(sample, mean, 0.3).shape == (3,)
+
+
+def test_log_prob_refuses_a_deterministic_step(xv):
+    with pytest.raises(ValueError, match="std"):
+        log_prob(*xv, 0.0)
+
+
+def test_half_precision_input_is_computed_in_float32(xv):
+    x, v = (t.half() for t in xv)
+    for transition in (flow_sde, dance_sde, cps):
+        assert transition(x, v, 0.9, 0.85, 0.7)[0].dtype == torch.float32
+    assert euler(x, v, 0.9, 0.85).dtype == torch.float32
+
+
+def test_draw_has_the_asked_spread_and_is_seeded():
+    mean = torch.zeros(1, 200_000)
+    sample = draw(mean, 0.5, torch.Generator().manual_seed(1))
+    assert float(sample.std()) == pytest.approx(0.5, rel=0.01)
+    assert torch.equal(sample, draw(mean, 0.5, torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize("transition", [flow_sde, dance_sde])
+def test_the_sde_keeps_the_marginals(transition):
+    """With the ideal velocity of Gaussian data, SDE sampling ends in the data's distribution as the ODE does."""
+    generator = torch.Generator().manual_seed(0)
+    data_mean, data_std = 1.0, 0.5
+    sigmas = flow_sigmas(200, 1.0)
+    x = torch.randn(100_000, 1, generator=generator)
+    for sigma, sigma_next in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
+        variance = ((1 - sigma) * data_std) ** 2 + sigma**2
+        centred = x - (1 - sigma) * data_mean
+        x0 = data_mean + (1 - sigma) * data_std**2 / variance * centred
+        x1 = sigma / variance * centred
+        if sigma_next == 0 or sigma == 1:
+            x = euler(x, x1 - x0, sigma, sigma_next)
+        else:
+            x = draw(*transition(x, x1 - x0, sigma, sigma_next, 0.5), generator)
+    assert float(x.mean()) == pytest.approx(data_mean, abs=0.02)
+    assert float(x.std()) == pytest.approx(data_std, abs=0.02)

@@ -1,0 +1,92 @@
+"""A small policy without ComfyUI: a linear velocity field with a LoRA-like adapter, on 4-value latents."""
+
+import contextlib
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+TARGETS = {"up": 1.0, "down": -1.0, "left": 0.5, "right": -0.5}
+
+
+class ToyCondition:
+    def __init__(self, targets):
+        self.targets = targets
+
+    def __len__(self):
+        return len(self.targets)
+
+    def select(self, rows):
+        return ToyCondition(self.targets[list(rows)])
+
+
+class ToyModule(nn.Module):
+    """velocity = (latents - x0) / sigma, x0 a learned function of the prompt's target."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.base = nn.Linear(1, 4)
+        with torch.no_grad():
+            self.base.weight.copy_(torch.randn(4, 1, generator=generator) * 0.1)
+            self.base.bias.zero_()
+        self.base.requires_grad_(False)
+        self.adapter = nn.Linear(1, 4)
+        nn.init.zeros_(self.adapter.weight)
+        nn.init.zeros_(self.adapter.bias)
+        self.on = True
+
+    def forward(self, latents, sigma, condition):
+        image = self.base(condition.targets[:, None])
+        if self.on:
+            image = image + self.adapter(condition.targets[:, None])
+        # 0.8: the model never quite trusts its image, so that velocities stay finite at small sigma.
+        return (latents - 0.8 * image.view_as(latents)) / (0.2 + 0.8 * sigma)
+
+
+class ToyPolicy:
+    device = torch.device("cpu")
+
+    def __init__(self, seed=0):
+        self.module = ToyModule(seed)
+
+    def sigmas(self, steps, shift=0.0):
+        from mixgrpo_engine.schedule import flow_sigmas
+
+        return flow_sigmas(steps, shift or 3.0)
+
+    def condition(self, prompts):
+        return ToyCondition(torch.tensor([TARGETS[prompt] for prompt in prompts]))
+
+    def noise(self, seeds):
+        return torch.stack([torch.randn(1, 2, 2, generator=torch.Generator().manual_seed(s)) for s in seeds])
+
+    def decode(self, latents):
+        return latents.mean(1, keepdim=False)[..., None].expand(-1, -1, -1, 3).clone()
+
+    @contextlib.contextmanager
+    def base(self):
+        self.module.on = False
+        try:
+            yield
+        finally:
+            self.module.on = True
+
+    def adapter_state(self):
+        return dict(self.module.adapter.state_dict())
+
+    def load_adapter_state(self, state):
+        self.module.adapter.load_state_dict(state)
+
+    def export(self, path, metadata):
+        save_file({k: v.contiguous() for k, v in self.adapter_state().items()}, str(path), metadata)
+
+
+class ToyReward:
+    """Higher the nearer the image's mean is to its prompt's target."""
+
+    name = "toy"
+
+    def score(self, images, prompts):
+        targets = torch.tensor([TARGETS[p] for p in prompts])
+        return -(images.flatten(1).mean(1) - targets).abs()
