@@ -19,7 +19,19 @@ from .config import AdapterConfig
 
 # The lists of transformer blocks in today's flow models (SD3, FLUX, AuraFlow, Qwen-Image, Lumina, Wan, HiDream).
 BLOCK_LISTS = frozenset(
-    ["joint_blocks", "double_blocks", "single_blocks", "blocks", "layers", "transformer_blocks", "single_transformer_blocks", "double_layers", "single_layers", "double_stream_blocks", "single_stream_blocks"]
+    [
+        "joint_blocks",
+        "double_blocks",
+        "single_blocks",
+        "blocks",
+        "layers",
+        "transformer_blocks",
+        "single_transformer_blocks",
+        "double_layers",
+        "single_layers",
+        "double_stream_blocks",
+        "single_stream_blocks",
+    ]
 )
 _ADAPTER = "default"  # peft's name for an adapter without a name
 

@@ -142,7 +142,8 @@ def latent_shape(latent_format, vae, width: int, height: int) -> tuple[int, ...]
         raise ValueError("This MODEL doesn't make images: its latents have no height and width.")
     if vae.latent_channels != channels:
         raise ValueError(
-            f"The VAE has {vae.latent_channels} latent channels and the MODEL {channels}: use the VAE that belongs to it."
+            f"The VAE has {vae.latent_channels} latent channels and the MODEL {channels}: "
+            "use the VAE that belongs to the MODEL."
         )
     ratio = vae.spacial_compression_decode()
     for name, size in (("width", width), ("height", height)):

@@ -57,10 +57,9 @@ def attention_override() -> dict:
 
 def _keep_input(_layer: nn.Module, args: tuple):
     stream = args[0] if args else None
-    if torch.is_grad_enabled() and isinstance(stream, Tensor) and stream.requires_grad:
-        if stream.ndim == _STREAM_DIMENSIONS:
-            return (stream.clone(), *args[1:])
-    return None
+    if not (torch.is_grad_enabled() and isinstance(stream, Tensor) and stream.requires_grad):
+        return None
+    return (stream.clone(), *args[1:]) if stream.ndim == _STREAM_DIMENSIONS else None
 
 
 class _Checkpointed:
