@@ -1,0 +1,26 @@
+"""Runs as the server sees them: cut the graph, start and find workers, follow their events, answer over HTTP.
+
+graph.py cuts and fingerprints; submit.py decides (start, resume, reattach); launch.py starts the process; state.py
+reads; wait.py waits inside a node; follow.py and routes.py speak to the browser; curve.py draws the reward curve.
+"""
+
+from __future__ import annotations
+
+
+def register() -> None:
+    """Adds the routes and the follower to ComfyUI's server. Does nothing in a worker, or where no server is."""
+    from .launch import in_worker
+
+    if in_worker():
+        return
+    try:
+        from server import PromptServer
+    except ImportError:
+        return
+    instance = getattr(PromptServer, "instance", None)
+    if instance is None:
+        return
+    from . import follow, routes
+
+    routes.add(instance.routes)
+    follow.start_with(instance)

@@ -1,0 +1,44 @@
+"""Where runs live: `<output>/mixgrpo/<run id>/`, and their LoRAs `<output>/loras/mixgrpo/<run id>.safetensors`."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from pathlib import Path
+
+from ...mixgrpo_engine.run_folder import RunFolder
+
+FOLDER = "mixgrpo"
+ID = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
+
+
+def output_directory() -> Path:
+    import folder_paths
+
+    return Path(folder_paths.get_output_directory())
+
+
+def runs_directory() -> Path:
+    return output_directory() / FOLDER
+
+
+def folder_of(run_id: str) -> RunFolder:
+    """The folder of a run id, existing or not. Raises ValueError for anything that isn't a run id."""
+    if not ID.fullmatch(run_id):
+        raise ValueError(f"'{run_id}' is not a run id: small letters, digits and hyphens only.")
+    return RunFolder(runs_directory() / run_id)
+
+
+def lora_name(run_id: str) -> str:
+    """The run's LoRA as stock LoRA loaders list it."""
+    return f"{FOLDER}/{run_id}.safetensors"
+
+
+def lora_file(run_id: str) -> Path:
+    return output_directory() / "loras" / FOLDER / f"{run_id}.safetensors"
+
+
+def slug(name: str) -> str:
+    """A run's name as part of a file name: at most 40 of a-z, 0-9 and single hyphens, never empty."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_name).strip("-")[:40].strip("-") or "run"

@@ -1,0 +1,87 @@
+"""HTTP routes over runs, all JSON:
+
+GET  /mixgrpo/runs                       {"runs": [summary, newest first]}
+GET  /mixgrpo/runs/{id}                  summary plus "config" and "prompts"
+GET  /mixgrpo/runs/{id}/events?offset=0  {"events": [...], "offset": where to go on}
+POST /mixgrpo/runs/{id}/cancel           asks the worker to stop; it keeps a checkpoint
+POST /mixgrpo/runs/{id}/resume           goes on from the last checkpoint
+
+Unknown or malformed ids answer 404, a wrong moment 409, a bad offset 400, each with {"error": one sentence}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+
+from aiohttp import web
+
+from ...mixgrpo_engine import events
+from ...mixgrpo_engine.events import finite
+from ...mixgrpo_engine.run_folder import RunFolder
+from . import cancel, state, submit
+
+ROOT = "/mixgrpo/runs"
+
+
+def add(routes: web.RouteTableDef) -> None:
+    """Adds all routes to ComfyUI's table; ComfyUI serves them under /api as well."""
+    routes.get(ROOT)(_list)
+    for method, path, handler in (
+        ("GET", "", _show),
+        ("GET", "/events", _events),
+        ("POST", "/cancel", _cancel),
+        ("POST", "/resume", _resume),
+    ):
+        # The id may be anything here: a strict pattern in the route would answer 404 without JSON.
+        routes.route(method, f"{ROOT}/{{run_id}}{path}")(_with_folder(handler))
+
+
+async def _list(_request: web.Request) -> web.Response:
+    return _json({"runs": await asyncio.to_thread(lambda: [state.summary(folder) for folder in state.runs()])})
+
+
+async def _show(_request: web.Request, folder: RunFolder) -> web.Response:
+    job = state.job(folder)
+    return _json({**state.summary(folder), "config": job.get("config"), "prompts": job.get("prompts")})
+
+
+async def _events(request: web.Request, folder: RunFolder) -> web.Response:
+    offset = request.query.get("offset", "0")
+    if not (offset.isascii() and offset.isdigit() and len(offset) < 19):
+        return _error(400, "offset must be a number of bytes, 0 or more: take the one that the last answer gave.")
+    new, end = await asyncio.to_thread(events.read, folder.events, int(offset))
+    return _json({"events": new, "offset": end, "state": state.state(folder)})
+
+
+async def _cancel(_request: web.Request, folder: RunFolder) -> web.Response:
+    if not cancel.cancel(folder):
+        return _error(409, f"Run {folder.name} is {state.state(folder)}: there is nothing to cancel.")
+    return _json(state.summary(folder))
+
+
+async def _resume(_request: web.Request, folder: RunFolder) -> web.Response:
+    try:
+        submission = await asyncio.to_thread(submit.resume, folder)
+    except (ValueError, TimeoutError) as error:
+        return _error(409, str(error))
+    return _json({**state.summary(folder), "action": submission.action})
+
+
+def _with_folder(handler):
+    @functools.wraps(handler)
+    async def handle(request: web.Request) -> web.Response:
+        folder = state.find(request.match_info["run_id"])
+        if folder is None:
+            return _error(404, f"There is no run '{request.match_info['run_id'][:80]}'.")
+        return await handler(request, folder)
+
+    return handle
+
+
+def _json(value: dict, status: int = 200) -> web.Response:
+    return web.json_response(finite(value), status=status)
+
+
+def _error(status: int, sentence: str) -> web.Response:
+    return _json({"error": sentence}, status)

@@ -1,0 +1,123 @@
+"""Waits for a run's end inside a node: native progress, Cancel, and the worker's own words when it failed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from ...mixgrpo_engine import events
+from ...mixgrpo_engine.run_folder import RunFolder
+from . import launch, state
+from .cancel import cancel
+
+SECONDS = 0.5
+TICK_SECONDS = 5.0
+"""Clients give up on a server that is silent for too long: progress is told again at least this often."""
+
+LOG_LINES = 15
+
+
+class RunEnded(RuntimeError):
+    """The run ended without being finished; the message says why and where its log is."""
+
+
+async def wait_for(folder: RunFolder, timeout: float = 0.0, node_id: str | None = None) -> dict:
+    """The run's summary once it is finished. timeout in seconds, 0 waits as long as it takes.
+
+    Raises RunEnded when the run failed, died or was cancelled elsewhere, TimeoutError when the time is over (the
+    run goes on), and ComfyUI's interrupt when the user cancels the prompt: the run is cancelled then.
+    """
+    import comfy.model_management
+
+    progress, started = _Progress(node_id), time.monotonic()
+    while True:
+        try:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+        except comfy.model_management.InterruptProcessingException:
+            cancel(folder)
+            raise
+        launch.reap()
+        now = state.state(folder)
+        if now == "finished":
+            summary = state.summary(folder)
+            progress.show(summary)
+            return summary
+        if now not in state.ACTIVE:
+            raise RunEnded(ending(folder, now))
+        if timeout and time.monotonic() - started > timeout:
+            raise TimeoutError(
+                f"Run {folder.name} isn't finished after {timeout:g} s: it goes on in the background. "
+                "Wait again with a longer timeout, or cancel it."
+            )
+        progress.show(folder.status())
+        await asyncio.sleep(SECONDS)
+
+
+def ending(folder: RunFolder, now: str) -> str:
+    """Why a run that isn't finished has ended: one sentence, then the worker's traceback or the log's last lines."""
+    status = folder.status()
+    if now == "cancelled":
+        return (
+            f"Run {folder.name} was cancelled after {status.get('iteration') or 0} iterations: "
+            "queue the same graph again to go on from there."
+        )
+    if now == "failed":
+        return (
+            f"Run {folder.name} failed: {status.get('message', '')}\nIts log: {folder.log}\n\n{_traceback(folder)}"
+        ).rstrip()
+    return (
+        f"The worker of run {folder.name} is gone without a word (killed, or out of memory): queue the same graph "
+        f"again to go on from the last checkpoint.\nIts log: {folder.log}\n\n{_last_lines(folder)}"
+    ).rstrip()
+
+
+def _traceback(folder: RunFolder) -> str:
+    failures = [event for event in events.read(folder.events)[0] if event["type"] == "failed"]
+    return failures[-1].get("traceback", "") if failures else ""
+
+
+def _last_lines(folder: RunFolder) -> str:
+    if not folder.log.exists():
+        return ""
+    return "\n".join(folder.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:])
+
+
+class _Progress:
+    """ComfyUI's progress bar of the node, and a line of text under it where the version has that."""
+
+    def __init__(self, node_id: str | None):
+        import comfy.utils
+
+        self._node_id = node_id
+        self._bar = comfy.utils.ProgressBar(1, node_id)
+        self._shown = None
+        self._at = 0.0
+
+    def show(self, status: dict) -> None:
+        value, total = int(status.get("iteration") or 0), max(1, int(status.get("iterations") or 1))
+        shown = (value, total, line(status))
+        if shown == self._shown and time.monotonic() - self._at < TICK_SECONDS:
+            return
+        self._bar.update_absolute(value, total)
+        self._say(shown[2])
+        self._shown, self._at = shown, time.monotonic()
+
+    def _say(self, text: str) -> None:
+        from server import PromptServer
+
+        server = getattr(PromptServer, "instance", None)
+        if self._node_id is not None and hasattr(server, "send_progress_text"):
+            server.send_progress_text(text, self._node_id)
+
+
+def line(status: dict) -> str:
+    """A run's status in a line, e.g. "iteration 12 of 300, reward 0.41, 1 h 05 min left"."""
+    if not status.get("iteration") or status.get("stage") not in ("train", "", None):
+        return status.get("message") or status.get("stage") or status["state"]
+    rewards = ", ".join(
+        f"{name} {value:.3f}" for name, value in (status.get("reward") or {}).items() if value is not None
+    )
+    minutes = round((status.get("eta_seconds") or 0.0) / 60)
+    left = f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
+    parts = [f"iteration {status['iteration']} of {status.get('iterations', '?')}", rewards, f"{left} left"]
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,253 @@
+"""MixGRPO_Train, MixGRPO_Wait, MixGRPO_ApplyRun: start a run, wait for it, use its LoRA."""
+
+from __future__ import annotations
+
+import asyncio
+
+from comfy_api.latest import io
+
+from ..mixgrpo_engine import config
+from .category import CATEGORY
+from .runs import job, launch, lora, state, submit, wait
+from .worker import stash
+
+RUN = io.Custom("MIXGRPO_RUN")
+LAZY = ("model", "clip", "vae", "reward")
+
+
+class MixGRPOTrain(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MixGRPO_Train",
+            display_name="MixGRPO Train",
+            category=CATEGORY,
+            description="Trains a LoRA that makes the model's images score higher, in a background process. What is "
+            "connected to model, clip, vae and reward is loaded there, not in this server. Queueing the same graph "
+            "again returns to the same run, or goes on with it where it stopped.",
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            inputs=[
+                io.Model.Input(
+                    "model", lazy=True, tooltip="The flow-matching model to train (SD3, FLUX and their kin)."
+                ),
+                io.Clip.Input("clip", lazy=True, tooltip="Encodes the prompts once, then its memory is freed."),
+                io.Vae.Input("vae", lazy=True, tooltip="Decodes the training images for the reward."),
+                io.Custom("MIXGRPO_REWARD").Input(
+                    "reward", lazy=True, tooltip="What is wanted: scores images, higher is better."
+                ),
+                io.Custom("MIXGRPO_PROMPTS").Input("prompts", tooltip="Prompts to train on, and held-out ones."),
+                io.Custom("MIXGRPO_ALGORITHM").Input("algorithm", tooltip="How images are sampled and learned from."),
+                io.String.Input(
+                    "run_name", default="my-run",
+                    tooltip="The run's folder and LoRA are named after it. Another name makes another run.",
+                ),
+                io.Int.Input(
+                    "iterations", default=300, min=1, max=1_000_000,
+                    tooltip="How many times images are made, scored and learned from. Time grows with it.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**53 - 1, control_after_generate=False,
+                    tooltip="The same seed gives the same run. Another seed makes another run.",
+                ),
+                io.Int.Input(
+                    "width", default=512, min=16, max=8192, step=16, tooltip="Width of the training images in pixels."
+                ),
+                io.Int.Input(
+                    "height", default=512, min=16, max=8192, step=16, tooltip="Height of the training images in pixels."
+                ),
+                io.Int.Input(
+                    "evaluate_every", default=25, min=0, max=1_000_000,
+                    tooltip="Held-out prompts are scored every so many iterations, always with the same noise, and "
+                    "before the first and after the last. 0 never does it.",
+                ),
+                io.Int.Input(
+                    "evaluate_images", default=4, min=1, max=1024,
+                    tooltip="Images a held-out prompt in these evaluations. Time grows with it.",
+                ),
+                io.Int.Input(
+                    "checkpoint_every", default=10, min=1, max=1_000_000,
+                    tooltip="A checkpoint is saved every so many iterations, and at a cancel. A killed run loses at "
+                    "most so many.",
+                ),
+                io.Boolean.Input(
+                    "gradient_checkpointing", default=False,
+                    tooltip="Computes activations twice instead of keeping them: much less memory, about a third more "
+                    "time an update.",
+                ),
+                io.Combo.Input(
+                    "mixed_precision", options=list(config.PRECISIONS), default="no",
+                    tooltip="bf16 or fp16 computes faster and less exactly. no leaves the model's own precision alone.",
+                ),
+                io.Combo.Input(
+                    "mode", options=["wait", "detached"], default="wait",
+                    tooltip="wait: this node ends when the training ends, and Cancel stops it. detached: it ends at "
+                    "once, the training goes on in the background; use MixGRPO Wait later.",
+                ),
+                io.Combo.Input(
+                    "if_exists", options=["reuse", "restart"], default="reuse",
+                    tooltip="When the same run exists. reuse: join it, go on with it, or return its result. restart: "
+                    "train again from the start as a run of its own; the old one stays.",
+                ),
+                io.Custom("MIXGRPO_LORA").Input(
+                    "lora", optional=True, tooltip="Size and layers of the LoRA. Without it: rank 32 on all layers."
+                ),
+            ],
+            outputs=[
+                RUN.Output("run", tooltip="The run, for MixGRPO Wait and MixGRPO Apply Run."),
+                io.String.Output("run_id", tooltip="The run's name in its folder, its LoRA and the HTTP routes."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, **_):
+        # The disk decides whether there is something to do, not ComfyUI's cache.
+        return float("nan")
+
+    @classmethod
+    def check_lazy_status(cls, **values) -> list[str]:
+        """In the server nothing heavy is ever loaded; in the worker everything that the cut graph still has."""
+        return [name for name in LAZY if name in values and values[name] is None] if launch.in_worker() else []
+
+    @classmethod
+    async def execute(cls, model=None, clip=None, vae=None, reward=None, **settings) -> io.NodeOutput:
+        if launch.in_worker():
+            stash.put({"model": model, "clip": clip, "vae": vae, "reward": reward})
+            return io.NodeOutput(None, None)
+        made = job.make(cls.hidden.dynprompt, cls.hidden.unique_id, LAZY, **settings)
+        submission = await asyncio.to_thread(submit.submit, made, settings["if_exists"] == "restart")
+        if submission.action in ("started", "resumed"):
+            free_memory()
+        folder = submission.folder
+        if settings["mode"] == "wait":
+            await wait.wait_for(folder, node_id=cls.hidden.unique_id)
+        return run_output(folder, submission.action)
+
+
+class MixGRPOWait(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MixGRPO_Wait",
+            display_name="MixGRPO Wait",
+            category=CATEGORY,
+            description="Waits until a run has ended and shows its progress. Cancelling the prompt cancels the run.",
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                RUN.Input("run", optional=True, tooltip="From MixGRPO Train. Leave it open to name a run below."),
+                io.String.Input(
+                    "run_id", default="", optional=True,
+                    tooltip="The id of a run, when none is connected above.",
+                ),
+                io.Int.Input(
+                    "timeout", default=0, min=0, max=10_000_000,
+                    tooltip="Seconds after which this node gives up with an error, while the run goes on. 0 never.",
+                ),
+            ],
+            outputs=[
+                RUN.Output("run", tooltip="The finished run."),
+                io.String.Output("run_id", tooltip="Its id."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, **_):
+        return float("nan")
+
+    @classmethod
+    async def execute(cls, timeout, run=None, run_id="") -> io.NodeOutput:
+        folder = find_run(run, run_id)
+        await wait.wait_for(folder, timeout, cls.hidden.unique_id)
+        return run_output(folder, "finished")
+
+
+class MixGRPOApplyRun(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MixGRPO_ApplyRun",
+            display_name="MixGRPO Apply Run",
+            category=CATEGORY,
+            description="Puts a finished run's LoRA onto a model, as ComfyUI's own LoRA loader does.",
+            inputs=[
+                io.Model.Input(
+                    "model", lazy=True, tooltip="The model that was trained. It is loaded after the training only."
+                ),
+                RUN.Input("run", optional=True, tooltip="A finished run, from MixGRPO Train or Wait."),
+                io.String.Input(
+                    "run_id", default="", optional=True, tooltip="The id of a run, when none is connected above."
+                ),
+                io.Float.Input(
+                    "strength", default=1.0, min=-100.0, max=100.0, step=0.01,
+                    tooltip="How strongly the LoRA acts: 0 not at all, 1 as trained.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("model", tooltip="The model with the run's LoRA."),
+                io.String.Output("lora_name", tooltip="The LoRA's name in ComfyUI's LoRA loaders."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, run_id="", **_):
+        folder = state.find(run_id.strip()) if run_id else None
+        return lora.version(folder) if folder else run_id
+
+    @classmethod
+    def check_lazy_status(cls, model=None, run=None, run_id="", **_) -> list[str]:
+        lora.require_finished(find_run(run, run_id))
+        return ["model"] if model is None else []
+
+    @classmethod
+    def execute(cls, model, strength, run=None, run_id="") -> io.NodeOutput:
+        folder = find_run(run, run_id)
+        return io.NodeOutput(lora.apply(folder, model, strength), lora.name(folder))
+
+
+def find_run(run: dict | None, run_id: str):
+    """The folder of a connected run or a typed id. Raises ValueError with one sentence when there is none."""
+    wanted = run["run_id"] if run else (run_id or "").strip()
+    if not wanted:
+        raise ValueError("No run is given: connect a run, or write a run's id into run_id.")
+    folder = state.find(wanted)
+    if folder is None:
+        raise ValueError(f"There is no run '{wanted}' in ComfyUI's output folder: check the id.")
+    return folder
+
+
+def run_output(folder, action: str) -> io.NodeOutput:
+    """Outputs and ui of Train and Wait: always the same keys, always lists."""
+    summary = state.summary(folder)
+    ui = {
+        "images": summary["images"],
+        "text": [describe(summary, action)],
+        "files": summary["files"],
+    }
+    return io.NodeOutput({"run_id": folder.name}, folder.name, ui=ui)
+
+
+def describe(summary: dict, action: str) -> str:
+    """A run in a few lines for people."""
+    lines = [f"Run {summary['run_id']}: {summary['state']}, {wait.line(summary)}"]
+    if summary.get("held_out_reward"):
+        scores = ", ".join(
+            f"{name} {value:.3f}" for name, value in summary["held_out_reward"].items() if value is not None
+        )
+        lines.append(f"Held-out prompts: {scores}")
+    if summary["state"] == "finished":
+        lines.append(f"LoRA: {summary.get('lora', '')}")
+    elif action != "finished":
+        lines.append(f"{action.capitalize()} in the background. Log: {summary['log']}")
+    return "\n".join(lines)
+
+
+def free_memory() -> None:
+    """Gives the server's GPU memory to the worker."""
+    import comfy.model_management
+
+    comfy.model_management.unload_all_models()
+    comfy.model_management.soft_empty_cache()
+
+
+NODES = [MixGRPOTrain, MixGRPOWait, MixGRPOApplyRun]

@@ -1,0 +1,165 @@
+"""The only file that touches ComfyUI's internals: the boot of a headless ComfyUI, one recipe for 0.3.75 to 0.33."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import logging
+import sys
+import types
+import uuid
+from pathlib import Path
+
+from .errors import GraphError, StopRequested
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+def configure(comfyui: dict, scratch: Path, packs: list[str]) -> None:
+    """Before anything of ComfyUI but its arguments is imported: paths, arguments, packs to load.
+
+    comfyui: how the server was started (root, argv, sys_path). Arguments that a version doesn't know do no harm.
+    """
+    sys.path[:] = [comfyui["root"], *(path for path in comfyui["sys_path"] if path != comfyui["root"])]
+    sys.argv[:] = comfyui["argv"]
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    from comfy.cli_args import args
+
+    for name in (
+        "auto_launch", "enable_manager", "enable_manager_legacy_ui", "enable_assets", "enable_asset_hashing",
+        "enable_dynamic_vram", "debug_hang",
+    ):  # fmt: skip
+        setattr(args, name, False)
+    args.disable_dynamic_vram = True
+    args.database_url = "sqlite:///:memory:"
+    args.front_end_root = str(scratch)
+    args.disable_all_custom_nodes = True
+    args.whitelist_custom_nodes = list(packs)
+    if isinstance(args.verbose, list):
+        # Newer versions may name a log file here: that one is the server's.
+        args.verbose = [level for level in args.verbose if str(level).upper() in LEVELS] or ["INFO"]
+
+
+def uses_gpu() -> bool:
+    """Whether ComfyUI will compute on a GPU that other processes may use too."""
+    from comfy.cli_args import args
+
+    if args.cpu:
+        return False
+    import torch
+
+    return torch.cuda.is_available() or hasattr(torch, "xpu") and torch.xpu.is_available()
+
+
+def boot(scratch: Path) -> Comfy:
+    """Imports ComfyUI, loads its nodes and the configured packs, and readies everything but the web server."""
+    # Before all others: it adds the model folders and runs the packs' prestartup scripts.
+    comfy_main = importlib.import_module("main")
+
+    import execution
+    import folder_paths
+    import server
+
+    import nodes
+
+    # The server empties its temporary folder at its start and end: the worker has one of its own.
+    folder_paths.set_temp_directory(str(scratch))
+    execution.torch = _TorchWithoutInference(execution.torch)
+
+    class SilentServer(server.PromptServer):
+        def send_sync(self, event, data, sid=None):
+            """Nobody listens: the worker speaks through its event log."""
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    prompt_server = SilentServer(loop)
+    prompt_server.last_prompt_id = None
+    loop.run_until_complete(nodes.init_extra_nodes(init_custom_nodes=True, init_api_nodes=False))
+    comfy_main.hijack_progress(prompt_server)
+    return Comfy(prompt_server)
+
+
+class Comfy:
+    """A booted ComfyUI that executes graphs."""
+
+    def __init__(self, prompt_server):
+        self._server = prompt_server
+
+    def pack_of(self, class_type: str, log: Path) -> str:
+        """The name of the package that ComfyUI has loaded the pack of a node under."""
+        return self.node_class(class_type, log).__module__.rsplit(".", 2)[0]
+
+    def node_class(self, class_type: str, log: Path) -> type:
+        import nodes
+
+        if class_type not in nodes.NODE_CLASS_MAPPINGS:
+            raise GraphError(
+                f"The node type '{class_type}' is missing in the worker: its pack could not be loaded there. "
+                f"The reason is in {log}."
+            )
+        return nodes.NODE_CLASS_MAPPINGS[class_type]
+
+    def output_types(self, class_type: str, log: Path) -> set[str]:
+        return {str(kind) for kind in self.node_class(class_type, log).RETURN_TYPES}
+
+    def execute(self, graph: dict, node_id: str) -> None:
+        """Executes a node and what it needs. Raises GraphError when a node fails, StopRequested when interrupted.
+
+        The executor is dropped afterwards: nothing keeps the results but who has stored them.
+        """
+        import execution
+
+        executor = execution.PromptExecutor(
+            self._server, cache_type=execution.CacheType.CLASSIC, cache_args=_NoCacheArguments()
+        )
+        executor.execute(graph, str(uuid.uuid4()), {}, [node_id])
+        for event, data in executor.status_messages:
+            if event == "execution_interrupted":
+                raise StopRequested
+            if event == "execution_error":
+                raise _graph_error(data)
+        if not executor.success:
+            raise GraphError("ComfyUI couldn't execute the graph and gave no reason.")
+
+    def interrupt(self) -> None:
+        """Stops the node at work at its next progress step. Called by a signal handler."""
+        import nodes
+
+        nodes.interrupt_processing(True)
+
+    def free(self) -> None:
+        """Gives back the memory of everything that nobody holds any more."""
+        import comfy.model_management
+
+        comfy.model_management.unload_all_models()
+        gc.collect()
+        comfy.model_management.soft_empty_cache()
+
+
+class _TorchWithoutInference(types.ModuleType):
+    """The name `torch` in ComfyUI's executor: weights made under inference_mode could never be trained through."""
+
+    def __init__(self, torch):
+        super().__init__("torch")
+        self._torch = torch
+        self.inference_mode = torch.no_grad
+
+    def __getattr__(self, name):
+        return getattr(self._torch, name)
+
+
+class _NoCacheArguments(dict):
+    """Versions ask for different settings of caches that aren't used here."""
+
+    def __missing__(self, key) -> float:
+        return 0.0
+
+
+def _graph_error(data: dict) -> GraphError:
+    node_id, node_type = str(data.get("node_id", "")), data.get("node_type", "")
+    message = str(data.get("exception_message", "")).strip() or str(data.get("exception_type", "unknown error"))
+    logging.error("Node %s (%s) failed: %s", node_id, node_type, message)
+    return GraphError(f"Node {node_id} ({node_type}): {message}", node_id, "".join(data.get("traceback") or []))

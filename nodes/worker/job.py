@@ -1,0 +1,58 @@
+"""The worker's job, once ComfyUI is up: encode the prompts, load the models, train, publish the LoRA."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from ...mixgrpo_engine.config import TrainConfig
+from ...mixgrpo_engine.events import Stage
+from ...mixgrpo_engine.prompts import PromptSet
+from ...mixgrpo_engine.run_folder import RunFolder
+from ..runs import paths
+from . import stages
+
+NEGATIVE = ""
+"""The prompt that classifier-free guidance leads away from."""
+
+
+def do(job: dict, path: Path, comfy, reporter, stop) -> None:
+    """Trains as job.json says. Raises whatever goes wrong, StopRequested when cancelled before the training."""
+    folder = RunFolder(path)
+    config = TrainConfig.from_dict(job["config"])
+    prompts = PromptSet(tuple(job["prompts"]["train"]), tuple(job["prompts"]["held_out"]))
+    loader = stages.Loader(job, folder, comfy, reporter, stop)
+    encoded, loaded = loader.load([*prompts.train, *prompts.held_out, NEGATIVE])
+    stop.check()
+
+    from ...mixgrpo_engine.trainer import Trainer
+    from ..policy import ComfyPolicy
+
+    reporter.emit(Stage("train", "Preparing the model for training."))
+    policy = ComfyPolicy(
+        loaded.pop("model"),
+        loaded.pop("vae"),
+        encoded,
+        width=config.run.width,
+        height=config.run.height,
+        cfg=config.rollout.cfg,
+        negative=NEGATIVE,
+        adapter=config.adapter,
+        seed=config.run.seed,
+        gradient_checkpointing=config.run.gradient_checkpointing,
+    )
+    reward = loaded.pop("reward")
+    trainer = Trainer(policy, {reward.name: reward}, prompts, config, folder, reporter.emit, stop.requested)
+    reporter.before_done(lambda: publish(folder))
+    trainer.run()
+
+
+def publish(folder: RunFolder) -> dict:
+    """Copies the run's LoRA to where ComfyUI's LoRA loaders look; status fields."""
+    target = paths.lora_file(folder.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.copyfile(folder.lora, temporary)
+    os.replace(temporary, target)
+    return {"lora": paths.lora_name(folder.name)}

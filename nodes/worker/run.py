@@ -1,0 +1,71 @@
+"""The worker's life: lock the run, boot ComfyUI, do the job, and leave a true last word whatever happens."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import shutil
+import traceback
+from pathlib import Path
+
+from ...mixgrpo_engine.events import Cancelled, Failed, Stage
+from ...mixgrpo_engine.run_folder import RunFolder
+from ..runs.locks import FileLock
+from . import compat, gpu_lock
+from .errors import GraphError, StopRequested
+from .report import Reporter
+from .stop import Stop
+
+FINISHED, FAILED, BUSY = 0, 1, 3
+
+
+def run(path: Path) -> int:
+    """Does the job of a run folder; the process's exit code: 0 finished or cancelled, 1 failed, 3 taken already."""
+    folder = RunFolder(path)
+    lock = FileLock(folder.lock)
+    # The server looks whether the lock is taken by taking it for a moment: hence the patience.
+    if not lock.acquire(timeout=5.0):
+        print(f"Another worker is at run {folder.name} already: this one ends.", flush=True)
+        return BUSY
+    reporter, stop = Reporter(folder), Stop(folder)
+    stop.listen()
+    scratch = folder.path / "temp"
+    try:
+        _work(folder, reporter, stop, scratch)
+    except StopRequested:
+        done = reporter.iteration
+        reporter.emit(Cancelled(done, "Cancelled before the training went on."))
+    except GraphError as error:
+        reporter.emit(Failed(str(error), error.traceback, error.node_id))
+        return FAILED
+    except Exception as error:  # the process's outermost frame: whatever it is, the run must say it
+        logging.exception("The run failed.")
+        reporter.emit(Failed(_sentence(error), traceback.format_exc()))
+        return FAILED
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        lock.release()
+    return FINISHED
+
+
+def _work(folder: RunFolder, reporter: Reporter, stop: Stop, scratch: Path) -> None:
+    reporter.start()
+    reporter.emit(Stage("boot", "Starting ComfyUI."))
+    job = json.loads(folder.job.read_text(encoding="utf-8"))
+    scratch.mkdir(exist_ok=True)
+    compat.configure(job["comfyui"], scratch, job["packs"])
+    gpu = gpu_lock.take(compat.uses_gpu(), reporter, stop)
+    try:
+        comfy = compat.boot(scratch)
+        stop.on_stop(comfy.interrupt)
+        stop.check()
+        # From here on everything is the pack as ComfyUI has loaded it: the graph's objects are of its classes.
+        pack = comfy.pack_of("MixGRPO_Train", folder.log)
+        importlib.import_module(f"{pack}.nodes.worker.job").do(job, folder.path, comfy, reporter, stop)
+    finally:
+        gpu.release()
+
+
+def _sentence(error: Exception) -> str:
+    return str(error).strip() or type(error).__name__

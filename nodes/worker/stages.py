@@ -1,0 +1,68 @@
+"""Loads what the training needs from the cut graph, in an order that keeps least in memory at once."""
+
+from __future__ import annotations
+
+from ...mixgrpo_engine.events import Stage
+from ...mixgrpo_engine.run_folder import RunFolder
+from ..runs import graph
+from . import stash
+
+HEAVY = {"MODEL", "VAE", "CLIP"}
+
+
+class Loader:
+    """Executes parts of the cut graph: first the text encoder alone, if it can be loaded alone, then the rest."""
+
+    def __init__(self, job: dict, folder: RunFolder, comfy, reporter, stop):
+        self.graph, self.node_id = job["graph"], job["node_id"]
+        self.folder, self.comfy, self.reporter, self.stop = folder, comfy, reporter, stop
+        self.encodings = folder.path / "encodings.safetensors"
+
+    def load(self, prompts: list[str]):
+        """(encoded prompts, {"model", "vae", "reward"}). Stored encodings are taken if they are there (a resume)."""
+        if self.encodings.exists():
+            return self._stored(), self._execute("model", "vae", "reward")
+        if self._shares_a_loader():
+            loaded = self._execute("model", "clip", "vae", "reward")
+            self._encode(loaded.pop("clip"), prompts)
+        else:
+            self._encode(self._execute("clip")["clip"], prompts)
+            self.comfy.free()
+            loaded = self._execute("model", "vae", "reward")
+        return self._stored(), loaded
+
+    def _execute(self, *inputs: str) -> dict:
+        """The values of some inputs of the Train node."""
+        self.stop.check()
+        self.reporter.emit(Stage("load", f"Loading {', '.join(inputs)}."))
+        part = graph.keep_inputs(self.graph, self.node_id, inputs)
+        for node in part.values():
+            self.comfy.node_class(node["class_type"], self.folder.log)
+        self.comfy.execute(part, self.node_id)
+        # ComfyUI resets its interrupt flag when it starts: a request from just before is noticed here.
+        self.stop.check()
+        return stash.take()
+
+    def _encode(self, clip, prompts: list[str]) -> None:
+        import torch
+
+        from .. import conditioning
+
+        prompts = list(dict.fromkeys(prompts))
+        self.reporter.emit(Stage("encode", f"Encoding {len(prompts)} prompts."))
+        with torch.no_grad():
+            conditioning.save(conditioning.encode_prompts(clip, prompts), self.encodings)
+        self.stop.check()
+
+    def _stored(self):
+        from .. import conditioning
+
+        return conditioning.load(self.encodings)
+
+    def _shares_a_loader(self) -> bool:
+        """Whether one node gives both the text encoder and something else: loading twice would cost more."""
+        clip, rest = (
+            graph.keep_inputs(self.graph, self.node_id, inputs) for inputs in (["clip"], ["model", "vae", "reward"])
+        )
+        shared = (clip.keys() & rest.keys()) - {self.node_id}
+        return any(HEAVY & self.comfy.output_types(clip[i]["class_type"], self.folder.log) for i in shared)
