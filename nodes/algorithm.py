@@ -138,7 +138,7 @@ class MixGRPOAlgorithm(io.ComfyNode):
                     "short: the result stays the same.",
                 ),
             ],
-            outputs=[ALGORITHM.Output("algorithm", tooltip="For MixGRPO Train.")],
+            outputs=[ALGORITHM.Output(display_name="algorithm", tooltip="For MixGRPO Train.")],
         )
 
     @classmethod
@@ -195,7 +195,7 @@ class MixGRPOLoRA(io.ComfyNode):
                     tooltip="Layers whose name holds one of these fragments (separated by commas) are left out.",
                 ),
             ],
-            outputs=[LORA.Output("lora", tooltip="For MixGRPO Train.")],
+            outputs=[LORA.Output(display_name="lora", tooltip="For MixGRPO Train.")],
         )
 
     @classmethod

@@ -42,9 +42,9 @@ class MixGRPOPrompts(io.ComfyNode):
                 ),
             ],
             outputs=[
-                PROMPTS.Output("prompts", tooltip="For MixGRPO Train."),
-                io.String.Output("train", tooltip="The training prompts, one a line."),
-                io.String.Output("held_out", tooltip="The held-out prompts, one a line."),
+                PROMPTS.Output(display_name="prompts", tooltip="For MixGRPO Train."),
+                io.String.Output(display_name="train", tooltip="The training prompts, one a line."),
+                io.String.Output(display_name="held_out", tooltip="The held-out prompts, one a line."),
             ],
         )  # fmt: skip
 

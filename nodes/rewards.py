@@ -19,7 +19,7 @@ class MixGRPORewardShapes(io.ComfyNode):
             description="Judges pictures of coloured shapes (the embedded tiny model's world): count, colour, shape, "
             "position and background against the prompt, 0 to 1 with partial credit.",
             inputs=[],
-            outputs=[REWARD.Output("reward", tooltip="For MixGRPO Train.")],
+            outputs=[REWARD.Output(display_name="reward", tooltip="For MixGRPO Train.")],
         )
 
     @classmethod

@@ -94,8 +94,8 @@ class MixGRPOTrain(io.ComfyNode):
                 ),
             ],
             outputs=[
-                RUN.Output("run", tooltip="The run, for MixGRPO Wait and MixGRPO Apply Run."),
-                io.String.Output("run_id", tooltip="The run's name in its folder, its LoRA and the HTTP routes."),
+                RUN.Output(display_name="run", tooltip="The run, for MixGRPO Wait and MixGRPO Apply Run."),
+                io.String.Output(display_name="run_id", tooltip="The run's name in its folder, its LoRA and the HTTP routes."),
             ],
         )  # fmt: skip
 
@@ -146,8 +146,8 @@ class MixGRPOWait(io.ComfyNode):
                 ),
             ],
             outputs=[
-                RUN.Output("run", tooltip="The finished run."),
-                io.String.Output("run_id", tooltip="Its id."),
+                RUN.Output(display_name="run", tooltip="The finished run."),
+                io.String.Output(display_name="run_id", tooltip="Its id."),
             ],
         )  # fmt: skip
 
@@ -184,8 +184,8 @@ class MixGRPOApplyRun(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output("model", tooltip="The model with the run's LoRA."),
-                io.String.Output("lora_name", tooltip="The LoRA's name in ComfyUI's LoRA loaders."),
+                io.Model.Output(display_name="model", tooltip="The model with the run's LoRA."),
+                io.String.Output(display_name="lora_name", tooltip="The LoRA's name in ComfyUI's LoRA loaders."),
             ],
         )  # fmt: skip
 
