@@ -41,7 +41,7 @@ def make_venv() -> Path:
             run(sys.executable, "-m", "venv", str(VENV))
         except subprocess.CalledProcessError:
             shutil.rmtree(VENV, ignore_errors=True)
-            stop("Python's venv module can't make an environment: install it (Debian, Ubuntu: apt install python3-venv).")
+            stop("Python's venv module doesn't work here: install it (Debian, Ubuntu: apt install python3-venv).")
     return python
 
 

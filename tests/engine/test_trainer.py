@@ -30,7 +30,8 @@ def config(**groups):
 def make(toy, folder, settings=None, reward=None, should_stop=lambda: False, seed=0):
     folder = RunFolder(folder)
     reward = reward or toy.ToyReward()
-    return Trainer(toy.ToyPolicy(seed), {reward.name: reward}, PROMPTS, settings or config(), folder, folder.emit, should_stop)
+    rewards, settings = {reward.name: reward}, settings or config()
+    return Trainer(toy.ToyPolicy(seed), rewards, PROMPTS, settings, folder, folder.emit, should_stop)
 
 
 def adapter(trainer):
