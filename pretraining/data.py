@@ -47,6 +47,13 @@ def true_spec(spec: Spec, scene: Scene, rng: random.Random) -> Spec:
 
 def wrong_spec(spec: Spec, rng: random.Random) -> Spec:
     """``spec`` with one attribute told wrongly."""
+    while True:
+        told = _change(spec, rng)
+        if len({item[:2] for item in told.items}) == len(told.items):  # two equal things have no relation to tell
+            return told
+
+
+def _change(spec: Spec, rng: random.Random) -> Spec:
     attributes = ["color", "shape"]
     attributes += {"relation": ["relation"], "position": ["position"]}.get(spec.kind, ["count"])
     attributes += ["background"] if spec.background else []

@@ -4,6 +4,7 @@ ComfyUI's own model class is trained, so that the result is exactly what ComfyUI
 """
 
 import copy
+import itertools
 import math
 import random
 import time
@@ -25,28 +26,14 @@ SHIFT = 3.0  # of the noise schedule; what ComfyUI assumes for SD3
 
 SCENES = 40_000
 STEPS, BATCH, LEARNING_RATE = 10_000, 128, 2e-3
+MUON = True
 WARM_UP, TAIL = 200, 0.4  # steps of rising learning rate; share of the steps with falling learning rate
 EMA_DECAY = 0.998
 WRONG_CAPTIONS = 0.4  # share of captions with one wrong attribute
 EMPTY_CAPTIONS = 0.05  # for classifier-free guidance
-UNKNOWN_WORDS = 0.01  # share of words replaced by the unknown word
 
 
-class Model(nn.Module):
-    """The trained pair: ``text`` and ``denoiser``."""
-
-    def __init__(self, text_encoder: text.TextEncoder):
-        super().__init__()
-        self.text = text_encoder
-        self.denoiser = _denoiser()
-
-    def velocity(self, latents: torch.Tensor, sigma: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """latents (batch, 16, h, w), sigma (batch,) in 0..1, tokens (batch, 16) -> velocity like latents."""
-        context, pooled = self.text(tokens)
-        return self.denoiser(latents, sigma * 1000, context=context, y=pooled)
-
-
-def _denoiser() -> nn.Module:
+def build() -> nn.Module:
     """A fresh denoiser whose first output is zero and whose blocks begin as the identity."""
     from . import comfy_classes
 
@@ -87,19 +74,32 @@ def cache_latents(vae: TinyVAE, count: int = SCENES, seed: int = 0) -> tuple[lis
     return list(zip(specs, scenes, strict=True)), torch.cat(latents).contiguous()
 
 
-def _captions(shown: list[tuple[Spec, Scene]], wrong: float, rng: random.Random) -> torch.Tensor:
-    """Fresh captions as tokens (batch, 16): some wrong, a few empty, a few with an unknown word."""
-    batch = []
-    for spec, scene in shown:
-        if rng.random() < EMPTY_CAPTIONS:
-            batch.append(text.tokens(""))
-            continue
-        told = data.true_spec(spec, scene, rng)
-        if rng.random() < wrong:
-            told = data.wrong_spec(told, rng)
-        read = text.tokens(shapes.write(told))
-        batch.append([text.UNKNOWN if t > text.UNKNOWN and rng.random() < UNKNOWN_WORDS else t for t in read])
-    return torch.tensor(batch)
+def _caption(spec: Spec, scene: Scene, wrong: float, rng: random.Random) -> str:
+    """A fresh caption of a scene: wrong in one attribute with probability ``wrong``, empty now and then."""
+    if rng.random() < EMPTY_CAPTIONS:
+        return ""
+    told = data.true_spec(spec, scene, rng)
+    return shapes.write(data.wrong_spec(told, rng) if rng.random() < wrong else told)
+
+
+def _parts(items: list[str], size: int) -> list[list[str]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+class Captions:
+    """Every caption of the grammar, read once: the text encoder does not change any more."""
+
+    def __init__(self, encoder: text.TextEncoder):
+        captions = ["", *(shapes.write(spec) for specs in shapes.all_specs().values() for spec in specs)]
+        self.rows = {caption: row for row, caption in enumerate(captions)}
+        with torch.no_grad():
+            read = [encoder(torch.tensor([text.tokens(c) for c in part])) for part in _parts(captions, 512)]
+        self.context, self.pooled = (torch.cat(parts) for parts in zip(*read, strict=True))
+
+    def __getitem__(self, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """context (batch, 16, 128), pooled (batch, 128)."""
+        rows = torch.tensor([self.rows[caption] for caption in captions])
+        return self.context[rows], self.pooled[rows]
 
 
 def sigmas(count: int) -> torch.Tensor:
@@ -116,58 +116,68 @@ def train(
     steps: int = STEPS,
     wrong: float = WRONG_CAPTIONS,
     log=print,
-    each: Callable[[int, Model], None] | None = None,
-) -> Model:
-    """Train from nothing (but a text encoder that can read); returns the averaged weights.
+    each: Callable[[int, nn.Module], None] | None = None,
+) -> nn.Module:
+    """Train from nothing, with a text encoder that can read; returns the averaged weights.
 
-    each(step, averaged model) is called every 1,000 steps.
+    each(step, averaged model) is called every 500 steps.
     """
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    model = Model(encoder)
+    captions = Captions(encoder)
+    model = build()
     average = copy.deepcopy(model)
-    # The text encoder can read already: it learns slowly.
-    groups = [
-        {"params": model.denoiser.parameters(), "lr": LEARNING_RATE},
-        {"params": model.text.parameters(), "lr": LEARNING_RATE / 5},
-    ]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    optimizers = _optimizers(model)
 
     def pace(step: int) -> float:
         falling = max(0.0, (step - steps * (1 - TAIL)) / (steps * TAIL))
         return min(1, (step + 1) / WARM_UP) * (0.01 + 0.99 * (1 + math.cos(math.pi * falling)) / 2)
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, pace)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, pace) for optimizer in optimizers]
     started, losses = time.monotonic(), []
     batches = _shuffled(len(latents), rng)
     for step in range(1, steps + 1):
         picked = next(batches)
-        tokens = _captions([shown[i] for i in picked], wrong, rng)
+        context, pooled = captions[[_caption(*shown[i], wrong, rng) for i in picked]]
         clean = latents[picked]
         noise = torch.randn_like(clean)
         sigma = sigmas(len(clean))
         level = sigma.view(-1, 1, 1, 1)
         with torch.autocast("cpu", torch.bfloat16):
-            got = model.velocity((1 - level) * clean + level * noise, sigma, tokens)
+            got = model((1 - level) * clean + level * noise, sigma * 1000, context=context, y=pooled)
         loss = F.mse_loss(got.float(), noise - clean)
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        for stepper in (*optimizers, *schedules):
+            stepper.step()
         losses.append(loss.detach())
         with torch.no_grad():
             decay = min(EMA_DECAY, step / (step + 10))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-        if step % 200 == 0:
+        if step % 100 == 0:
             log(
                 f"denoiser step {step}/{steps} loss {torch.stack(losses).mean().item():.4f} "
                 f"{time.monotonic() - started:.0f} s"
             )
             losses.clear()
-        if each is not None and step % 1000 == 0:
+        if each is not None and step % 500 == 0:
             each(step, average)
     return average
+
+
+def _optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' matrices, where it learns faster, AdamW for the rest."""
+    matrices, rest = [], []
+    for name, parameter in model.named_parameters():
+        block = name.startswith("joint_blocks.") and "adaLN" not in name and parameter.ndim == 2
+        (matrices if MUON and block else rest).append(parameter)
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    ]
+    if matrices:
+        optimizers.append(torch.optim.Muon(matrices, LEARNING_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
+    return optimizers
 
 
 def _shuffled(count: int, rng: random.Random) -> Iterator[list[int]]:
@@ -180,17 +190,14 @@ def _shuffled(count: int, rng: random.Random) -> Iterator[list[int]]:
 
 @torch.no_grad()
 def sample(
-    model: Model, prompts: list[str], steps: int = 25, seed: int = 0, noise: torch.Tensor | None = None
+    denoiser: nn.Module, encoder: text.TextEncoder, prompts: list[str], steps: int = 25, seed: int = 0
 ) -> torch.Tensor:
     """Euler from noise to latents (prompts, 16, 8, 8), at the noise levels of KSampler's euler / simple, cfg 1."""
-    tokens = torch.tensor([text.tokens(prompt) for prompt in prompts])
-    context, pooled = model.text(tokens)
+    context, pooled = encoder(torch.tensor([text.tokens(prompt) for prompt in prompts]))
     u = torch.linspace(1, 0, steps + 1)
     levels = SHIFT * u / (1 + (SHIFT - 1) * u)
-    if noise is None:
-        noise = torch.randn(len(prompts), LATENT_CHANNELS, 8, 8, generator=torch.Generator().manual_seed(seed))
-    latents = noise
-    for now, after in zip(levels[:-1], levels[1:], strict=True):
-        velocity = model.denoiser(latents, now.expand(len(prompts)) * 1000, context=context, y=pooled)
+    latents = torch.randn(len(prompts), LATENT_CHANNELS, 8, 8, generator=torch.Generator().manual_seed(seed))
+    for now, after in itertools.pairwise(levels):
+        velocity = denoiser(latents, now.expand(len(prompts)) * 1000, context=context, y=pooled)
         latents = latents + (after - now) * velocity
     return latents

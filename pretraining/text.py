@@ -15,8 +15,18 @@ from . import data
 LENGTH = 16  # tokens, the start and the end included
 WIDTH, HEADS, LAYERS, MLP = 128, 2, 2, 256
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
+CONFIG = {  # in the words of ComfyUI's CLIP classes
+    "hidden_size": WIDTH,
+    "num_attention_heads": HEADS,
+    "num_hidden_layers": LAYERS,
+    "intermediate_size": MLP,
+    "hidden_act": "gelu",
+    "max_position_embeddings": LENGTH,
+    "eos_token_id": END,
+}
 SPECIAL = ("<pad>", "<start>", "<end>", "<unknown>")
-STEPS, BATCH, LEARNING_RATE = 400, 128, 1.5e-3
+STEPS, BATCH, LEARNING_RATE = 600, 128, 1.5e-3
+UNKNOWN_WORDS = 0.01  # share of words that are made unknown
 
 
 def vocabulary() -> list[str]:
@@ -46,7 +56,9 @@ class Attention(nn.Module):
             projection(x).unflatten(-1, (HEADS, -1)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        return self.out_proj(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(-2))
+        future = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
+        weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(future, -torch.inf).softmax(dim=-1)
+        return self.out_proj((weights @ v).transpose(1, 2).flatten(-2))
 
 
 class MLPBlock(nn.Module):
@@ -102,38 +114,53 @@ class TextEncoder(nn.Module):
 
 def _answers(spec: Spec) -> list[int]:
     """What a caption says, as class numbers; 0 for what it does not say."""
-    second = spec.items[1] if len(spec.items) > 1 else ("", "", 0)
 
-    def place(names, name) -> int:
+    def number(names, name) -> int:
         return [*names].index(name) + 1 if name in names else 0
 
-    first = spec.items[0]
-    return [
-        place(shapes.COLORS, first[0]), place(shapes.SHAPES, first[1]), first[2],
-        place(shapes.COLORS, second[0]), place(shapes.SHAPES, second[1]),
-        place(shapes.RELATIONS, spec.relation), place(shapes.POSITIONS, spec.position),
-        place(shapes.BACKGROUNDS, spec.background),
-    ]  # fmt: skip
+    def thing(item) -> list[int]:
+        return [number(shapes.COLORS, item[0]), number(shapes.SHAPES, item[1])]
+
+    nothing = ("", "", 0)
+    first, second = (*spec.items, nothing)[:2]
+    places = dict.fromkeys(("left", "right", "top", "bottom"), nothing)
+    if spec.kind == "relation":
+        here, there = {
+            "left": ("left", "right"), "right": ("right", "left"), "above": ("top", "bottom"), "below": ("bottom", "top")
+        }[spec.relation]  # fmt: skip
+        places |= {here: first, there: second}
+    elif spec.kind == "position":
+        places[spec.position] = first
+    answers = [*thing(first), first[2], *thing(second), number(shapes.BACKGROUNDS, spec.background)]
+    return answers + [answer for item in places.values() for answer in thing(item)]
+
+
+_CLASSES = [7, 4, 4, 7, 4, 4, *[7, 4] * 4]
 
 
 def warm_up(seed: int = 0, steps: int = STEPS, log=print) -> TextEncoder:
-    """Teach the encoder to read before it learns with the denoiser: tell from the pooled output what was said."""
+    """Teach the encoder to read: its pooled output must tell what was said, and what is where.
+
+    A few words are made unknown. After this the encoder stays as it is, as in the large models.
+    """
     torch.manual_seed(seed)
     rng = random.Random(seed)
     model = TextEncoder()
-    sizes = [7, 4, 4, 7, 4, 5, 5, 4]
-    head = nn.Linear(WIDTH, sum(sizes))
+    head = nn.Linear(WIDTH, sum(_CLASSES))
     optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], LEARNING_RATE, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)
     for step in range(1, steps + 1):
         specs = [data.random_spec(rng) for _ in range(BATCH)]
-        read = torch.tensor([tokens(shapes.write(spec)) for spec in specs])
+        read = [tokens(shapes.write(spec)) for spec in specs]
+        read = [[UNKNOWN if t > UNKNOWN and rng.random() < UNKNOWN_WORDS else t for t in line] for line in read]
         answers = torch.tensor([_answers(spec) for spec in specs])
-        guesses = head(model(read)[1]).split(sizes, dim=1)
+        guesses = head(model(torch.tensor(read))[1]).split(_CLASSES, dim=1)
         loss = sum(F.cross_entropy(guess, answers[:, i]) for i, guess in enumerate(guesses))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % 200 == 0:
+        schedule.step()
+        if step % 100 == 0:
             right = torch.stack([guess.argmax(1) for guess in guesses], 1).eq(answers).all(1).float().mean()
             log(f"text step {step}/{steps} loss {loss.item():.4f} read right {right.item():.3f}")
-    return model
+    return model.requires_grad_(False)

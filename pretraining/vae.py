@@ -81,9 +81,9 @@ class TinyVAE(nn.Module):
         return self.taesd_decoder(latents)
 
     def asset(self) -> dict[str, torch.Tensor]:
-        """The state dict to ship: fp16, with the scale and shift that ComfyUI's TAESD reads."""
+        """The state dict to ship: fp16, and the scale and shift that ComfyUI's TAESD reads."""
         weights = {key: value.half().contiguous() for key, value in self.state_dict().items()}
-        return weights | {"vae_scale": torch.tensor(SCALE).half(), "vae_shift": torch.tensor(SHIFT).half()}
+        return weights | {"vae_scale": torch.tensor(SCALE), "vae_shift": torch.tensor(SHIFT)}
 
 
 def decibels(model: TinyVAE, pictures: torch.Tensor) -> float:

@@ -1,0 +1,85 @@
+"""MixGRPO_TinyModel: the embedded model, so that everything can be tried without a download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from comfy_api.latest import io
+
+from .category import CATEGORY
+
+ASSETS = Path(__file__).resolve().parent.parent / "mixgrpo_engine" / "assets"
+DENOISER, TEXT_ENCODER, VAE = (
+    ASSETS / f"tiny_{part}.safetensors" for part in ("denoiser", "text_encoder", "vae")
+)  # fmt: skip
+
+
+class MixGRPOTinyModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MixGRPO_TinyModel",
+            display_name="MixGRPO Tiny Model",
+            category=CATEGORY,
+            description="A tiny model of the SD3 family that draws coloured shapes at 64x64 pixels, from prompts like "
+            "'a red circle to the left of a blue square on a white background'. It comes with this pack and trains "
+            "on a CPU in minutes.",
+            inputs=[],
+            outputs=[
+                io.Model.Output(
+                    display_name="model",
+                    tooltip="The denoiser (1.1 million parameters). For KSampler: euler, simple, 25 steps, cfg 1. "
+                    "It takes an EmptySD3LatentImage of 64x64 pixels.",
+                ),
+                io.Clip.Output(
+                    display_name="clip", tooltip="The text encoder, for CLIP Text Encode. It knows about 30 words."
+                ),
+                io.Vae.Output(display_name="vae", tooltip="The VAE, for VAE Decode and VAE Encode."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        from .tiny_text_encoder import load_clip
+
+        return io.NodeOutput(load_model(), load_clip(TEXT_ENCODER), load_vae())
+
+
+def load_model():
+    """The denoiser as an ordinary MODEL, by ComfyUI's own loading. Raises FileNotFoundError if the file is gone."""
+    import comfy.sd
+    import comfy.utils
+
+    weights = comfy.utils.load_torch_file(_existing(DENOISER), safe_load=True)
+    return comfy.sd.load_diffusion_model_state_dict(weights)
+
+
+def load_vae():
+    """The VAE by ComfyUI's own loading. Raises FileNotFoundError if the file is gone.
+
+    The file holds a thinner TAESD than ComfyUI knows. Padded with zeros it is the same function: channels of zeros
+    stay zero, and a block of zeros passes on what it gets.
+    """
+    import comfy.sd
+    import comfy.utils
+    from comfy.taesd.taesd import TAESD
+
+    thin = comfy.utils.load_torch_file(_existing(VAE), safe_load=True)
+    stock = TAESD(latent_channels=thin["taesd_decoder.1.weight"].shape[1]).state_dict()
+    padded = {}
+    for key, weight in stock.items():
+        padded[key] = weight.new_zeros(weight.shape)
+        if key in thin:
+            padded[key][tuple(slice(size) for size in thin[key].shape)] = thin[key]
+    return comfy.sd.VAE(sd=padded)
+
+
+def _existing(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"The tiny model's file {path.name} is missing from {path.parent}: reinstall the pack to get it back."
+        )
+    return str(path)
+
+
+NODES = [MixGRPOTinyModel]
