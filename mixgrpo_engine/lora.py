@@ -36,6 +36,8 @@ BLOCK_LISTS = frozenset(
 _ADAPTER = "default"  # peft's name for an adapter without a name
 
 
+# Parameters made under inference mode, in which ComfyUI runs its nodes, could never be trained.
+@torch.inference_mode(False)
 def inject(module: nn.Module, config: AdapterConfig, seed: int = 0) -> list[str]:
     """Gives the chosen linear layers of `module` a LoRA, in place, and freezes everything else.
 

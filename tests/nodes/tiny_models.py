@@ -74,6 +74,8 @@ def sd15():
             "transformer_depth": [1],
             "transformer_depth_output": [1, 1],
             "transformer_depth_middle": 1,
+            "use_spatial_transformer": True,
+            "num_heads": 4,
             "context_dim": 32,
             "use_linear_in_transformer": False,
             "adm_in_channels": None,
