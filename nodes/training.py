@@ -95,7 +95,9 @@ class MixGRPOTrain(io.ComfyNode):
             ],
             outputs=[
                 RUN.Output(display_name="run", tooltip="The run, for MixGRPO Wait and MixGRPO Apply Run."),
-                io.String.Output(display_name="run_id", tooltip="The run's name in its folder, its LoRA and the HTTP routes."),
+                io.String.Output(
+                    display_name="run_id", tooltip="The run's name in its folder, its LoRA and the HTTP routes."
+                ),
             ],
         )  # fmt: skip
 

@@ -61,9 +61,8 @@ def boot(scratch: Path) -> Comfy:
 
     import execution
     import folder_paths
-    import server
-
     import nodes
+    import server
 
     # The server empties its temporary folder at its start and end: the worker has one of its own.
     folder_paths.set_temp_directory(str(scratch))

@@ -10,8 +10,9 @@ from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.events import Stage
 from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.run_folder import RunFolder
-from ..runs import paths
+from ..runs import curve, paths
 from . import stages
+from .report import LOG
 
 NEGATIVE = ""
 """The prompt that classifier-free guidance leads away from."""
@@ -44,8 +45,20 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
     )
     reward = loaded.pop("reward")
     trainer = Trainer(policy, {reward.name: reward}, prompts, config, folder, reporter.emit, stop.requested)
+    # A run is finished when its LoRA is where people look for it, not before.
     reporter.before_done(lambda: publish(folder))
-    trainer.run()
+    reporter.before_done(lambda: draw_curve(folder))
+    if trainer.run() == "cancelled":
+        draw_curve(folder)
+
+
+def draw_curve(folder: RunFolder) -> dict:
+    """reward.png; no status fields. A missing drawing library costs the picture, not the run."""
+    try:
+        curve.draw(folder)
+    except ImportError as error:
+        LOG.warning("reward.png can't be drawn: %s", error)
+    return {}
 
 
 def publish(folder: RunFolder) -> dict:

@@ -9,6 +9,9 @@ from ...mixgrpo_engine.events import Event
 from ...mixgrpo_engine.run_folder import RunFolder
 from ..runs import process
 
+# Not the root logger: its shortcuts would set up logging before ComfyUI does, and every line would come twice.
+LOG = logging.getLogger("mixgrpo")
+
 
 class Reporter:
     def __init__(self, folder: RunFolder):
@@ -79,4 +82,4 @@ _FIELDS = {
 
 def _log(event: Event) -> None:
     text = {key: value for key, value in event.as_dict().items() if key not in ("type", "time", "traceback")}
-    logging.log(logging.ERROR if event.type == "failed" else logging.INFO, "[%s] %s", event.type, text)
+    LOG.log(logging.ERROR if event.type == "failed" else logging.INFO, "[%s] %s", event.type, text)

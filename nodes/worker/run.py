@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import shutil
 import traceback
 from pathlib import Path
@@ -14,7 +13,7 @@ from ...mixgrpo_engine.run_folder import RunFolder
 from ..runs.locks import FileLock
 from . import compat, gpu_lock
 from .errors import GraphError, StopRequested
-from .report import Reporter
+from .report import LOG, Reporter
 from .stop import Stop
 
 FINISHED, FAILED, BUSY = 0, 1, 3
@@ -34,13 +33,12 @@ def run(path: Path) -> int:
     try:
         _work(folder, reporter, stop, scratch)
     except StopRequested:
-        done = reporter.iteration
-        reporter.emit(Cancelled(done, "Cancelled before the training went on."))
+        reporter.emit(Cancelled(reporter.iteration, "Cancelled before the training went on."))
     except GraphError as error:
         reporter.emit(Failed(str(error), error.traceback, error.node_id))
         return FAILED
     except Exception as error:  # the process's outermost frame: whatever it is, the run must say it
-        logging.exception("The run failed.")
+        LOG.exception("The run failed.")
         reporter.emit(Failed(_sentence(error), traceback.format_exc()))
         return FAILED
     finally:
@@ -58,7 +56,6 @@ def _work(folder: RunFolder, reporter: Reporter, stop: Stop, scratch: Path) -> N
     gpu = gpu_lock.take(compat.uses_gpu(), reporter, stop)
     try:
         comfy = compat.boot(scratch)
-        stop.on_stop(comfy.interrupt)
         stop.check()
         # From here on everything is the pack as ComfyUI has loaded it: the graph's objects are of its classes.
         pack = comfy.pack_of("MixGRPO_Train", folder.log)
@@ -68,4 +65,10 @@ def _work(folder: RunFolder, reporter: Reporter, stop: Stop, scratch: Path) -> N
 
 
 def _sentence(error: Exception) -> str:
-    return str(error).strip() or type(error).__name__
+    sentence = str(error).strip() or type(error).__name__
+    if type(error).__name__ == "OutOfMemoryError":
+        sentence += (
+            "\nThe memory is too small for these settings: lower rollout_batch_size and update_batch_size of MixGRPO "
+            "Algorithm (the result stays the same), switch on gradient_checkpointing, or train smaller images."
+        )
+    return sentence

@@ -38,7 +38,8 @@ class Loader:
         part = graph.keep_inputs(self.graph, self.node_id, inputs)
         for node in part.values():
             self.comfy.node_class(node["class_type"], self.folder.log)
-        self.comfy.execute(part, self.node_id)
+        with self.stop.calling(self.comfy.interrupt):
+            self.comfy.execute(part, self.node_id)
         # ComfyUI resets its interrupt flag when it starts: a request from just before is noticed here.
         self.stop.check()
         return stash.take()

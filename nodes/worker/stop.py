@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ...mixgrpo_engine.run_folder import RunFolder
 from .errors import StopRequested
@@ -13,16 +14,25 @@ class Stop:
     def __init__(self, folder: RunFolder):
         self._file = folder.cancel_file
         self._signalled = False
-        self._callbacks: list[Callable[[], None]] = []
+        self._interrupt: Callable[[], None] | None = None
 
     def listen(self) -> None:
         """Turns SIGTERM and Ctrl-C into a request to stop."""
         for name in ("SIGTERM", "SIGINT"):
             signal.signal(getattr(signal, name), self._on_signal)
 
-    def on_stop(self, callback: Callable[[], None]) -> None:
-        """Called when a signal asks to stop, e.g. to interrupt ComfyUI in the middle of a node."""
-        self._callbacks.append(callback)
+    @contextlib.contextmanager
+    def calling(self, interrupt: Callable[[], None]) -> Iterator[None]:
+        """Inside it a signal also calls `interrupt`, to end ComfyUI in the middle of a node.
+
+        Not during the training: ComfyUI's layers would raise in the middle of an update, and what the adapter is
+        then belongs to no iteration. The trainer asks requested() between its model calls instead.
+        """
+        self._interrupt = interrupt
+        try:
+            yield
+        finally:
+            self._interrupt = None
 
     def requested(self) -> bool:
         return self._signalled or self._file.exists()
@@ -34,5 +44,5 @@ class Stop:
 
     def _on_signal(self, *_) -> None:
         self._signalled = True
-        for callback in self._callbacks:
-            callback()
+        if self._interrupt:
+            self._interrupt()

@@ -1,0 +1,209 @@
+"""A real ComfyUI server process, and a client for it."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+
+import aiohttp
+
+PACK = Path(__file__).resolve().parent.parent.parent
+TEST_PACK = Path(__file__).resolve().parent / "pack"
+OUR_FOLDER = "a folder with a name of its own"
+
+
+class ComfyServer:
+    """`base` becomes ComfyUI's base directory, with this pack and the test pack in its custom_nodes."""
+
+    def __init__(self, comfyui_dir, base, environment=None):
+        self.comfyui_dir, self.base = Path(comfyui_dir), Path(base)
+        self.output = self.base / "output"
+        self.log = self.base / "server.log"
+        self.process = None
+        # One thread: the same sums in the same order, and two workers don't fight for the cores.
+        self.environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
+        custom_nodes = self.base / "custom_nodes"
+        custom_nodes.mkdir(parents=True, exist_ok=True)
+        for name, target in ((OUR_FOLDER, PACK), ("test_pack", TEST_PACK)):
+            if not (custom_nodes / name).exists():
+                (custom_nodes / name).symlink_to(target, target_is_directory=True)
+
+    # --- the process ---
+
+    def start(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable, str(self.comfyui_dir / "main.py"), "--cpu", "--port", str(self.port),
+                    "--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", "--disable-api-nodes",
+                ],
+                stdout=log, stderr=subprocess.STDOUT, cwd=self.comfyui_dir, env=self.environment,
+            )  # fmt: skip
+        self.wait(self.is_up, "the server to start", 120)
+        return self
+
+    def is_up(self):
+        assert self.process.poll() is None, f"The server ended at its start:\n{self.log.read_text()[-3000:]}"
+        try:
+            return self.get("/system_stats") is not None
+        except OSError:
+            return False
+
+    def stop(self, how=signal.SIGTERM):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    # --- HTTP ---
+
+    def get(self, path):
+        return self.request("GET", path)[1]
+
+    def request(self, method, path, body=None):
+        """(status, parsed JSON or text)."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", data, {"Content-Type": "application/json"}, method=method
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                status, text = answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            status, text = error.code, error.read().decode()
+        try:
+            return status, json.loads(text, parse_constant=_no_constants)
+        except json.JSONDecodeError:
+            return status, text
+
+    def queue(self, graph):
+        """Queues an API prompt; its id."""
+        prompt_id = str(uuid.uuid4())
+        status, answer = self.request("POST", "/prompt", {"prompt": graph, "prompt_id": prompt_id})
+        assert status == 200, answer
+        return answer["prompt_id"]
+
+    def history(self, prompt_id):
+        return self.get(f"/history/{prompt_id}").get(prompt_id)
+
+    def result(self, prompt_id, seconds=240):
+        """The prompt's history entry, once it has ended."""
+        return self.wait(lambda: self.history(prompt_id), f"prompt {prompt_id}", seconds)
+
+    def outputs(self, graph, seconds=240):
+        """Queues a prompt that must succeed; its outputs by node id."""
+        entry = self.result(self.queue(graph), seconds)
+        assert entry["status"]["status_str"] == "success", entry["status"]["messages"]
+        return entry["outputs"]
+
+    def error(self, graph, seconds=240):
+        """Queues a prompt that must fail; its execution_error."""
+        entry = self.result(self.queue(graph), seconds)
+        assert entry["status"]["status_str"] == "error", entry["outputs"]
+        return next(data for event, data in entry["status"]["messages"] if event == "execution_error")
+
+    def wait(self, look, what, seconds=120):
+        """The first true value of look()."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if value := look():
+                return value
+            time.sleep(0.1)
+        raise AssertionError(f"Waited {seconds} s in vain for {what}. The server's log ends:\n{self._log_end()}")
+
+    @contextlib.contextmanager
+    def socket(self):
+        """An open websocket; gives a function run id -> its mixgrpo.progress messages so far."""
+        received, loop = [], asyncio.new_event_loop()
+
+        async def listen(connected):
+            url = f"http://127.0.0.1:{self.port}/ws?clientId=test"
+            async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+                connected.set()
+                async for message in socket:
+                    if message.type == aiohttp.WSMsgType.TEXT:
+                        received.append(json.loads(message.data, parse_constant=_no_constants))
+
+        connected = threading.Event()
+        task = loop.create_task(listen(connected))
+        thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.gather(task, return_exceptions=True)))
+        thread.start()
+        try:
+            assert connected.wait(20), "The websocket didn't open."
+            yield lambda run_id: [
+                m["data"] for m in received if m["type"] == "mixgrpo.progress" and m["data"]["run_id"] == run_id
+            ]
+        finally:
+            loop.call_soon_threadsafe(task.cancel)
+            thread.join()
+            loop.close()
+
+    # --- runs ---
+
+    def run(self, run_id):
+        return self.get(f"/mixgrpo/runs/{run_id}")
+
+    def wait_for_state(self, run_id, *states, seconds=120):
+        return self.wait(lambda: (r := self.run(run_id))["state"] in states and r, f"{run_id} to be {states}", seconds)
+
+    def wait_for_iteration(self, run_id, iteration, seconds=120):
+        return self.wait(
+            lambda: (r := self.run(run_id)).get("iteration", 0) >= iteration and r, f"iteration of {run_id}", seconds
+        )
+
+    def start_run(self, graph):
+        """Queues a detached Train node named "train"; its run id."""
+        graph["train"]["inputs"]["mode"] = "detached"
+        return self.run_id(self.outputs(graph, 30))
+
+    def run_id(self, outputs):
+        """The run that a Train node's outputs speak of."""
+        return outputs["train"]["text"][0].split()[1].rstrip(":")
+
+    def end_all_runs(self):
+        """No worker outlives the tests."""
+        for run in self.get("/mixgrpo/runs")["runs"] if self.process.poll() is None else []:
+            if run["state"] in ("queued", "waiting", "running"):
+                self.request("POST", f"/mixgrpo/runs/{run['run_id']}/cancel")
+                self.wait_for_state(run["run_id"], "cancelled", "finished", "failed", "dead")
+
+    def folder(self, run_id):
+        return self.output / "mixgrpo" / run_id
+
+    def lora(self, run_id):
+        return self.output / "loras" / "mixgrpo" / f"{run_id}.safetensors"
+
+    def events(self, run_id):
+        return self.get(f"/mixgrpo/runs/{run_id}/events")["events"]
+
+    def kill_worker(self, run_id):
+        """kill -9: no last word."""
+        os.kill(self.run(run_id)["pid"], signal.SIGKILL)
+
+    def traces(self):
+        """(node, pid) of everything that the test pack's loaders have done."""
+        file = self.output / "loaded.txt"
+        return [tuple(line.split()) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def _log_end(self):
+        return self.log.read_text(errors="replace")[-2000:]
+
+
+def _no_constants(name):
+    raise AssertionError(f"The server sent {name}, which browsers can't parse.")

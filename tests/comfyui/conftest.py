@@ -1,0 +1,47 @@
+"""A real ComfyUI server for all tests of this folder, and the graphs to queue in it."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def _load(name):
+    # importlib mode puts no test folder on sys.path.
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"mixgrpo_test_{name}", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_graphs, _comfy_server = _load("graphs"), _load("comfy_server")
+
+
+@pytest.fixture(scope="session")
+def graphs():
+    return _graphs
+
+
+@pytest.fixture(scope="session")
+def server(comfyui_dir, tmp_path_factory):
+    """One server that all tests share: each uses run names of its own and ends its runs."""
+    yield from _running(_comfy_server.ComfyServer(comfyui_dir, tmp_path_factory.mktemp("comfyui")))
+
+
+@pytest.fixture(scope="module")
+def own_server(comfyui_dir, tmp_path_factory):
+    """A server that a module may kill, with a GPU lock that counts on the CPU too."""
+    base = tmp_path_factory.mktemp("own comfyui")
+    environment = {"MIXGRPO_GPU_LOCK": str(base / "gpu.lock")}
+    yield from _running(_comfy_server.ComfyServer(comfyui_dir, base, environment))
+
+
+def _running(server):
+    server.start()
+    try:
+        yield server
+    finally:
+        server.end_all_runs()
+        server.stop()

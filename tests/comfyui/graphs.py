@@ -1,0 +1,56 @@
+"""API prompts for the tests: a Train node with everything it needs, as small as it gets."""
+
+
+def algorithm(**settings):
+    """MixGRPO_Algorithm's inputs for iterations of a few hundred milliseconds."""
+    return {
+        "steps": 4, "shift": 0.0, "transition": "flow_sde", "eta": 0.7, "cfg": 1.0, "group_size": 4,
+        "prompts_per_iteration": 1, "shared_noise": True, "window_strategy": "constant", "window_size": 1,
+        "window_stride": 1, "window_interval": 2, "window_max_start": -1, "window_wrap": False, "flash_ratio": 1.0,
+        "tail_order": 1, "learning_rate": 1e-3, "weight_decay": 1e-4, "max_grad_norm": 1.0, "updates": 2,
+        "clip_range": 1e-4, "advantage_clip": 5.0, "rollout_batch_size": 0, "update_batch_size": 0, **settings,
+    }  # fmt: skip
+
+
+def train(run_name, *, fail="", seconds=0.0, fail_at=0, prompts="red\nblue\ngreen", held_out=1, **settings):
+    """{node id: node}: the test pack's loaders and a MixGRPO_Train node with id "train"."""
+    widgets = {
+        "run_name": run_name, "iterations": 2, "seed": 0, "width": 64, "height": 64, "evaluate_every": 0,
+        "evaluate_images": 1, "checkpoint_every": 1, "gradient_checkpointing": False, "mixed_precision": "no",
+        "mode": "wait", "if_exists": "reuse", **settings,
+    }  # fmt: skip
+    return {
+        "model": {"class_type": "Test_Model", "inputs": {"fail": fail}},
+        "clip": {"class_type": "Test_Clip", "inputs": {}},
+        "vae": {"class_type": "Test_Vae", "inputs": {}},
+        "reward": {"class_type": "Test_Reward", "inputs": {"seconds": seconds, "fail_at": fail_at}},
+        "prompts": {
+            "class_type": "MixGRPO_Prompts",
+            "inputs": {"text": prompts, "file": "none", "held_out": held_out, "split_seed": 0},
+        },
+        "algorithm": {"class_type": "MixGRPO_Algorithm", "inputs": algorithm()},
+        "lora": {"class_type": "MixGRPO_LoRA", "inputs": {"rank": 2, "alpha": 0.0, "targets": "attn", "exclude": ""}},
+        "train": {
+            "class_type": "MixGRPO_Train",
+            "inputs": {
+                "model": ["model", 0], "clip": ["clip", 0], "vae": ["vae", 0], "reward": ["reward", 0],
+                "prompts": ["prompts", 0], "algorithm": ["algorithm", 0], "lora": ["lora", 0], **widgets,
+            },
+        },
+    }  # fmt: skip
+
+
+def stock():
+    """A prompt of ComfyUI's own nodes."""
+    return {
+        "image": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 255}},
+        "save": {"class_type": "SaveImage", "inputs": {"images": ["image", 0], "filename_prefix": "stock"}},
+    }
+
+
+def error_of(entry):
+    """The error or interruption in a history entry."""
+    for event, data in entry["status"]["messages"]:
+        if event in ("execution_error", "execution_interrupted"):
+            return {"event": event, **data}
+    return None

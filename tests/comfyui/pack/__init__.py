@@ -1,0 +1,120 @@
+"""A foreign node pack for the tests: loaders of tiny random models that leave a trace, and a reward that can fail."""
+
+import importlib.util
+import os
+import time
+from pathlib import Path
+
+TINY_MODELS = Path(__file__).resolve().parent.parent.parent / "nodes" / "tiny_models.py"
+
+
+def tiny_models():
+    spec = importlib.util.spec_from_file_location("mixgrpo_test_tiny_models", TINY_MODELS)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.CONTEXT = 32  # as wide as the tiny text encoder
+    return module
+
+
+def leave_trace(node):
+    """One line per execution, with the process in which it happened."""
+    import folder_paths
+
+    with open(Path(folder_paths.get_output_directory()) / "loaded.txt", "a") as file:
+        file.write(f"{node} {os.getpid()}\n")
+
+
+class Loader:
+    CATEGORY = "test"
+    FUNCTION = "load"
+
+
+class TestModel(Loader):
+    RETURN_TYPES = ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"fail": ("STRING", {"default": ""})}}
+
+    def load(self, fail):
+        leave_trace("model")
+        if fail:
+            raise RuntimeError(fail)
+        return (tiny_models().sd3(),)
+
+
+class TestClip(Loader):
+    RETURN_TYPES = ("CLIP",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def load(self):
+        leave_trace("clip")
+        return (tiny_models().clip(),)
+
+
+class TestVae(Loader):
+    RETURN_TYPES = ("VAE",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def load(self):
+        leave_trace("vae")
+        return (tiny_models().vae(),)
+
+
+class Redness:
+    """Mean of the red channel. Sleeps `seconds` a call; raises at the call number `fail_at` (1 is the first)."""
+
+    name = "redness"
+
+    def __init__(self, seconds, fail_at):
+        self.seconds, self.fail_at, self.calls = seconds, fail_at, 0
+
+    def score(self, images, prompts):
+        self.calls += 1
+        if self.calls == self.fail_at:
+            raise RuntimeError(f"The red light went out at call {self.calls}.")
+        time.sleep(self.seconds)
+        return images[..., 0].mean(dim=(1, 2))
+
+
+class TestReward(Loader):
+    RETURN_TYPES = ("MIXGRPO_REWARD",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seconds": ("FLOAT", {"default": 0.0}), "fail_at": ("INT", {"default": 0})}}
+
+    def load(self, seconds, fail_at):
+        leave_trace("reward")
+        return (Redness(seconds, fail_at),)
+
+
+class CountPatches:
+    """How many weights of a model are patched, as text."""
+
+    CATEGORY = "test"
+    FUNCTION = "count"
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def count(self, model):
+        return {"ui": {"text": [str(len(model.patches))]}}
+
+
+NODE_CLASS_MAPPINGS = {
+    "Test_Model": TestModel,
+    "Test_Clip": TestClip,
+    "Test_Vae": TestVae,
+    "Test_Reward": TestReward,
+    "Test_CountPatches": CountPatches,
+}

@@ -1,0 +1,107 @@
+"""A queued graph becomes a LoRA: wait mode, outputs, and what runs where."""
+
+import urllib.parse
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def finished(server, graphs):
+    """(outputs, run id) of a small run with evaluations."""
+    graph = graphs.train("First run, \u00fcber all!", evaluate_every=1)
+    outputs = server.outputs(graph)
+    return outputs, server.run_id(outputs)
+
+
+def test_run_is_named_after_its_name_and_content(server, finished):
+    run = server.run(finished[1])
+    assert finished[1].startswith("first-run-uber-all-")
+    assert run["name"] == "First run, \u00fcber all!"
+    assert (run["state"], run["iteration"], run["iterations"]) == ("finished", 2, 2)
+
+
+def test_ui_has_images_text_and_files_that_can_be_viewed(server, finished):
+    ui = finished[0]["train"]
+    assert set(ui) >= {"images", "text", "files"} and all(isinstance(value, list) for value in ui.values())
+    assert [item["filename"] for item in ui["images"]][0] == "reward.png"
+    assert {item["filename"] for item in ui["files"]} == {f"{finished[1]}.safetensors", "events.jsonl"}
+    for item in ui["images"] + ui["files"]:
+        assert server.request("HEAD", "/view?" + urllib.parse.urlencode(item))[0] == 200, item
+
+
+def test_lora_is_in_the_stock_loader_and_complete(server, finished):
+    choices = server.get("/object_info/LoraLoaderModelOnly")["LoraLoaderModelOnly"]["input"]["required"]["lora_name"]
+    assert f"mixgrpo/{finished[1]}.safetensors" in str(choices)
+    assert (
+        server.lora(finished[1]).read_bytes()
+        == (server.folder(finished[1]) / f"{finished[1]}.safetensors").read_bytes()
+    )
+
+
+def test_loaders_run_in_the_worker_only(server, finished):
+    worker = str(server.run(finished[1])["pid"])
+    assert [node for node, pid in server.traces() if pid == worker] == ["clip", "model", "vae", "reward"]
+    assert str(server.process.pid) not in {pid for _, pid in server.traces()}
+
+
+def test_events_tell_the_whole_story(server, finished):
+    events = server.events(finished[1])
+    assert [e["name"] for e in events if e["type"] == "stage"] == ["boot", "load", "encode", "load", "train"]
+    assert [e["iteration"] for e in events if e["type"] == "iteration"] == [1, 2]
+    assert [e["iteration"] for e in events if e["type"] == "evaluation"] == [0, 1, 2]
+    assert events[-1]["type"] == "done"
+
+
+def test_worker_loads_no_foreign_pack_and_cleans_up(server, finished):
+    folder = server.folder(finished[1])
+    assert not (folder / "temp").exists()
+    assert not list(folder.rglob("*.tmp"))
+    assert "Traceback" not in (folder / "worker.log").read_text()
+
+
+def test_apply_run_loads_the_model_after_the_training_and_patches_it(server, graphs):
+    graph = graphs.train("applied", mode="wait", seed=3)
+    graph["apply"] = {
+        "class_type": "MixGRPO_ApplyRun",
+        "inputs": {"model": ["model", 0], "run": ["train", 0], "run_id": "", "strength": 1.0},
+    }
+    graph["look"] = {"class_type": "Test_CountPatches", "inputs": {"model": ["apply", 0]}}
+    before = len(server.traces())
+    outputs = server.outputs(graph)
+    new = [(node, pid == str(server.process.pid)) for node, pid in server.traces()[before:]]
+    assert new == [("clip", False), ("model", False), ("vae", False), ("reward", False), ("model", True)]
+    # Two joint blocks: qkv of both streams (and the second attention of the first), proj where it exists.
+    assert int(outputs["look"]["text"][0]) > 4
+    log = server.log.read_text()
+    assert "lora key not loaded" not in log
+
+
+def test_apply_run_refuses_what_is_not_finished(server, graphs):
+    graph = {
+        "model": {"class_type": "Test_Model", "inputs": {"fail": ""}},
+        "apply": {
+            "class_type": "MixGRPO_ApplyRun",
+            "inputs": {"model": ["model", 0], "run_id": "never-was-12345678", "strength": 1.0},
+        },
+        "look": {"class_type": "Test_CountPatches", "inputs": {"model": ["apply", 0]}},
+    }
+    assert "There is no run 'never-was-12345678'" in server.error(graph)["exception_message"]
+
+
+def test_bad_settings_fail_in_the_server_and_start_nothing(server, graphs):
+    before = len(server.get("/mixgrpo/runs")["runs"])
+    graph = graphs.train("bad")
+    graph["lora"]["inputs"]["rank"] = 1
+    graph["train"]["inputs"]["run_name"] = "  "
+    assert "run_name is empty" in server.error(graph)["exception_message"]
+    nested = graphs.train("nested")
+    nested["inner"] = {"class_type": "MixGRPO_Train", "inputs": {**nested["train"]["inputs"], "mode": "detached"}}
+    nested["apply"] = {
+        "class_type": "MixGRPO_ApplyRun",
+        "inputs": {"model": ["model", 0], "run": ["inner", 0], "run_id": "", "strength": 1.0},
+    }
+    nested["train"]["inputs"]["model"] = ["apply", 0]
+    del nested["inner"]["inputs"]["lora"]
+    nested["inner"]["inputs"]["run_name"] = " "
+    assert server.error(nested)["exception_message"]
+    assert len(server.get("/mixgrpo/runs")["runs"]) == before

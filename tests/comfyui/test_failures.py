@@ -1,0 +1,46 @@
+"""A run that can't go on says why: the worker's own words, the node, the log; never a false success."""
+
+
+def test_failing_loader_fails_the_node_with_its_message(server, graphs):
+    error = server.error(graphs.train("no model", fail="The disk with the model is unplugged."))
+    message = error["exception_message"]
+    assert error["node_id"] == "train"
+    assert "Node model (Test_Model): The disk with the model is unplugged." in message
+    assert "worker.log" in message and "in load" in message  # the log's path and the loader's own traceback
+    run = server.get("/mixgrpo/runs")["runs"][0]
+    assert (run["state"], run["node_id"]) == ("failed", "model")
+    assert not server.lora(run["run_id"]).exists()
+
+
+def test_broken_model_file_fails_with_the_loaders_reason(server, graphs):
+    folder = server.base / "models" / "diffusion_models"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "broken.safetensors").write_bytes(b"this is no model")
+    graph = graphs.train("broken file")
+    graph["model"] = {
+        "class_type": "UNETLoader",
+        "inputs": {"unet_name": "broken.safetensors", "weight_dtype": "default"},
+    }
+    assert "Node model (UNETLoader):" in server.error(graph)["exception_message"]
+
+
+def test_reward_that_fails_in_the_middle_fails_the_run_and_can_be_resumed(server, graphs):
+    graph = graphs.train("dim", fail_at=2, iterations=3)
+    message = server.error(graph)["exception_message"]
+    assert "The red light went out at call 2." in message
+    run_id = server.get("/mixgrpo/runs")["runs"][0]["run_id"]
+    assert server.run(run_id)["state"] == "failed"
+    # The new process counts its calls anew: the second iteration works now, the third fails.
+    assert "call 2" in server.error(graph)["exception_message"]
+    assert [e["iteration"] for e in server.events(run_id) if e["type"] == "iteration"] == [1, 2]
+    assert "finished, iteration 3 of 3" in server.outputs(graph)["train"]["text"][0]
+
+
+def test_dead_worker_is_noticed_by_a_waiting_node(server, graphs):
+    run_id = server.start_run(graphs.train("shot", seconds=0.3, iterations=100))
+    server.wait_for_iteration(run_id, 1)
+    prompt = server.queue({"wait": {"class_type": "MixGRPO_Wait", "inputs": {"run_id": run_id, "timeout": 0}}})
+    server.kill_worker(run_id)
+    error = graphs.error_of(server.result(prompt, 30))
+    assert "gone without a word" in error["exception_message"] and "worker.log" in error["exception_message"]
+    assert server.run(run_id)["state"] == "dead"

@@ -1,0 +1,46 @@
+"""The Cancel button reaches the run: it stops, keeps a checkpoint, and goes on later."""
+
+import time
+
+
+def test_cancel_stops_a_waited_run_and_the_same_graph_goes_on(server, graphs):
+    graph = graphs.train("stopped", seconds=0.2, iterations=12, checkpoint_every=100)
+    prompt = server.queue(graph)
+    run_id = server.wait(
+        lambda: next((r["run_id"] for r in server.get("/mixgrpo/runs")["runs"] if r["name"] == "stopped"), None), "run"
+    )
+    server.wait_for_iteration(run_id, 2)
+    server.request("POST", "/interrupt")
+    # A bound that tells "cancelled" from "trained to its end" on any machine.
+    error = graphs.error_of(server.result(prompt, 20))
+    assert error["event"] == "execution_interrupted"
+    stopped = server.wait_for_state(run_id, "cancelled", seconds=20)
+    assert 2 <= stopped["iteration"] < 12
+    assert stopped["checkpoint"] == stopped["iteration"]
+    assert not server.lora(run_id).exists()
+
+    outputs = server.outputs(graph)
+    assert server.run_id(outputs) == run_id
+    done = [e["iteration"] for e in server.events(run_id) if e["type"] == "iteration"]
+    assert done == list(range(1, 13))  # nothing lost, nothing twice
+    assert server.lora(run_id).exists()
+
+
+def test_cancel_right_after_the_start_is_heard(server, graphs):
+    run_id = server.start_run(graphs.train("hasty", seconds=0.2, iterations=50))
+    time.sleep(0.5)  # the worker is importing ComfyUI
+    assert server.request("POST", f"/mixgrpo/runs/{run_id}/cancel")[0] == 200
+    server.wait_for_state(run_id, "cancelled", seconds=60)
+    assert not [e for e in server.events(run_id) if e["type"] == "iteration"]
+
+
+def test_resume_over_http_finishes_a_cancelled_run(server, graphs):
+    run_id = server.start_run(graphs.train("over http", seconds=0.2, iterations=4))
+    server.wait_for_iteration(run_id, 1)
+    server.request("POST", f"/mixgrpo/runs/{run_id}/cancel")
+    server.wait_for_state(run_id, "cancelled", "finished")
+    status, answer = server.request("POST", f"/mixgrpo/runs/{run_id}/resume")
+    assert (status, answer.get("action")) == (200, "resumed"), answer
+    server.wait_for_state(run_id, "finished")
+    assert server.request("POST", f"/mixgrpo/runs/{run_id}/resume")[0] == 409
+    assert server.request("POST", f"/mixgrpo/runs/{run_id}/cancel")[0] == 409

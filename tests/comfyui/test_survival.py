@@ -1,0 +1,48 @@
+"""Killed processes: a worker's work continues bit for bit, a server's death doesn't matter, one GPU is shared."""
+
+import fcntl
+import signal
+
+from safetensors.torch import load_file
+
+
+def test_killed_worker_continues_to_the_same_lora_bit_for_bit(own_server, graphs):
+    settings = {"iterations": 4, "checkpoint_every": 2, "evaluate_every": 2, "seconds": 0.2}
+    whole = own_server.run_id(own_server.outputs(graphs.train("whole", **settings)))
+    killed = own_server.start_run(graphs.train("killed", **settings))
+    own_server.wait_for_iteration(killed, 3)
+    own_server.kill_worker(killed)
+    own_server.wait_for_state(killed, "dead", seconds=20)
+
+    assert own_server.run_id(own_server.outputs(graphs.train("killed", **settings))) == killed
+    events = own_server.events(killed)
+    assert "resume" in [e.get("name") for e in events]
+    # The text encoder wasn't loaded again.
+    assert [e["message"] for e in events if e.get("name") == "load"][-1] == "Loading model, vae, reward."
+    one, other = load_file(own_server.lora(whole)), load_file(own_server.lora(killed))
+    assert one.keys() == other.keys() and one
+    assert all((one[key] == other[key]).all() for key in one)
+
+
+def test_run_survives_its_server_and_the_next_server_cancels_it(own_server, graphs):
+    run_id = own_server.start_run(graphs.train("survivor", seconds=0.3, iterations=200))
+    reached = own_server.wait_for_iteration(run_id, 1)["iteration"]
+    own_server.stop(signal.SIGKILL)
+    own_server.start()
+    later = own_server.wait_for_iteration(run_id, reached + 3)
+    assert later["state"] == "running"
+    assert own_server.request("POST", f"/mixgrpo/runs/{run_id}/cancel")[0] == 200
+    own_server.wait_for_state(run_id, "cancelled")
+
+
+def test_run_waits_while_another_training_has_the_gpu(own_server, graphs):
+    with open(own_server.base / "gpu.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run_id = own_server.start_run(graphs.train("queue up"))
+        own_server.wait_for_state(run_id, "waiting", seconds=30)
+        other = own_server.start_run(graphs.train("gives up"))
+        own_server.wait_for_state(other, "waiting", seconds=30)
+        own_server.request("POST", f"/mixgrpo/runs/{other}/cancel")
+        own_server.wait_for_state(other, "cancelled", seconds=20)
+        assert own_server.run(run_id)["state"] == "waiting"
+    own_server.wait_for_state(run_id, "finished")
