@@ -58,7 +58,8 @@ def load_vae():
     """The VAE by ComfyUI's own loading. Raises FileNotFoundError if the file is gone.
 
     The file holds a thinner TAESD than ComfyUI knows. Padded with zeros it is the same function: channels of zeros
-    stay zero, and a block of zeros passes on what it gets.
+    stay zero, and a block of zeros passes on what it gets. So once ComfyUI has loaded it, the zeros are cut off again:
+    the same images in a fraction of the time.
     """
     import comfy.sd
     import comfy.utils
@@ -71,7 +72,25 @@ def load_vae():
         padded[key] = weight.new_zeros(weight.shape)
         if key in thin:
             padded[key][tuple(slice(size) for size in thin[key].shape)] = thin[key]
-    return comfy.sd.VAE(sd=padded)
+    vae = comfy.sd.VAE(sd=padded)
+    _cut_off_zeros(vae.first_stage_model, thin)
+    return vae
+
+
+def _cut_off_zeros(taesd, thin: dict) -> None:
+    from torch import nn
+
+    for name, parameter in list(taesd.named_parameters()):
+        if name in thin:
+            owner, _, kind = name.rpartition(".")
+            corner = parameter.detach()[tuple(slice(size) for size in thin[name].shape)].clone()
+            setattr(taesd.get_submodule(owner), kind, nn.Parameter(corner, requires_grad=False))
+    kept = {tuple(name.split(".")[:2]) for name in thin}
+    for side in ("taesd_encoder", "taesd_decoder"):
+        layers = getattr(taesd, side)
+        for index, layer in layers.named_children():
+            if (side, index) not in kept and any(True for _ in layer.parameters()):
+                layers[int(index)] = nn.ReLU()  # what is left of a residual block of zeros
 
 
 def _existing(path: Path) -> str:

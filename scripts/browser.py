@@ -1,0 +1,35 @@
+"""ComfyUI's real frontend in a real headless Chromium."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from scripts.setup import chromium
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+READY = "() => window.app && window.app.graph && window.app.extensionManager && window.app.vueAppReady !== false"
+
+
+@contextlib.contextmanager
+def open_comfyui(url: str, width: int = 1600, height: int = 1000) -> Iterator:
+    """Opens the frontend and yields playwright's page, with all it printed in page.messages: [(type, text)]."""
+    from playwright.sync_api import sync_playwright
+
+    path = chromium()
+    if path is None:
+        raise RuntimeError("No Chromium was found: install one (Debian: apt install chromium) or set CHROMIUM.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, headless=True, args=ARGUMENTS, env=dict(os.environ))
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.messages = []
+        page.on("console", lambda message: page.messages.append((message.type, message.text)))
+        page.on("pageerror", lambda error: page.messages.append(("pageerror", str(error))))
+        try:
+            page.goto(url)
+            page.wait_for_function(READY, timeout=120_000)
+            page.wait_for_function("() => Object.keys(window.LiteGraph.registered_node_types).length > 100")
+            yield page
+        finally:
+            browser.close()

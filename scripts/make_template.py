@@ -1,0 +1,71 @@
+"""Makes the UI template of an API workflow: `python -m scripts.make_template shapes_alignment`.
+
+The API twin (workflows/api/NAME.json) is the one that is written by hand. The real frontend turns it into a graph;
+places, titles' colours and the note come from workflows/layout/NAME.json. So the two can't drift apart: a test
+compares what the template posts with the twin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from scripts.browser import open_comfyui
+from scripts.comfyui_server import ROOT, ComfyServer
+
+PACK = "comfyui-mixgrpo"
+
+BUILD = """
+async ([name, prompt, layout, pack]) => {
+  const app = window.app;
+  await app.loadApiJson(prompt, name);
+  for (const node of app.graph._nodes) {
+    const place = layout.nodes[node.id];
+    if (!place) throw new Error(`no place for node ${node.id} (${node.type}) in the layout`);
+    node.pos = [place[0], place[1]];
+    if (place.length > 2) node.size = [place[2], place[3]];
+    node.title = prompt[node.id]._meta.title;
+    node.properties = { ...node.properties, "Node name for S&R": node.type };
+    if (node.type.startsWith("MixGRPO_")) Object.assign(node.properties, { cnr_id: pack, ver: layout.version });
+    else Object.assign(node.properties, { cnr_id: "comfy-core", ver: layout.comfyui });
+  }
+  for (const note of layout.notes) {
+    const node = window.LiteGraph.createNode("MarkdownNote");
+    app.graph.add(node);
+    node.title = note.title;
+    node.pos = note.pos;
+    node.size = note.size;
+    node.widgets[0].value = note.text;
+  }
+  for (const group of layout.groups) {
+    const box = new window.LiteGraph.LGraphGroup(group.title);
+    box.pos = [group.bounding[0], group.bounding[1]];
+    box.size = [group.bounding[2], group.bounding[3]];
+    if (group.color) box.color = group.color;
+    app.graph.add(box);
+  }
+  return app.graph.serialize();
+}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", help="workflows/api/NAME.json and workflows/layout/NAME.json")
+    name = parser.parse_args().name
+    prompt, layout = (read(ROOT / "workflows" / kind / f"{name}.json") for kind in ("api", "layout"))
+    with tempfile.TemporaryDirectory() as base, ComfyServer(Path(base)) as server, open_comfyui(server.url) as page:
+        graph = page.evaluate(BUILD, [name, prompt, layout, PACK])
+    target = ROOT / "workflows" / f"{name}.json"
+    target.write_text(json.dumps(graph, indent=1) + "\n", encoding="utf-8")
+    print(f"{target.relative_to(ROOT)}: {len(graph['nodes'])} nodes, {len(graph['links'])} links")
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
