@@ -196,7 +196,7 @@ def layout(spec: Spec, rng: random.Random) -> Scene:
     background = spec.background or rng.choice(sorted(BACKGROUNDS))
     color, shape, count = spec.items[0]
     if spec.kind == "single":
-        return Scene((Object(color, shape, near(0.5, 0.16), near(0.5, 0.16), near(0.40, 0.04)),), background)
+        return Scene((Object(color, shape, near(0.5, 0.04), near(0.5, 0.04), near(0.40, 0.04)),), background)
 
     if spec.kind == "position":
         centre = {"left": (0.24, 0.5), "right": (0.76, 0.5), "top": (0.5, 0.24), "bottom": (0.5, 0.76)}[spec.position]

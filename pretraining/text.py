@@ -125,9 +125,7 @@ def _answers(spec: Spec) -> list[int]:
     first, second = (*spec.items, nothing)[:2]
     places = dict.fromkeys(("left", "right", "top", "bottom"), nothing)
     if spec.kind == "relation":
-        here, there = {
-            "left": ("left", "right"), "right": ("right", "left"), "above": ("top", "bottom"), "below": ("bottom", "top")
-        }[spec.relation]  # fmt: skip
+        here, there = _PLACES[spec.relation]
         places |= {here: first, there: second}
     elif spec.kind == "position":
         places[spec.position] = first
@@ -135,6 +133,17 @@ def _answers(spec: Spec) -> list[int]:
     return answers + [answer for item in places.values() for answer in thing(item)]
 
 
+_PLACES = {  # where the first and the second thing of a relation are
+    "left": ("left", "right"),
+    "right": ("right", "left"),
+    "above": ("top", "bottom"),
+    "below": ("bottom", "top"),
+}
+    "left": ("left", "right"),
+    "right": ("right", "left"),
+    "above": ("top", "bottom"),
+    "below": ("bottom", "top"),
+}
 _CLASSES = [7, 4, 4, 7, 4, 4, *[7, 4] * 4]
 
 
