@@ -224,6 +224,7 @@ def run_output(folder, action: str) -> io.NodeOutput:
     ui = {
         "images": summary["images"],
         "text": [describe(summary, action)],
+        "run_id": [folder.name],
         "files": summary["files"],
     }
     return io.NodeOutput({"run_id": folder.name}, folder.name, ui=ui)
