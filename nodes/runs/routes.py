@@ -50,7 +50,8 @@ async def _events(request: web.Request, folder: RunFolder) -> web.Response:
     offset = request.query.get("offset", "0")
     if not (offset.isascii() and offset.isdigit() and len(offset) < 19):
         return _error(400, "offset must be a number of bytes, 0 or more: take the one that the last answer gave.")
-    new, end = await asyncio.to_thread(events.read, folder.events, int(offset))
+    size = folder.events.stat().st_size if folder.events.exists() else 0
+    new, end = await asyncio.to_thread(events.read, folder.events, min(int(offset), size))
     return _json({"events": new, "offset": end, "state": state.state(folder)})
 
 

@@ -40,6 +40,17 @@ def train(run_name, *, fail="", seconds=0.0, fail_at=0, prompts="red\nblue\ngree
     }  # fmt: skip
 
 
+def tiny(run_name, **settings):
+    """The same with the embedded tiny model and its reward."""
+    prompts = "a red circle on a white background\na blue square on a black background\na green triangle"
+    graph = train(run_name, prompts=prompts, **settings)
+    graph["model"] = {"class_type": "MixGRPO_TinyModel", "inputs": {}}
+    graph["reward"] = {"class_type": "MixGRPO_RewardShapes", "inputs": {}}
+    del graph["clip"], graph["vae"]
+    graph["train"]["inputs"] |= {"clip": ["model", 1], "vae": ["model", 2]}
+    return graph
+
+
 def stock():
     """A prompt of ComfyUI's own nodes."""
     return {
