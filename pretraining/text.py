@@ -139,11 +139,6 @@ _PLACES = {  # where the first and the second thing of a relation are
     "above": ("top", "bottom"),
     "below": ("bottom", "top"),
 }
-    "left": ("left", "right"),
-    "right": ("right", "left"),
-    "above": ("top", "bottom"),
-    "below": ("bottom", "top"),
-}
 _CLASSES = [7, 4, 4, 7, 4, 4, *[7, 4] * 4]
 
 
