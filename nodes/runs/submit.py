@@ -29,14 +29,11 @@ def submit(job: dict, restart: bool = False) -> Submission:
     Jobs of the same fingerprint are the same run. Nothing is ever overwritten: a restart gets the next free id.
     """
     with _submit_lock():
-        existing = _same_runs(job)
-        if existing and not restart:
-            return _take_up(existing[-1], job)
-        folder = paths.folder_of(_id(job, len(existing)))
-        # A folder of that id that isn't the same run: cut-off fingerprints are equal once in four billion.
-        while folder.path.exists():
-            existing.append(folder)
-            folder = paths.folder_of(_id(job, len(existing)))
+        siblings = _siblings(_base_id(job))
+        same = [folder for folder in siblings if state.job(folder).get("fingerprint") == job["fingerprint"]]
+        if same and not restart:
+            return _take_up(same[-1], job)
+        folder = paths.folder_of(_next_id(_base_id(job), siblings))
         folder.create()
         write_json(folder.job, {**job, "run_id": folder.name, "created": time.time()})
         launch(folder)
@@ -75,19 +72,26 @@ def _wait_until_stopped(folder: RunFolder) -> None:
         time.sleep(0.2)
 
 
-def _same_runs(job: dict) -> list[RunFolder]:
-    """Runs of the same fingerprint, oldest first."""
-    found = []
-    while True:
-        folder = paths.folder_of(_id(job, len(found)))
-        if state.job(folder).get("fingerprint") != job["fingerprint"]:
-            return found
-        found.append(folder)
+def _base_id(job: dict) -> str:
+    return f"{paths.slug(job['name'])}-{job['fingerprint'][:8]}"
 
 
-def _id(job: dict, number: int) -> str:
-    suffix = f"-{number + 1}" if number else ""
-    return f"{paths.slug(job['name'])}-{job['fingerprint'][:8]}{suffix}"
+def _siblings(base: str) -> list[RunFolder]:
+    """The folders base, base-2, base-3 ... that exist, oldest first."""
+    found = [entry for entry in paths.runs_directory().glob(f"{base}*") if _number(entry.name, base)]
+    return [RunFolder(entry) for entry in sorted(found, key=lambda entry: _number(entry.name, base))]
+
+
+def _next_id(base: str, siblings: list[RunFolder]) -> str:
+    return f"{base}-{_number(siblings[-1].name, base) + 1}" if siblings else base
+
+
+def _number(name: str, base: str) -> int:
+    """1 for base itself, n for base-n, 0 for another name."""
+    if name == base:
+        return 1
+    rest = name.removeprefix(f"{base}-")
+    return int(rest) if rest != name and rest.isascii() and rest.isdigit() else 0
 
 
 def _submit_lock() -> FileLock:

@@ -1,0 +1,182 @@
+"""What a run folder says about its run, without a server: names, states, the job, the curve."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+@pytest.fixture
+def runs(pack, tmp_path, monkeypatch):
+    """The package nodes.runs with its modules, over an empty output folder."""
+    import importlib
+
+    import folder_paths
+
+    for name in ("cancel", "curve", "job", "launch", "locks", "paths", "process", "state", "submit"):
+        importlib.import_module(f"{pack.__name__}.nodes.runs.{name}")
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    return pack.nodes.runs
+
+
+@pytest.fixture
+def folder(runs):
+    made = runs.paths.folder_of("some-run-12345678")
+    made.create()
+    made.job.write_text(json.dumps({"name": "Some run", "fingerprint": "f", "config": {"run": {"iterations": 3}}}))
+    return made
+
+
+@pytest.fixture
+def worker():
+    """A process that stands for a worker."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("My Run", "my-run"),
+        ("\u00fcber \u00e9t\u00e9", "uber-ete"),
+        ("\u732b", "run"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("a" * 39 + " b", "a" * 39),
+        ("-", "run"),
+    ],
+)
+def test_slug_is_a_safe_part_of_a_file_name(runs, name, expected):
+    assert runs.paths.slug(name) == expected
+    assert runs.paths.ID.fullmatch(f"{expected}-01234567-2")
+
+
+@pytest.mark.parametrize("run_id", ["..", "../x", "a/b", "a\\b", "", "A", "a.b", "-a", "a\n", "a" * 81, None, 5])
+def test_what_is_no_id_is_never_a_path(runs, folder, run_id):
+    assert runs.state.find(run_id) is None
+
+
+def test_live_worker_is_running_and_a_dead_one_dead(runs, folder, worker):
+    folder.set_status(state="running", iteration=1)
+    (folder.path / "launch.json").write_text(json.dumps(runs.process.identity(worker.pid)))
+    assert runs.state.state(folder) == "running"
+    worker.kill()
+    # Not waited for yet, the process is a zombie: that is no worker either.
+    deadline = time.monotonic() + 10
+    while runs.state.state(folder) == "running" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert runs.state.state(folder) == "dead"
+
+
+def test_reused_pid_is_not_the_worker(runs, folder, worker):
+    folder.set_status(state="running")
+    identity = runs.process.identity(worker.pid)
+    (folder.path / "launch.json").write_text(json.dumps({**identity, "pid_created": identity["pid_created"] - 60}))
+    assert runs.state.state(folder) == "dead"
+    runs.process.terminate({**identity, "pid_created": identity["pid_created"] - 60})
+    assert worker.poll() is None
+
+
+def test_held_lock_is_a_sign_of_life(runs, folder):
+    folder.set_status(state="running")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(folder.lock)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline().strip() == "held"
+        assert runs.state.state(folder) == "running"
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert runs.state.state(folder) == "dead"
+
+
+_HOLD = (
+    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+)
+
+
+def test_queued_run_is_given_a_moment_to_start(runs, folder):
+    folder.set_status(state="queued")
+    assert runs.state.state(folder) == "queued"
+    status = folder.status()
+    folder.status_file.write_text(json.dumps({**status, "updated": time.time() - 60}))
+    assert runs.state.state(folder) == "dead"
+
+
+def test_worker_that_ended_before_it_could_listen_was_cancelled(runs, folder):
+    folder.set_status(state="running")
+    folder.cancel_file.touch()
+    assert runs.state.state(folder) == "cancelled"
+    assert runs.cancel.cancel(folder) is False
+
+
+def test_two_holders_of_a_lock_are_never_there_at_once(runs, tmp_path):
+    first, second = runs.locks.FileLock(tmp_path / "l"), runs.locks.FileLock(tmp_path / "l")
+    assert first.acquire() and not second.acquire()
+    assert runs.locks.is_taken(tmp_path / "l")
+    with pytest.raises(TimeoutError, match="another process holds it"):
+        second.hold(0.2)
+    first.release()
+    assert second.acquire()
+    second.release()
+    assert not runs.locks.is_taken(tmp_path / "l")
+
+
+def test_summary_has_no_nan_and_never_fails_on_a_young_run(runs, folder):
+    folder.set_status(state="queued", reward={"a": float("nan")})
+    summary = json.loads(json.dumps(runs.state.summary(folder), allow_nan=False))
+    assert summary["reward"] == {"a": None} and summary["images"] == [] and summary["files"] == []
+    assert [f.name for f in runs.state.runs()] == ["some-run-12345678"]
+
+
+def test_curve_takes_the_later_value_of_a_repeated_iteration(runs, pack, folder):
+    lines = [
+        {"type": "iteration", "iteration": 1, "reward": {"a": 0.1, "b": None}},
+        {"type": "iteration", "iteration": 2, "reward": {"a": 0.2}},
+        {"type": "stage", "name": "resume"},
+        {"type": "iteration", "iteration": 2, "reward": {"a": 0.3}},
+        {"type": "evaluation", "iteration": 0, "reward": {"a": 0.5}, "strict": {}},
+    ]
+    assert runs.curve.draw(folder) is None
+    folder.events.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    history = pack.mixgrpo_engine.events.read(folder.events)[0]
+    assert runs.curve.series(history, "iteration") == {"a": [(1, 0.1), (2, 0.3)]}
+    assert runs.curve.series(history, "evaluation") == {"a": [(0, 0.5)]}
+    assert runs.curve.draw(folder).read_bytes().startswith(b"\x89PNG")
+
+
+def test_submitting_decides_by_fingerprint_and_state(runs, monkeypatch):
+    """Which run a job becomes; the process itself is not started here."""
+    started = []
+    monkeypatch.setattr(runs.submit, "launch", lambda folder: started.append(folder.name))
+
+    def submit(fingerprint, **options):
+        job = {"name": "n", "fingerprint": fingerprint, "config": {}}
+        result = runs.submit.submit(job, **options)
+        return result.folder.name, result.action
+
+    def end(run_id, state):
+        runs.paths.folder_of(run_id).set_status(state=state)
+
+    assert submit("a" * 64) == ("n-aaaaaaaa", "started")
+    end("n-aaaaaaaa", "cancelled")
+    assert submit("a" * 64) == ("n-aaaaaaaa", "resumed")
+    end("n-aaaaaaaa", "finished")
+    assert submit("a" * 64) == ("n-aaaaaaaa", "finished")
+    assert submit("a" * 64, restart=True) == ("n-aaaaaaaa-2", "started")
+    end("n-aaaaaaaa-2", "failed")
+    assert submit("a" * 64) == ("n-aaaaaaaa-2", "resumed")
+    # The same first eight digits, another run: the old ones are not touched.
+    assert submit("a" * 8 + "b" * 56) == ("n-aaaaaaaa-3", "started")
+    end("n-aaaaaaaa-3", "finished")
+    assert submit("a" * 64, restart=True) == ("n-aaaaaaaa-4", "started")
+    end("n-aaaaaaaa-4", "finished")
+    assert submit("a" * 64) == ("n-aaaaaaaa-4", "finished")
+    assert submit("a" * 8 + "b" * 56) == ("n-aaaaaaaa-3", "finished")
+    assert started == ["n-aaaaaaaa"] * 2 + ["n-aaaaaaaa-2"] * 2 + ["n-aaaaaaaa-3", "n-aaaaaaaa-4"]
+    with pytest.raises(ValueError, match="is finished: there is nothing to resume"):
+        runs.submit.resume(runs.paths.folder_of("n-aaaaaaaa"))
