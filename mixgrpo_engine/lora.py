@@ -58,7 +58,7 @@ def inject(module: nn.Module, config: AdapterConfig, seed: int = 0) -> list[str]
     unusual = {type(linear[name]) for name in names if not isinstance(linear[name], nn.Linear)}
     peft_config._register_custom_module(dict.fromkeys(unusual, LoraLinear))
     # peft draws starting values that are replaced below: the caller's random state shall not notice.
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         inject_adapter_in_model(peft_config, module, adapter_name=_ADAPTER)
     _initialise(module, seed)
     return names

@@ -39,6 +39,10 @@ class Policy(Protocol):
         """float32 (steps + 1,), from 1 to 0. shift 0 means the model's own."""
         ...
 
+    def shift(self) -> float:
+        """The model's own time shift s, as in sigma = s * t / (1 + (s - 1) * t)."""
+        ...
+
     def condition(self, prompts: Sequence[str]) -> Condition: ...
 
     def noise(self, seeds: Sequence[int]) -> Tensor:

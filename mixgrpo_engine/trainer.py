@@ -168,7 +168,8 @@ class Trainer:
         config, seed = self.config.rollout, self.config.run.seed
         sigmas, tail = self.sigmas, dpm_tail(config.tail_order)
         if config.flash_ratio < 1:
-            sigmas = flash_sigmas(sigmas, window, config.flash_ratio, self._shift())
+            shift = config.shift if config.shift > 0 else self.policy.shift()
+            sigmas = flash_sigmas(sigmas, window, config.flash_ratio, shift)
         count = len(condition) * (1 if config.shared_noise else config.group_size)
         noise = self.policy.noise([seeds.derive(seed, "noise", iteration, index) for index in range(count)])
         trajectory = rollout(
@@ -302,16 +303,6 @@ class Trainer:
     def _raise_if_stopped(self) -> None:
         if self.should_stop():
             raise Stopped
-
-    def _shift(self) -> float:
-        """The time shift that Flash re-spaces with: the setting, or what the model's own sigmas follow."""
-        if self.config.rollout.shift > 0:
-            return self.config.rollout.shift
-        # sigma = s*t / (1 + (s-1)*t) solved for s at a step in the middle, t being uniform time.
-        middle = len(self.sigmas) // 2
-        time_left = 1 - middle / (len(self.sigmas) - 1)
-        sigma = float(self.sigmas[middle])
-        return sigma * (1 - time_left) / (time_left * (1 - sigma))
 
 
 def sliding_window(config: TrainConfig) -> SlidingWindow:

@@ -116,7 +116,7 @@ def draw(setting: Setting, before: Tensor, after: Tensor, folder: Path) -> None:
         shown = images[:prompts, :count].flatten(0, 1)
         labels = [setting.prompts[i] for i in range(prompts) for _ in range(count)]
         title = f"{name}: held-out prompts"
-        sheet = labelled_grid(shown, labels, columns=2 * count, cell=96, title=title, label_lines=3)
+        sheet = labelled_grid(shown, labels, columns=2 * count, cell=96, title=title, label_lines=4)
         sheet.save(folder / f"{name}.png")
 
 

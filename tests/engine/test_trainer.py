@@ -173,6 +173,14 @@ def test_events_file_is_json_without_nan(toy, tmp_path):
         json.loads(line, parse_constant=lambda name: pytest.fail(name))
 
 
+def test_flash_re_spaces_with_the_models_shift_and_saves_forwards(toy, tmp_path):
+    flash = make(toy, tmp_path / "run", config(rollout={"flash_ratio": 0.4, "tail_order": 2}))
+    trajectory = flash.rollout(0, range(1, 3), flash.policy.condition(["up", "down"]))
+    assert trajectory.forwards == 1 * 2 + (2 + 2) * 12  # of the 3 steps after the window, ceil(1.2) = 2 are left
+    time_left = trajectory.sigmas / (3 - 2 * trajectory.sigmas)  # shift 3 undone: evenly spaced
+    torch.testing.assert_close(time_left[3:], time_left[3] * torch.tensor([1.0, 0.5, 0.0]))
+
+
 def test_max_start_limits_the_window():
     window = sliding_window(config(window={"size": 2, "interval": 1, "max_start": 1}))
     assert {window.at(i).start for i in range(50)} == {0, 1}

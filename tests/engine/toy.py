@@ -55,6 +55,9 @@ class ToyPolicy:
 
         return flow_sigmas(steps, shift or 3.0)
 
+    def shift(self):
+        return 3.0
+
     def condition(self, prompts):
         return ToyCondition(torch.tensor([TARGETS[prompt] for prompt in prompts]))
 
