@@ -1,0 +1,1 @@
+"""How the embedded tiny model was made. Not needed to use it."""
