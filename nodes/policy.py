@@ -70,6 +70,11 @@ class ComfyPolicy:
             return flow_sigmas(steps, shift)
         return torch.tensor([self._model_sampling.percent_to_sigma(k / steps) for k in range(steps + 1)])
 
+    def shift(self) -> float:
+        """The MODEL's own time shift s, as in sigma = s * t / (1 + (s - 1) * t)."""
+        middle = float(self._model_sampling.percent_to_sigma(0.5))
+        return middle / (1 - middle)
+
     def condition(self, prompts: Sequence[str]) -> PromptCondition:
         negative = self._inputs(self.negative, "negative") if self.cfg != 1 else None
         return PromptCondition([self._inputs(prompt, "positive") for prompt in prompts], negative, self.device)

@@ -27,6 +27,8 @@ def open_comfyui(url: str, width: int = 1600, height: int = 1000) -> Iterator:
         page.on("console", lambda message: page.messages.append((message.type, message.text)))
         page.on("pageerror", lambda error: page.messages.append(("pageerror", str(error))))
         try:
+            # A first visit opens the template browser over the graph.
+            page.request.post(f"{url}/settings/Comfy.TutorialCompleted", data="true")
             page.goto(url)
             page.wait_for_function(READY, timeout=120_000)
             page.wait_for_function("() => Object.keys(window.LiteGraph.registered_node_types).length > 100")

@@ -123,7 +123,11 @@ class ComfyServer:
     def view(self, image: dict) -> bytes:
         """The bytes of a file that an output named: {"filename", "subfolder", "type"}."""
         query = urllib.parse.urlencode({key: image.get(key, "") for key in ("filename", "subfolder", "type")})
-        with urllib.request.urlopen(f"{self.url}/view?{query}", timeout=60) as answer:
+        return self.view_url(f"/view?{query}")
+
+    def view_url(self, path: str) -> bytes:
+        """The bytes that the server gives for a path."""
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return answer.read()
 
     # --- how ---------------------------------------------------------------------------------------------------------

@@ -46,7 +46,8 @@ async ([name, prompt, layout, pack]) => {
     if (group.color) box.color = group.color;
     app.graph.add(box);
   }
-  return app.graph.serialize();
+  // Through JSON: a value that is undefined must be absent in the file, not null.
+  return JSON.stringify(app.graph.serialize());
 }
 """
 
@@ -57,7 +58,7 @@ def main() -> None:
     name = parser.parse_args().name
     prompt, layout = (read(ROOT / "workflows" / kind / f"{name}.json") for kind in ("api", "layout"))
     with tempfile.TemporaryDirectory() as base, ComfyServer(Path(base)) as server, open_comfyui(server.url) as page:
-        graph = page.evaluate(BUILD, [name, prompt, layout, PACK])
+        graph = json.loads(page.evaluate(BUILD, [name, prompt, layout, PACK]))
     target = ROOT / "workflows" / f"{name}.json"
     target.write_text(json.dumps(graph, indent=1) + "\n", encoding="utf-8")
     print(f"{target.relative_to(ROOT)}: {len(graph['nodes'])} nodes, {len(graph['links'])} links")
