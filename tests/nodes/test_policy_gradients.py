@@ -77,6 +77,26 @@ def test_checkpointing_changes_no_gradient(build, policy_of, cfg):
         assert (gradient - checkpointed[name]).norm() <= 1e-6 * gradient.norm(), name
 
 
+def test_checkpointing_keeps_far_less_for_the_backward_pass(build, policy_of):
+    kept = []
+    for checkpointing in (False, True):
+        policy = policy_of(build(), gradient_checkpointing=checkpointing)
+        condition, tensors = policy.condition(["red"]), {}
+
+        def pack(tensor, tensors=tensors):
+            tensors[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        # The first call also checks the blocks; what counts is the next one.
+        policy.module(policy.noise([0]), SIGMA, condition)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            velocity = policy.module(policy.noise([0]), SIGMA, condition)
+        parameters = {parameter.untyped_storage().data_ptr() for parameter in policy.module.parameters()}
+        kept.append(sum(size for place, size in tensors.items() if place not in parameters))
+        del velocity
+    assert kept[1] < 0.2 * kept[0]
+
+
 def test_checkpointing_holds_when_the_adapter_is_off_in_between(build, policy_of):
     results = []
     for checkpointing in (False, True):

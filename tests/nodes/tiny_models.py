@@ -35,7 +35,10 @@ def sd3(dtype=torch.float32, compute_dtype=None, seed=0):
 def flux(dtype=torch.float32, compute_dtype=None, seed=0):
     """A MODEL of two double and two single blocks, 64 wide, with guidance embedding like FLUX.1-dev."""
     import comfy.supported_models
+    from comfy.ldm.flux.model import FluxParams
 
+    # Newer ComfyUI wants to be told which axes of the text's positions count up; none for FLUX.1.
+    newer = {"txt_ids_dims": []} if "txt_ids_dims" in FluxParams.__dataclass_fields__ else {}
     config = comfy.supported_models.Flux(
         {
             "image_model": "flux",
@@ -54,6 +57,7 @@ def flux(dtype=torch.float32, compute_dtype=None, seed=0):
             "qkv_bias": True,
             "guidance_embed": True,
             "dtype": dtype,
+            **newer,
         }
     )
     return _patcher(config, compute_dtype, seed)
