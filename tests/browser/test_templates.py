@@ -14,7 +14,8 @@ async (workflow) => {
 # What ComfyUI posts to /prompt for the graph on the canvas.
 POSTED = "async () => (await window.app.graphToPrompt()).output"
 VISIBLE_DIALOGS = """
-() => [...document.querySelectorAll('.p-dialog, .p-toast-message')].filter((e) => e.offsetParent).map((e) => e.innerText)
+() =>
+  [...document.querySelectorAll('.p-dialog, .p-toast-message')].filter((e) => e.offsetParent).map((e) => e.innerText)
 """
 
 
