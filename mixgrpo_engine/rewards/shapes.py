@@ -193,10 +193,18 @@ def _ramp(value: float, zero: float, one: float) -> float:
     return min(max((value - zero) / (one - zero), 0.0), 1.0)
 
 
+def _lead(found: Found, shape: str) -> float:
+    """How much better this shape explains the object than any other does; about 0.15 for a clean one.
+
+    A square with round corners is neither a good square nor a good circle: its lead is near 0.
+    """
+    return found.fits[shape] - max(fit for other, fit in found.fits.items() if other != shape)
+
+
 def _likeness(found: Found, color: str, shape: str) -> float:
     """How much an object is the one asked for, 0..1: it is there, its colour, its shape; all within bounds of size."""
     hue = _ramp(found.color_error, 90, 30) if found.color == color else 0.0
-    form = _ramp(found.fits[shape], 0.65, 0.92) * (1.0 if found.shape == shape else 0.5)
+    form = _ramp(found.fits[shape], 0.65, 0.9) * _ramp(_lead(found, shape), -0.1, 0.08)
     size = _ramp(found.size, 0.12, 0.2) * _ramp(found.size, 0.65, 0.5)
     return size * (0.2 + 0.4 * hue + 0.4 * form)
 
@@ -214,7 +222,7 @@ def _match(spec: Spec, sight: Sight) -> tuple[list[Found | None], float]:
     return partners, float(likeness[rows, columns].sum()) / max(len(wanted), len(sight.objects))
 
 
-def _lead(spec: Spec, partners: list[Found | None]) -> tuple[float, float] | None:
+def _offset(spec: Spec, partners: list[Found | None]) -> tuple[float, float] | None:
     """How far the place asked for is reached: (along the asked direction, away from it), fractions of the side.
 
     A relation is measured between the two objects, a position from the picture's centre. None if objects are missing.
@@ -241,8 +249,8 @@ def _credit(spec: Spec, sight: Sight) -> float:
     partners, objects = _match(spec, sight)
     extras = []
     if spec.relation or spec.position:
-        lead = _lead(spec, partners)
-        extras.append(0.0 if lead is None else _ramp(lead[0], 0.0, 0.18 if spec.relation else 0.12))
+        offset = _offset(spec, partners)
+        extras.append(0.0 if offset is None else _ramp(offset[0], 0.0, 0.18 if spec.relation else 0.12))
     if spec.background:
         extras.append(float(sight.background == spec.background))
     asked = sum(extras) / len(extras) if extras else 1.0
@@ -262,9 +270,9 @@ def _right(spec: Spec, sight: Sight) -> bool:
     for found, (color, shape) in zip(partners, wanted, strict=True):
         if (found.color, found.shape) != (color, shape) or found.color_error > 50:
             return False
-        if found.fits[shape] < 0.82 or not 0.18 <= found.size <= 0.52:
+        if found.fits[shape] < 0.8 or _lead(found, shape) < 0.05 or not 0.18 <= found.size <= 0.52:
             return False
     if spec.relation or spec.position:
-        along, across = _lead(spec, partners)
+        along, across = _offset(spec, partners)
         return along >= 0.15 and along >= across if spec.relation else along >= 0.1
     return True
