@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 export COMFYUI_DIR
 
-.PHONY: setup demo test bench lint tiny-model
+.PHONY: setup demo test lint tiny-model
 
 setup:
 	$(PYTHON) scripts/setup.py
@@ -16,9 +16,6 @@ demo: setup
 
 test: setup lint
 	$(RUN) -m pytest
-
-bench: setup
-	$(RUN) -m benchmarks
 
 lint: setup
 	$(RUN) -m ruff check .

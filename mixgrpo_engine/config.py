@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 TRANSITIONS = ("flow_sde", "dance_sde", "cps")
 STRATEGIES = ("constant", "linear_decay", "exp_decay", "random", "frozen")
+SCHEDULES = ("constant", "linear")
 PRECISIONS = ("no", "bf16", "fp16")
 
 
@@ -77,6 +78,9 @@ class OptimizerConfig:
 
     # Learning rate; 1e-4 to 3e-4 for a LoRA, 1e-5 for all weights.
     learning_rate: float = 1e-4
+    # "constant" (the paper), or "linear": falls to 0 at the last iteration, which averages out the noise of the
+    # late updates; good for short runs.
+    schedule: str = "constant"
     weight_decay: float = 1e-4
     beta1: float = 0.9
     beta2: float = 0.999
@@ -180,6 +184,7 @@ def _checks(c: TrainConfig):
     yield not c.loss.clip_range > 0, "clip_range must be above 0."
     yield c.loss.mix not in ("advantages", "rewards"), f"mix is '{c.loss.mix}': choose advantages or rewards."
     yield not o.learning_rate > 0, "learning_rate must be above 0."
+    yield o.schedule not in SCHEDULES, f"learning rate schedule is '{o.schedule}': choose {' or '.join(SCHEDULES)}."
     images = r.group_size * r.prompts_per_iteration
     yield not 1 <= o.updates <= images, (
         f"updates is {o.updates} with {images} images an iteration: it must be 1 to {images}."

@@ -220,6 +220,8 @@ class Trainer:
 
     def update(self, iteration: int, trajectory: Trajectory, condition: Condition, advantages: Tensor) -> UpdateReport:
         """The iteration's gradient updates, over random minibatches of all its images, none left over."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, iteration)
         order = torch.randperm(
             len(advantages), generator=seeds.generator(self.config.run.seed, "minibatches", iteration)
         )
@@ -303,6 +305,13 @@ class Trainer:
     def _raise_if_stopped(self) -> None:
         if self.should_stop():
             raise Stopped
+
+
+def learning_rate(config: TrainConfig, iteration: int) -> float:
+    """The learning rate of an iteration (0-based)."""
+    options = config.optimizer
+    left = 1 - iteration / config.run.iterations if options.schedule == "linear" else 1.0
+    return options.learning_rate * left
 
 
 def sliding_window(config: TrainConfig) -> SlidingWindow:

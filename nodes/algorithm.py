@@ -137,6 +137,10 @@ class MixGRPOAlgorithm(io.ComfyNode):
                     tooltip="Images a model call in the update; 0 takes a whole minibatch. Lower it when memory is "
                     "short: the result stays the same.",
                 ),
+                io.Combo.Input(
+                    "learning_rate_schedule", options=list(config.SCHEDULES), default="constant",
+                    tooltip="constant (the paper), or linear: falls to 0 at the last iteration, good for short runs.",
+                ),
             ],
             outputs=[ALGORITHM.Output(display_name="algorithm", tooltip="For MixGRPO Train.")],
         )
@@ -146,7 +150,7 @@ class MixGRPOAlgorithm(io.ComfyNode):
         cls, steps, shift, transition, eta, cfg, group_size, prompts_per_iteration, shared_noise, window_strategy,
         window_size, window_stride, window_interval, window_max_start, window_wrap, flash_ratio, tail_order,
         learning_rate, weight_decay, max_grad_norm, updates, clip_range, advantage_clip, rollout_batch_size,
-        update_batch_size,
+        update_batch_size, learning_rate_schedule,
     ) -> io.NodeOutput:
         algorithm = Algorithm(
             RolloutConfig(
@@ -161,7 +165,7 @@ class MixGRPOAlgorithm(io.ComfyNode):
             LossConfig(clip_range=clip_range, advantage_clip=advantage_clip),
             OptimizerConfig(
                 learning_rate=learning_rate, weight_decay=weight_decay, max_grad_norm=max_grad_norm, updates=updates,
-                batch_size=update_batch_size,
+                batch_size=update_batch_size, schedule=learning_rate_schedule,
             ),
         )  # fmt: skip
         config.TrainConfig(algorithm.rollout, algorithm.window, algorithm.loss, algorithm.optimizer).validate()

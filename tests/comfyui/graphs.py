@@ -1,5 +1,7 @@
 """API prompts for the tests: a Train node with everything it needs, as small as it gets."""
 
+from safetensors.torch import load_file
+
 
 def algorithm(**settings):
     """MixGRPO_Algorithm's inputs for iterations of a few hundred milliseconds."""
@@ -8,7 +10,8 @@ def algorithm(**settings):
         "prompts_per_iteration": 1, "shared_noise": True, "window_strategy": "constant", "window_size": 1,
         "window_stride": 1, "window_interval": 2, "window_max_start": -1, "window_wrap": False, "flash_ratio": 1.0,
         "tail_order": 1, "learning_rate": 1e-3, "weight_decay": 1e-4, "max_grad_norm": 1.0, "updates": 2,
-        "clip_range": 1e-4, "advantage_clip": 5.0, "rollout_batch_size": 0, "update_batch_size": 0, **settings,
+        "clip_range": 1e-4, "advantage_clip": 5.0, "rollout_batch_size": 0, "update_batch_size": 0,
+        "learning_rate_schedule": "constant", **settings,
     }  # fmt: skip
 
 
@@ -65,3 +68,9 @@ def error_of(entry):
         if event in ("execution_error", "execution_interrupted"):
             return {"event": event, **data}
     return None
+
+
+def same_tensors(one, other):
+    """Whether two safetensors files hold the same tensors, bit for bit, and at least one."""
+    one, other = load_file(one), load_file(other)
+    return bool(one) and one.keys() == other.keys() and all((one[key] == other[key]).all() for key in one)

@@ -9,7 +9,7 @@ from mixgrpo_engine.config import TrainConfig
 from mixgrpo_engine.events import read
 from mixgrpo_engine.prompts import PromptSet
 from mixgrpo_engine.run_folder import RunFolder
-from mixgrpo_engine.trainer import Trainer, sliding_window
+from mixgrpo_engine.trainer import Trainer, learning_rate, sliding_window
 
 PROMPTS = PromptSet(("up", "down"), ("left", "right"))
 
@@ -179,6 +179,18 @@ def test_flash_re_spaces_with_the_models_shift_and_saves_forwards(toy, tmp_path)
     assert trajectory.forwards == 1 * 2 + (2 + 2) * 12  # of the 3 steps after the window, ceil(1.2) = 2 are left
     time_left = trajectory.sigmas / (3 - 2 * trajectory.sigmas)  # shift 3 undone: evenly spaced
     torch.testing.assert_close(time_left[3:], time_left[3] * torch.tensor([1.0, 0.5, 0.0]))
+
+
+def test_learning_rate_schedules():
+    linear = config(optimizer={"schedule": "linear", "learning_rate": 0.1}, run={"iterations": 4})
+    assert [learning_rate(linear, i) for i in range(4)] == pytest.approx([0.1, 0.075, 0.05, 0.025])
+    assert learning_rate(config(optimizer={"learning_rate": 0.1}), 7) == 0.1
+
+
+def test_the_schedule_reaches_the_optimizer(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run", config(optimizer={"schedule": "linear", "learning_rate": 0.1}))
+    trainer.run()
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 / 8)
 
 
 def test_max_start_limits_the_window():
