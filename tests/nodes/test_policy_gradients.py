@@ -4,34 +4,7 @@ import pytest
 import torch
 
 from tests.nodes import tiny_models
-
-SIGMA = 0.7
-
-
-def gradients(policy, prompts, weights):
-    """The velocity, and the gradient of sum(weights * velocity) by adapter tensor."""
-    for tensor in policy.adapter_state().values():
-        tensor.grad = None
-    velocity = policy.module(policy.noise(range(len(prompts))), SIGMA, policy.condition(prompts))
-    (velocity.double() * weights).sum().backward()
-    return velocity.detach(), {name: tensor.grad for name, tensor in policy.adapter_state().items()}
-
-
-def random_weights(policy, count):
-    generator = torch.Generator().manual_seed(99)
-    return torch.randn(count, *policy.noise_shape, generator=generator, dtype=torch.float64)
-
-
-def in_float64(policy):
-    """Keeps ComfyUI from rounding to float32 inside; the list returned receives each call's unrounded output."""
-    outputs = []
-    network = policy.module.model.diffusion_model
-    network.register_forward_hook(lambda module, args, output: outputs.append(output.detach()))
-    if hasattr(network, "pe_embedder"):
-        network.pe_embedder.register_forward_hook(lambda module, args, output: output.double())
-    for tensor in policy.adapter_state().values():
-        tensor.data = tensor.data.double()
-    return outputs
+from tests.nodes.finite_differences import SIGMA, gradients, in_float64, random_weights, slopes
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -40,27 +13,10 @@ def test_every_adapter_gradient_agrees_with_finite_differences(build, policy_of,
     policy = policy_of(build(dtype=torch.float64), rank=2, cfg=cfg, gradient_checkpointing=checkpointing)
     outputs = in_float64(policy)
     tiny_models.train_a_little(policy)
-    weights = random_weights(policy, 1)
+    weights = random_weights(policy)
     _, found = gradients(policy, ["red"], weights)
-    x, condition = policy.noise([0]), policy.condition(["red"])
-
-    def loss():
-        outputs.clear()
-        with torch.no_grad():
-            policy.module(x, SIGMA, condition)
-        conditional, unconditional = outputs if cfg != 1 else (outputs[0], 0)
-        return float(((unconditional + cfg * (conditional - unconditional)) * weights).sum())
-
-    for name, tensor in policy.adapter_state().items():
-        # Along the gradient itself, so that the slope is its norm.
-        norm = float(found[name].norm())
-        direction, step = found[name] / norm, 1e-4
-        tensor.data += step * direction
-        above = loss()
-        tensor.data -= 2 * step * direction
-        below = loss()
-        tensor.data += step * direction
-        assert (above - below) / (2 * step) == pytest.approx(norm, rel=1e-5), name
+    for name, slope, norm in slopes(policy, outputs, weights, cfg, found):
+        assert norm > 0 and slope == pytest.approx(norm, rel=1e-5), name
 
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
@@ -139,7 +95,7 @@ def test_low_precision_bases_train(build, policy_of, dtype, compute_dtype):
     for checkpointing in (False, True):
         policy = policy_of(build(dtype=dtype, compute_dtype=compute_dtype), gradient_checkpointing=checkpointing)
         tiny_models.train_a_little(policy)
-        results.append(gradients(policy, ["red"], random_weights(policy, 1)))
+        results.append(gradients(policy, ["red"], random_weights(policy)))
     (velocity, plain), (_, checkpointed) = results
     assert velocity.dtype == torch.float32 and velocity.isfinite().all()
     for name, gradient in plain.items():
@@ -153,7 +109,7 @@ def test_a_model_made_under_inference_mode_trains(build, policy_of):
         assert next(model.model.parameters()).is_inference()
         policy = policy_of(model)
     tiny_models.train_a_little(policy)
-    _, found = gradients(policy, ["red"], random_weights(policy, 1))
+    _, found = gradients(policy, ["red"], random_weights(policy))
     assert all(gradient.abs().max() > 0 for gradient in found.values())
 
 

@@ -63,6 +63,38 @@ def flux(dtype=torch.float32, compute_dtype=None, seed=0):
     return _patcher(config, compute_dtype, seed)
 
 
+def auraflow(dtype=torch.float32, compute_dtype=None, seed=0):
+    """A MODEL of one double and two single layers, with positions and register tokens of its own."""
+    import comfy.supported_models
+
+    sizes = {"dim": 64, "n_layers": 3, "n_double_layers": 1, "n_heads": 2, "global_conddim": 64, "max_seq": 64}
+    config = comfy.supported_models.AuraFlow({**sizes, "cond_seq_dim": CONTEXT, "dtype": dtype})
+    return _patcher(config, compute_dtype, seed)
+
+
+def lumina2(dtype=torch.float32, compute_dtype=None, seed=0):
+    """A MODEL of two layers and the refiners before them, as in Lumina 2 and Z-Image."""
+    import comfy.supported_models
+
+    sizes = {"dim": 64, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 1, "multiple_of": 32}
+    positions = {"axes_dims": [8, 12, 12], "axes_lens": [64, 64, 64], "qk_norm": True}
+    config = comfy.supported_models.Lumina2(
+        {"image_model": "lumina2", "in_channels": 16, "cap_feat_dim": CONTEXT, **sizes, **positions, "dtype": dtype}
+    )
+    return _patcher(config, compute_dtype, seed)
+
+
+def qwen_image(dtype=torch.float32, compute_dtype=None, seed=0):
+    """A MODEL of two blocks whose latents have a time axis."""
+    import comfy.supported_models
+
+    sizes = {"num_layers": 2, "attention_head_dim": 32, "num_attention_heads": 2, "axes_dims_rope": (8, 12, 12)}
+    config = comfy.supported_models.QwenImage(
+        {"image_model": "qwen_image", "in_channels": 64, "joint_attention_dim": CONTEXT, **sizes, "dtype": dtype}
+    )
+    return _patcher(config, compute_dtype, seed)
+
+
 def sd15():
     """A small noise-predicting UNet: not flow matching."""
     import comfy.supported_models
