@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mixgrpo_engine.grid import labelled_grid
+from mixgrpo_engine.grid import BACKGROUND, labelled_grid
 from mixgrpo_engine.rewards.shapes import ShapesReward
 from scripts.comfyui_server import ComfyServer
 
@@ -109,7 +109,7 @@ def paired(differences: Tensor) -> dict:
 
 
 def draw(setting: Setting, before: Tensor, after: Tensor, folder: Path) -> None:
-    """before.png and after.png: the same prompts and seeds, a row a prompt."""
+    """before.png and after.png (the same prompts and seeds), and overview.png with the reward curve below them."""
     prompts = min(SHOWN_PROMPTS, len(setting.prompts))
     count = min(SHOWN_IMAGES, setting.images)
     for name, images in (("before", before), ("after", after)):
@@ -118,6 +118,20 @@ def draw(setting: Setting, before: Tensor, after: Tensor, folder: Path) -> None:
         title = f"{name}: held-out prompts"
         sheet = labelled_grid(shown, labels, columns=2 * count, cell=96, title=title, label_lines=4)
         sheet.save(folder / f"{name}.png")
+    overview(folder).save(folder / "overview.png")
+
+
+def overview(folder: Path) -> Image.Image:
+    """before.png and after.png side by side, reward.png below: one picture of the whole demo."""
+    before, after, curve = (Image.open(folder / f"{name}.png").convert("RGB") for name in ("before", "after", "reward"))
+    gap = 12
+    width = before.width + gap + after.width
+    curve = curve.resize((width, round(curve.height * width / curve.width)), Image.Resampling.LANCZOS)
+    sheet = Image.new("RGB", (width, before.height + gap + curve.height), BACKGROUND)
+    sheet.paste(before, (0, 0))
+    sheet.paste(after, (before.width + gap, 0))
+    sheet.paste(curve, (0, before.height + gap))
+    return sheet
 
 
 def show(report: dict) -> None:

@@ -1,6 +1,7 @@
 """`make demo`: posts the template workflow to a real ComfyUI, follows the training, compares before and after.
 
-Leaves in demo-output/: before.png, after.png, reward.png, the LoRA and report.json.
+Leaves in demo-output/: before.png, after.png, reward.png, overview.png (all three), the LoRA and report.json.
+An interrupted demo goes on where it stopped; a finished one starts afresh.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from scripts.comfyui_server import ComfyServer, ServerError, check  # noqa: E402
 
 WORKFLOW = ROOT / "workflows" / "api" / "shapes_alignment.json"
 POLL_SECONDS = 1.0
+CANCEL_SECONDS = 30.0
 
 
 def main() -> None:
@@ -29,6 +31,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `with` ends the server then, too
     output = arguments.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
+    if (output / "report.json").exists():
+        start_afresh(output)
     started = time.monotonic()
     try:
         with ComfyServer(output / "comfyui") as server:
@@ -39,6 +43,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit("\ndemo: stopped. The server is ended, the run's checkpoint is kept: run it again to go on.")
     say(f"Done in {time.monotonic() - started:.0f} s. Everything is in {output}")
+
+
+def start_afresh(output: Path) -> None:
+    """Removes what a finished demo left, and nothing else that may lie in the folder."""
+    shutil.rmtree(output / "comfyui", ignore_errors=True)
+    for name in ("before.png", "after.png", "reward.png", "overview.png", "lora.safetensors", "report.json"):
+        (output / name).unlink(missing_ok=True)
 
 
 def parse() -> argparse.Namespace:
@@ -104,15 +115,33 @@ def train_and_follow(server: ComfyServer, workflow: dict) -> str:
     prompt_id = server.submit(workflow)
     say("The workflow is posted; the training runs in a worker process.")
     line = LiveLine()
-    while (entry := server.history(prompt_id)) is None:
-        for run in server.get("/mixgrpo/runs")["runs"]:
-            if run["state"] in ("queued", "waiting", "running"):
+    try:
+        while (entry := server.history(prompt_id)) is None:
+            for run in active_runs(server):
                 line.show(run)
-        time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
+    except (KeyboardInterrupt, SystemExit):
+        line.end()
+        say("Stopping the training; its checkpoint is kept ...")
+        cancel_all(server)
+        raise
     line.end()
     outputs = check(entry)["outputs"].values()
     say(next(text for values in outputs for text in values.get("text", [])))
     return next(run for values in outputs for run in values.get("run_id", []))
+
+
+def active_runs(server: ComfyServer) -> list[dict]:
+    return [run for run in server.get("/mixgrpo/runs")["runs"] if run["state"] in ("queued", "waiting", "running")]
+
+
+def cancel_all(server: ComfyServer) -> None:
+    """Cancels this server's runs: a worker outlives its server, and nobody wants this one to."""
+    for run in active_runs(server):
+        server.post(f"/mixgrpo/runs/{run['run_id']}/cancel")
+    deadline = time.monotonic() + CANCEL_SECONDS
+    while active_runs(server) and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 class LiveLine:
