@@ -27,15 +27,21 @@ async def wait_for(folder: RunFolder, timeout: float = 0.0, node_id: str | None 
     Raises RunEnded when the run failed, died or was cancelled elsewhere, TimeoutError when the time is over (the
     run goes on), and ComfyUI's interrupt when the user cancels the prompt: the run is cancelled then.
     """
-    import comfy.model_management
+    from comfy.model_management import InterruptProcessingException
 
-    progress, started = _Progress(node_id), time.monotonic()
+    try:
+        return await _until_finished(folder, timeout, _Progress(node_id))
+    except InterruptProcessingException:
+        cancel(folder)
+        raise
+
+
+async def _until_finished(folder: RunFolder, timeout: float, progress: _Progress) -> dict:
+    from comfy.model_management import throw_exception_if_processing_interrupted
+
+    started = time.monotonic()
     while True:
-        try:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-        except comfy.model_management.InterruptProcessingException:
-            cancel(folder)
-            raise
+        throw_exception_if_processing_interrupted()
         launch.reap()
         now = state.state(folder)
         if now == "finished":
@@ -49,6 +55,7 @@ async def wait_for(folder: RunFolder, timeout: float = 0.0, node_id: str | None 
                 f"Run {folder.name} isn't finished after {timeout:g} s: it goes on in the background. "
                 "Wait again with a longer timeout, or cancel it."
             )
+        # ComfyUI's progress hook asks for interrupts too.
         progress.show(folder.status())
         await asyncio.sleep(SECONDS)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -94,10 +95,23 @@ class ComfyServer:
 
     def queue(self, graph):
         """Queues an API prompt; its id."""
-        prompt_id = str(uuid.uuid4())
-        status, answer = self.request("POST", "/prompt", {"prompt": graph, "prompt_id": prompt_id})
+        body = {"prompt": self._with_defaults(graph), "prompt_id": str(uuid.uuid4())}
+        status, answer = self.request("POST", "/prompt", body)
         assert status == 200, answer
         return answer["prompt_id"]
+
+    def _with_defaults(self, graph):
+        """The graph with every widget that it doesn't mention at its default, as the browser sends it."""
+        filled = {}
+        for node_id, node in graph.items():
+            inputs = self.node_info(node["class_type"])["input"].get("required", {})
+            defaults = {name: spec[1]["default"] for name, spec in inputs.items() if "default" in (*spec, {})[1]}
+            filled[node_id] = {**node, "inputs": {**defaults, **node["inputs"]}}
+        return filled
+
+    @functools.cache  # noqa: B019 - a test's server lives as long as the tests
+    def node_info(self, class_type):
+        return self.get(f"/object_info/{class_type}")[class_type]
 
     def history(self, prompt_id):
         return self.get(f"/history/{prompt_id}").get(prompt_id)

@@ -30,6 +30,22 @@ def server(comfyui_dir, tmp_path_factory):
     yield from _running(_comfy_server.ComfyServer(comfyui_dir, tmp_path_factory.mktemp("comfyui")))
 
 
+@pytest.fixture(scope="session")
+def first_graph():
+    """Makes the graph of the run that many tests look at."""
+    return lambda: _graphs.train("First run, \u00fcber all!", evaluate_every=1, seed=2**53 - 1)
+
+
+@pytest.fixture(scope="session")
+def first_run(server, first_graph):
+    """(outputs of its prompt, run id, the mixgrpo.progress messages that an open socket got)."""
+    with server.socket() as messages:
+        outputs = server.outputs(first_graph())
+        run_id = server.run_id(outputs)
+        server.wait(lambda: any(m["status"]["state"] == "finished" for m in messages(run_id)), "the last message", 10)
+    return outputs, run_id, messages(run_id)
+
+
 @pytest.fixture(scope="module")
 def own_server(comfyui_dir, tmp_path_factory):
     """A server that a module may kill, with a GPU lock that counts on the CPU too."""

@@ -2,17 +2,8 @@
 
 from safetensors.torch import load_file
 
-
-def algorithm(**settings):
-    """MixGRPO_Algorithm's inputs for iterations of a few hundred milliseconds."""
-    return {
-        "steps": 4, "shift": 0.0, "transition": "flow_sde", "eta": 0.7, "cfg": 1.0, "group_size": 4,
-        "prompts_per_iteration": 1, "shared_noise": True, "window_strategy": "constant", "window_size": 1,
-        "window_stride": 1, "window_interval": 2, "window_max_start": -1, "window_wrap": False, "flash_ratio": 1.0,
-        "tail_order": 1, "learning_rate": 1e-3, "weight_decay": 1e-4, "max_grad_norm": 1.0, "updates": 2,
-        "clip_range": 1e-4, "advantage_clip": 5.0, "rollout_batch_size": 0, "update_batch_size": 0,
-        "learning_rate_schedule": "constant", **settings,
-    }  # fmt: skip
+# What makes an iteration of a tiny model last a tenth of a second; all other widgets have their defaults.
+ALGORITHM = {"steps": 4, "group_size": 4, "window_size": 1, "window_interval": 2, "updates": 2, "learning_rate": 1e-3}
 
 
 def train(run_name, *, fail="", seconds=0.0, fail_at=0, prompts="red\nblue\ngreen", held_out=1, **settings):
@@ -31,7 +22,7 @@ def train(run_name, *, fail="", seconds=0.0, fail_at=0, prompts="red\nblue\ngree
             "class_type": "MixGRPO_Prompts",
             "inputs": {"text": prompts, "file": "none", "held_out": held_out, "split_seed": 0},
         },
-        "algorithm": {"class_type": "MixGRPO_Algorithm", "inputs": algorithm()},
+        "algorithm": {"class_type": "MixGRPO_Algorithm", "inputs": dict(ALGORITHM)},
         "lora": {"class_type": "MixGRPO_LoRA", "inputs": {"rank": 2, "alpha": 0.0, "targets": "attn", "exclude": ""}},
         "train": {
             "class_type": "MixGRPO_Train",

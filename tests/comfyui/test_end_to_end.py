@@ -2,59 +2,53 @@
 
 import urllib.parse
 
-import pytest
 
-
-@pytest.fixture(scope="module")
-def finished(server, graphs):
-    """(outputs, run id) of a small run with evaluations."""
-    graph = graphs.train("First run, \u00fcber all!", evaluate_every=1)
-    outputs = server.outputs(graph)
-    return outputs, server.run_id(outputs)
-
-
-def test_run_is_named_after_its_name_and_content(server, finished):
-    run = server.run(finished[1])
-    assert finished[1].startswith("first-run-uber-all-")
+def test_run_is_named_after_its_name_and_content(server, first_run):
+    run = server.run(first_run[1])
+    assert first_run[1].startswith("first-run-uber-all-")
     assert run["name"] == "First run, \u00fcber all!"
     assert (run["state"], run["iteration"], run["iterations"]) == ("finished", 2, 2)
 
 
-def test_ui_has_images_text_and_files_that_can_be_viewed(server, finished):
-    ui = finished[0]["train"]
+def test_ui_has_images_text_and_files_that_can_be_viewed(server, first_run):
+    ui = first_run[0]["train"]
     assert set(ui) >= {"images", "text", "files"} and all(isinstance(value, list) for value in ui.values())
     assert [item["filename"] for item in ui["images"]][0] == "reward.png"
-    assert {item["filename"] for item in ui["files"]} == {f"{finished[1]}.safetensors", "events.jsonl"}
+    assert {item["filename"] for item in ui["files"]} == {f"{first_run[1]}.safetensors", "events.jsonl"}
     for item in ui["images"] + ui["files"]:
         assert server.request("HEAD", "/view?" + urllib.parse.urlencode(item))[0] == 200, item
 
 
-def test_lora_is_in_the_stock_loader_and_complete(server, finished):
+def test_lora_is_in_the_stock_loader_and_complete(server, first_run):
     choices = server.get("/object_info/LoraLoaderModelOnly")["LoraLoaderModelOnly"]["input"]["required"]["lora_name"]
-    assert f"mixgrpo/{finished[1]}.safetensors" in str(choices)
+    assert f"mixgrpo/{first_run[1]}.safetensors" in str(choices)
     assert (
-        server.lora(finished[1]).read_bytes()
-        == (server.folder(finished[1]) / f"{finished[1]}.safetensors").read_bytes()
+        server.lora(first_run[1]).read_bytes()
+        == (server.folder(first_run[1]) / f"{first_run[1]}.safetensors").read_bytes()
     )
 
 
-def test_loaders_run_in_the_worker_only(server, finished):
-    worker = str(server.run(finished[1])["pid"])
+def test_loaders_run_in_the_worker_only(server, first_run):
+    worker = str(server.run(first_run[1])["pid"])
     loaded = [node for node, pid in server.traces() if pid == worker]
     assert loaded[0] == "clip" and sorted(loaded[1:]) == ["model", "reward", "vae"]
     assert str(server.process.pid) not in {pid for _, pid in server.traces()}
 
 
-def test_events_tell_the_whole_story(server, finished):
-    events = server.events(finished[1])
+def test_events_tell_the_whole_story(server, first_run):
+    events = server.events(first_run[1])
     assert [e["name"] for e in events if e["type"] == "stage"] == ["boot", "load", "encode", "load", "train"]
     assert [e["iteration"] for e in events if e["type"] == "iteration"] == [1, 2]
     assert [e["iteration"] for e in events if e["type"] == "evaluation"] == [0, 1, 2]
     assert events[-1]["type"] == "done"
 
 
-def test_worker_loads_the_graphs_packs_only_and_cleans_up(server, finished):
-    folder = server.folder(finished[1])
+def test_open_socket_was_told_every_event(server, first_run):
+    assert [event for message in first_run[2] for event in message["events"]] == server.events(first_run[1])
+
+
+def test_worker_loads_the_graphs_packs_only_and_cleans_up(server, first_run):
+    folder = server.folder(first_run[1])
     assert not (folder / "temp").exists()
     assert not list(folder.rglob("*.tmp"))
     log = (folder / "worker.log").read_text()

@@ -18,9 +18,9 @@ def test_same_routes_under_api(server):
     assert server.get("/api/mixgrpo/runs").keys() == {"runs"}
 
 
-@pytest.fixture(scope="module")
-def run_id(server, graphs):
-    return server.run_id(server.outputs(graphs.train("routed", seed=2**53 - 1)))
+@pytest.fixture
+def run_id(first_run):
+    return first_run[1]
 
 
 def test_run_tells_its_settings(server, run_id):
