@@ -13,8 +13,6 @@ from pathlib import Path
 
 from .errors import GraphError, StopRequested
 
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-
 
 def configure(comfyui: dict, scratch: Path, packs: list[str]) -> None:
     """Before anything of ComfyUI but its arguments is imported: paths, arguments, packs to load.
@@ -39,8 +37,8 @@ def configure(comfyui: dict, scratch: Path, packs: list[str]) -> None:
     args.disable_all_custom_nodes = True
     args.whitelist_custom_nodes = list(packs)
     if isinstance(args.verbose, list):
-        # Newer versions may name a log file here: that one is the server's.
-        args.verbose = [level for level in args.verbose if str(level).upper() in LEVELS] or ["INFO"]
+        # Newer versions keep (level, log file) pairs here: a log file is the server's own.
+        args.verbose = [entry for entry in args.verbose if not (isinstance(entry, tuple) and entry[1])]
 
 
 def uses_gpu() -> bool:
