@@ -98,7 +98,11 @@ class ComfyServer:
 
     def submit(self, prompt: dict, **extra) -> str:
         """POST /prompt; returns the prompt's id. Raises ServerError with ComfyUI's own words when it is refused."""
-        return self.post("/prompt", {"prompt": prompt, "client_id": "mixgrpo", **extra})["prompt_id"]
+        answer = self.post("/prompt", {"prompt": prompt, "client_id": "mixgrpo", **extra})
+        # ComfyUI runs the valid part of a graph and only mentions the rest: half a graph is nobody's wish here.
+        if answer.get("node_errors"):
+            raise ServerError(f"/prompt refused some nodes: {json.dumps(answer['node_errors'])}")
+        return answer["prompt_id"]
 
     def history(self, prompt_id: str) -> dict | None:
         """The prompt's entry in /history, or None while it is queued or running."""

@@ -29,6 +29,7 @@ CANCEL_SECONDS = 30.0
 def main() -> None:
     arguments = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `with` ends the server then, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
     output = arguments.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     if (output / "report.json").exists():
