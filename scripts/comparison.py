@@ -126,11 +126,10 @@ def overview(folder: Path) -> Image.Image:
     before, after, curve = (Image.open(folder / f"{name}.png").convert("RGB") for name in ("before", "after", "reward"))
     gap = 12
     width = before.width + gap + after.width
-    curve = curve.resize((width, round(curve.height * width / curve.width)), Image.Resampling.LANCZOS)
     sheet = Image.new("RGB", (width, before.height + gap + curve.height), BACKGROUND)
     sheet.paste(before, (0, 0))
     sheet.paste(after, (before.width + gap, 0))
-    sheet.paste(curve, (0, before.height + gap))
+    sheet.paste(curve, ((width - curve.width) // 2, before.height + gap))
     return sheet
 
 
