@@ -24,18 +24,22 @@ class ServerError(RuntimeError):
     """The server didn't start, or refused a request; the message says what it answered."""
 
 
-class ComfyServer:
+class ServerProcess:
     """Starts `main.py --cpu` in a base folder of its own and ends the process that it started, nothing else."""
 
-    def __init__(self, base: Path, *arguments: str, cpu: bool = True):
-        """base: models, input, output and custom_nodes of this server; arguments: more options for main.py."""
+    def __init__(self, base: Path, packs: dict[str, Path] | None = None, environment: dict[str, str] | None = None):
+        """base: models, input, output and custom_nodes of this server.
+
+        packs: name in custom_nodes -> folder, this pack alone by default. environment: changes to this process's.
+        """
         self.base = Path(base).resolve()
         self.comfyui = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".comfyui").resolve()
         self.log = self.base / "server.log"
-        self._arguments = [*(["--cpu"] if cpu else []), *arguments]
+        self._packs = packs or {"comfyui-mixgrpo": ROOT}
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen | None = None
 
-    def __enter__(self) -> ComfyServer:
+    def __enter__(self):
         self.start()
         return self
 
@@ -59,23 +63,28 @@ class ComfyServer:
             raise ServerError(f"There is no ComfyUI in {self.comfyui}: run `make setup`, or set COMFYUI_DIR.")
         for folder in ("custom_nodes", "input", "output", "models", "user"):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
-        self._link_pack()
+        for name, folder in self._packs.items():
+            _link(self.base / "custom_nodes" / name, folder)
         self.port = _free_port()
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 [
                     sys.executable, "-u", "main.py", "--listen", "127.0.0.1", "--port", str(self.port),
                     "--base-directory", str(self.base), "--database-url", "sqlite:///:memory:",
-                    "--disable-api-nodes", "--disable-auto-launch", *self._arguments,
+                    "--disable-api-nodes", "--disable-auto-launch", "--cpu",
                 ],
-                cwd=self.comfyui, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                cwd=self.comfyui, env=self._environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 # Ctrl-C reaches the terminal's whole group: without a group of its own the server would die first.
                 start_new_session=True,
             )  # fmt: skip
         self._wait_until_ready()
 
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
-        if self._process is None or self._process.poll() is not None:
+        if not self.alive:
             return
         self._process.terminate()
         try:
@@ -88,7 +97,23 @@ class ComfyServer:
         self._process.kill()
         self._process.wait()
 
-    # --- what an API client does ----------------------------------------------------------------------------------
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                code = self._process.returncode
+                raise ServerError(f"ComfyUI ended while starting (exit code {code}): see {self.log}.")
+            try:
+                urllib.request.urlopen(f"{self.url}/system_stats", timeout=10).close()
+                return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.2)
+        self.stop()
+        raise ServerError(f"ComfyUI did not answer within {START_SECONDS} s: see {self.log}.")
+
+
+class ComfyServer(ServerProcess):
+    """A server, driven as an API client does it."""
 
     def post(self, path: str, body: dict | None = None) -> dict:
         return self._request(path, json.dumps(body or {}).encode())
@@ -115,7 +140,7 @@ class ComfyServer:
             entry = self.history(prompt_id)
             if entry:
                 return check(entry)
-            if self._process.poll() is not None:
+            if not self.alive:
                 raise ServerError(f"The server ended while a prompt was running: see {self.log}.")
             time.sleep(poll)
         raise ServerError(f"The prompt did not end within {seconds:.0f} s: see {self.log}.")
@@ -134,8 +159,6 @@ class ComfyServer:
         with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return answer.read()
 
-    # --- how ---------------------------------------------------------------------------------------------------------
-
     def _request(self, path: str, data: bytes | None = None) -> dict:
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
         try:
@@ -144,29 +167,6 @@ class ComfyServer:
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")
             raise ServerError(f"{path} answered {error.code}: {text}") from None
-
-    def _link_pack(self) -> None:
-        link = self.base / "custom_nodes" / "comfyui-mixgrpo"
-        if link.is_symlink() or link.exists():
-            return
-        try:
-            link.symlink_to(ROOT, target_is_directory=True)
-        except OSError:  # Windows without the right to make links
-            subprocess.run(["cmd", "/c", "mklink", "/J", str(link), str(ROOT)], check=True, stdout=subprocess.DEVNULL)
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                code = self._process.returncode
-                raise ServerError(f"ComfyUI ended while starting (exit code {code}): see {self.log}.")
-            try:
-                self.get("/system_stats")
-                return
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.2)
-        self.stop()
-        raise ServerError(f"ComfyUI did not answer within {START_SECONDS} s: see {self.log}.")
 
 
 def check(entry: dict) -> dict:
@@ -177,6 +177,15 @@ def check(entry: dict) -> dict:
         if kind == "execution_interrupted":
             raise ServerError(f"Interrupted at {details['node_type']} (node {details['node_id']}).")
     return entry
+
+
+def _link(link: Path, folder: Path) -> None:
+    if link.is_symlink() or link.exists():
+        return
+    try:
+        link.symlink_to(folder, target_is_directory=True)
+    except OSError:  # Windows without the right to make links
+        subprocess.run(["cmd", "/c", "mklink", "/J", str(link), str(folder)], check=True, stdout=subprocess.DEVNULL)
 
 
 def _free_port() -> int:

@@ -6,9 +6,6 @@ import functools
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -18,59 +15,19 @@ from pathlib import Path
 
 import aiohttp
 
-PACK = Path(__file__).resolve().parent.parent.parent
+from scripts.comfyui_server import ROOT, ServerProcess
+
 TEST_PACK = Path(__file__).resolve().parent / "pack"
 OUR_FOLDER = "a folder with a name of its own"
 
 
-class ComfyServer:
+class ComfyServer(ServerProcess):
     """`base` becomes ComfyUI's base directory, with this pack and the test pack in its custom_nodes."""
 
-    def __init__(self, comfyui_dir, base, environment=None):
-        self.comfyui_dir, self.base = Path(comfyui_dir), Path(base)
-        self.output = self.base / "output"
-        self.log = self.base / "server.log"
-        self.process = None
+    def __init__(self, base, environment=None):
         # One thread: the same sums in the same order, and two workers don't fight for the cores.
-        self.environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
-        custom_nodes = self.base / "custom_nodes"
-        custom_nodes.mkdir(parents=True, exist_ok=True)
-        for name, target in ((OUR_FOLDER, PACK), ("test_pack", TEST_PACK)):
-            if not (custom_nodes / name).exists():
-                (custom_nodes / name).symlink_to(target, target_is_directory=True)
-
-    # --- the process ---
-
-    def start(self):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable, str(self.comfyui_dir / "main.py"), "--cpu", "--port", str(self.port),
-                    "--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", "--disable-api-nodes",
-                ],
-                stdout=log, stderr=subprocess.STDOUT, cwd=self.comfyui_dir, env=self.environment,
-            )  # fmt: skip
-        self.wait(self.is_up, "the server to start", 120)
-        return self
-
-    def is_up(self):
-        assert self.process.poll() is None, f"The server ended at its start:\n{self.log.read_text()[-3000:]}"
-        try:
-            return self.get("/system_stats") is not None
-        except OSError:
-            return False
-
-    def stop(self, how=signal.SIGTERM):
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(how)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        environment = {"OMP_NUM_THREADS": "1", **(environment or {})}
+        super().__init__(base, {OUR_FOLDER: ROOT, "test_pack": TEST_PACK}, environment)
 
     # --- HTTP ---
 
@@ -192,7 +149,7 @@ class ComfyServer:
 
     def end_all_runs(self):
         """No worker outlives the tests."""
-        for run in self.get("/mixgrpo/runs")["runs"] if self.process.poll() is None else []:
+        for run in self.get("/mixgrpo/runs")["runs"] if self.alive else []:
             if run["state"] in ("queued", "waiting", "running"):
                 self.request("POST", f"/mixgrpo/runs/{run['run_id']}/cancel")
                 self.wait_for_state(run["run_id"], "cancelled", "finished", "failed", "dead")

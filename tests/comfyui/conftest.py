@@ -27,7 +27,7 @@ def graphs():
 @pytest.fixture(scope="session")
 def server(comfyui_dir, tmp_path_factory):
     """One server that all tests share: each uses run names of its own and ends its runs."""
-    yield from _running(_comfy_server.ComfyServer(comfyui_dir, tmp_path_factory.mktemp("comfyui")))
+    yield from _running(_comfy_server.ComfyServer(tmp_path_factory.mktemp("comfyui")))
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def own_server(comfyui_dir, tmp_path_factory):
     """A server that a module may kill, with a GPU lock that counts on the CPU too."""
     base = tmp_path_factory.mktemp("own comfyui")
     environment = {"MIXGRPO_GPU_LOCK": str(base / "gpu.lock")}
-    yield from _running(_comfy_server.ComfyServer(comfyui_dir, base, environment))
+    yield from _running(_comfy_server.ComfyServer(base, environment))
 
 
 def _running(server):

@@ -32,7 +32,7 @@ def test_loaders_run_in_the_worker_only(server, first_run):
     worker = str(server.run(first_run[1])["pid"])
     loaded = [node for node, pid in server.traces() if pid == worker]
     assert loaded[0] == "clip" and sorted(loaded[1:]) == ["model", "reward", "vae"]
-    assert str(server.process.pid) not in {pid for _, pid in server.traces()}
+    assert str(server.pid) not in {pid for _, pid in server.traces()}
 
 
 def test_events_tell_the_whole_story(server, first_run):
@@ -74,7 +74,7 @@ def test_apply_run_loads_the_model_after_the_training_and_patches_it(server, gra
     graph["look"] = {"class_type": "Test_CountPatches", "inputs": {"model": ["apply", 0]}}
     before = len(server.traces())
     outputs = server.outputs(graph)
-    in_server = [pid == str(server.process.pid) for _, pid in server.traces()[before:]]
+    in_server = [pid == str(server.pid) for _, pid in server.traces()[before:]]
     assert in_server == [False, False, False, False, True]
     assert server.traces()[-1][0] == "model"
     # Two joint blocks: qkv of both streams (and the second attention of the first), proj where it exists.

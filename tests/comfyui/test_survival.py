@@ -1,7 +1,6 @@
 """Killed processes: a worker's work continues bit for bit, a server's death doesn't matter, one GPU is shared."""
 
 import fcntl
-import signal
 
 
 def test_killed_worker_continues_to_the_same_lora_bit_for_bit(own_server, graphs):
@@ -23,7 +22,7 @@ def test_killed_worker_continues_to_the_same_lora_bit_for_bit(own_server, graphs
 def test_run_survives_its_server_and_the_next_server_cancels_it(own_server, graphs):
     run_id = own_server.start_run(graphs.train("survivor", seconds=0.3, iterations=200))
     reached = own_server.wait_for_iteration(run_id, 1)["iteration"]
-    own_server.stop(signal.SIGKILL)
+    own_server.kill()
     own_server.start()
     later = own_server.wait_for_iteration(run_id, reached + 3)
     assert later["state"] == "running"
