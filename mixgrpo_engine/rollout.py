@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +37,7 @@ def rollout(
     eta: float,
     group_size: int,
     tail: DPMSolverPP | None = None,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     shared_noise: bool | None = None,
 ) -> Trajectory:
     """Samples group_size images a prompt (arXiv 2507.21802, algorithm 1), image i belonging to prompt i // group_size.
@@ -49,7 +49,8 @@ def rollout(
     None takes a number of rows that is a multiple of group_size as one noise an image.
     sigmas: (steps + 1,), falling to 0. window: step indices with noise; its last must not lead to sigma 0 under
     "cps", nor be the schedule's last step.
-    tail: solver of the steps after the window, Euler when None. generator: of the noise inside the window.
+    tail: solver of the steps after the window, Euler when None. generator: of the noise inside the window;
+    a sequence holds one an image, whose noise then doesn't depend on the others in the batch.
     """
     levels = [float(sigma) for sigma in sigmas]
     steps = len(levels) - 1

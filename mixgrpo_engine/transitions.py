@@ -7,7 +7,7 @@ return the mean (batch, ...) and the standard deviation (a float) of the Gaussia
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -72,8 +72,18 @@ def log_prob(sample: Tensor, mean: Tensor, std: float) -> Tensor:
     return -squared / (2 * std**2) - math.log(std) - 0.5 * math.log(2 * math.pi)
 
 
-def draw(mean: Tensor, std: float, generator: torch.Generator | None) -> Tensor:
-    """mean + std * noise; the noise is drawn on the generator's device, so that a CPU seed serves every device."""
-    device = generator.device if generator is not None else mean.device
-    noise = torch.randn(mean.shape, generator=generator, device=device, dtype=torch.float32)
+def draw(mean: Tensor, std: float, generator: torch.Generator | Sequence[torch.Generator] | None) -> Tensor:
+    """mean + std * noise; the noise is drawn on the generator's device, so that a CPU seed serves every device.
+
+    A sequence holds one generator a row: a row's noise then doesn't depend on the batch that it is in.
+    """
+    if isinstance(generator, Sequence):
+        noise = torch.stack([_normal(mean[row], own) for row, own in enumerate(generator)])
+    else:
+        noise = _normal(mean, generator)
     return mean + std * noise.to(mean.device, non_blocking=True)
+
+
+def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    device = generator.device if generator is not None else like.device
+    return torch.randn(like.shape, generator=generator, device=device, dtype=torch.float32)

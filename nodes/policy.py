@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ..mixgrpo_engine import lora
 from ..mixgrpo_engine.config import AdapterConfig
-from ..mixgrpo_engine.schedule import flow_sigmas
-from . import policy_gradients
+from . import policy_gradients, schedule
 from .conditioning import Encoded
 from .policy_condition import PromptCondition, model_inputs
 from .policy_copy import private_copy
@@ -66,29 +65,24 @@ class ComfyPolicy:
 
     def sigmas(self, steps: int, shift: float = 0.0) -> Tensor:
         """float32 (steps + 1,), from 1 to 0. shift 0 means the MODEL's own; FLUX's mu is log(shift)."""
-        if shift > 0:
-            return flow_sigmas(steps, shift)
-        return torch.tensor([self._model_sampling.percent_to_sigma(k / steps) for k in range(steps + 1)])
+        return schedule.model_sigmas(self._model_sampling, steps, shift)
 
     def shift(self) -> float:
         """The MODEL's own time shift s, as in sigma = s * t / (1 + (s - 1) * t)."""
-        middle = float(self._model_sampling.percent_to_sigma(0.5))
-        return middle / (1 - middle)
+        return schedule.model_shift(self._model_sampling)
 
     def condition(self, prompts: Sequence[str]) -> PromptCondition:
         negative = self._inputs(self.negative, "negative") if self.cfg != 1 else None
         return PromptCondition([self._inputs(prompt, "positive") for prompt in prompts], negative, self.device)
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
-        """(len(seeds), ...) standard normal; row i depends on seeds[i] alone: drawn on the CPU, one generator a row."""
-        rows = [torch.randn(self.noise_shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
-        return torch.stack(rows).to(self.device)
+        """(len(seeds), ...) standard normal; row i depends on seeds[i] alone."""
+        return seeded_noise(self.noise_shape, seeds).to(self.device)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to images: float32 (batch, height, width, 3) in 0..1, on the CPU."""
-        images = self.vae.decode(self.module.model.process_latent_out(latents.detach().float()))
-        return images.flatten(0, -4)[..., :3].float().cpu().clamp(0, 1)
+        return decode_images(self.vae, self.module.model.process_latent_out(latents.detach().float()))
 
     def base(self) -> AbstractContextManager:
         return lora.disabled(self.module)
@@ -150,6 +144,16 @@ def latent_shape(latent_format, vae, width: int, height: int) -> tuple[int, ...]
         if size < ratio or size % ratio:
             raise ValueError(f"{name} is {size}: it must be a multiple of {ratio} for this model.")
     return (channels, *(1,) * (dimensions - 2), height // ratio, width // ratio)
+
+
+def seeded_noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
+    """(len(seeds), *shape) standard normal on the CPU; row i depends on seeds[i] alone."""
+    return torch.stack([torch.randn(*shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
+
+
+def decode_images(vae, samples: Tensor) -> Tensor:
+    """A VAE's latents (batch, ...) to images: float32 (batch, height, width, 3) in 0..1, on the CPU."""
+    return vae.decode(samples).flatten(0, -4)[..., :3].float().cpu().clamp(0, 1)
 
 
 def _model_options(model) -> dict:
