@@ -65,7 +65,7 @@ def test_rewards_and_advantages_are_the_engines(room, group, reward):
         {},
         {"window_start": 3},
         {"shared_noise": False, "transition": "cps"},
-        {"flash_ratio": 0.4, "tail_order": 2},
+        {"steps": 14, "flash_ratio": 0.4, "tail_order": 2},
         {"window_start": 2, "cfg": 3.0},
     ],
 )
@@ -79,7 +79,7 @@ def test_the_images_are_those_of_a_rollout_of_the_trainings_policy(room, graph, 
         adapter=room("mixgrpo_engine.config").AdapterConfig(rank=2), seed=0,
     )  # fmt: skip
     start, shared = changes.get("window_start", 0), changes.get("shared_noise", True)
-    window, sigmas = range(start, start + 3), policy.sigmas(8)
+    window, sigmas = range(start, start + 3), policy.sigmas(changes.get("steps", 8))
     if "flash_ratio" in changes:
         sigmas = schedule.flash_sigmas(sigmas, window, 0.4, policy.shift())
     noise = policy.noise([seeds.derive(1, "noise", 0, index) for index in range(1 if shared else SIZE)])
