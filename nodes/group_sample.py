@@ -51,9 +51,9 @@ class MixGRPOGroupSample(io.ComfyNode):
                     "window's size stands in the algorithm.",
                 ),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                    tooltip="Of the initial noise and the noise in the window. Image k is the same in a smaller or "
-                    "larger group.",
+                    "seed", default=0, min=0, max=2**53 - 1, control_after_generate=False,
+                    tooltip="Of the initial noise and the noise in the window; change it to see other groups. Image k "
+                    "is the same in a smaller or larger group.",
                 ),
                 io.Int.Input("width", default=512, min=16, max=8192, step=8, tooltip="Pixels of an image."),
                 io.Int.Input("height", default=512, min=16, max=8192, step=8, tooltip="Pixels of an image."),
