@@ -212,8 +212,8 @@ class Trainer:
             scores[name] = torch.as_tensor(reward.score(images, prompts), dtype=torch.float32).cpu()
             if scores[name].shape != (len(images),):
                 raise RuntimeError(
-                    f"The reward '{name}' gave {list(scores[name].shape)} scores for {len(images)} images: it must give "
-                    "one an image."
+                    f"The reward '{name}' gave {list(scores[name].shape)} scores for {len(images)} images: "
+                    "it must give one an image."
                 )
             scores[name][broken] = float("nan")
             self._tolerate(
@@ -258,7 +258,7 @@ class Trainer:
         self.optimizer.zero_grad()
         self._tolerate(
             not finite,
-            "A gradient isn't finite, so its update was left out. Lower the learning rate, or choose another precision.",
+            "A gradient isn't finite, so its update was left out: lower the learning rate or change the precision.",
         )
 
     def _accumulate(
