@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from .files import replace
 from .policy import Policy
 
 ADAPTER = "adapter.safetensors"
@@ -31,11 +35,11 @@ class Checkpoints:
         accelerator.register_save_state_pre_hook(self._save_adapter)
         accelerator.register_load_state_pre_hook(self._load_adapter)
 
-    def newest(self) -> Path | None:
-        """The newest complete checkpoint, or None."""
+    def complete(self) -> list[Path]:
+        """The complete checkpoints, oldest first."""
         if not self.folder.exists():
-            return None
-        return max((path for path in self.folder.iterdir() if path.name.isdigit()), default=None)
+            return []
+        return sorted((path for path in self.folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
 
     def save(self, iteration: int, progress: dict) -> Path:
         """Saves beside the final place and renames: a kill in the middle leaves the older checkpoint as it was."""
@@ -47,17 +51,39 @@ class Checkpoints:
         _flush_to_disk(temporary)
         if final.exists():
             shutil.rmtree(final)
-        os.replace(temporary, final)
+        replace(temporary, final)
         self._remove_old()
         return final
 
-    def load(self, path: Path) -> dict:
-        """Restores adapter, optimizer and random states; returns what was given to save as progress."""
+    def load_newest(self, tell: Callable[[str], None]) -> dict | None:
+        """Restores the newest checkpoint that can be read: what was given as progress, or None without checkpoints.
+
+        An older one is taken when the newest is damaged; tell(message) says so. Raises RuntimeError when none can be
+        read: starting anew in silence would throw the training away.
+        """
+        failure = None
+        for path in reversed(self.complete()):
+            try:
+                return self._load(path)
+            except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, UnpicklingError) as error:
+                failure = error
+                tell(f"The checkpoint {path.name} can't be read ({error}); trying an older one.")
+        if failure is None:
+            return None
+        raise RuntimeError(
+            f"No checkpoint in {self.folder} can be read ({failure}). Move that folder away to start anew."
+        ) from failure
+
+    def _load(self, path: Path) -> dict:
+        progress = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
         self._accelerator.load_state(str(path))
-        return json.loads((path / PROGRESS).read_text(encoding="utf-8"))
+        return progress
 
     def _save_adapter(self, models: list, weights: list, folder: str) -> None:
         state = {name: tensor.detach().contiguous() for name, tensor in self._policy.adapter_state().items()}
+        broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+        if broken:
+            raise RuntimeError(f"The adapter holds values that aren't finite (in {broken[0]}), so it isn't saved.")
         save_file(state, os.path.join(folder, ADAPTER))
         weights.clear()  # tells accelerate that the model is taken care of
 
@@ -66,8 +92,7 @@ class Checkpoints:
         models.clear()
 
     def _remove_old(self) -> None:
-        complete = sorted(path for path in self.folder.iterdir() if path.name.isdigit())
-        for path in complete[: -self.keep]:
+        for path in [*self.complete()[: -self.keep], *self.folder.glob(".*.tmp")]:
             shutil.rmtree(path)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 
-TRANSITIONS = ("flow_sde", "dance_sde", "cps")
-STRATEGIES = ("constant", "linear_decay", "exp_decay", "random", "frozen")
+from .advantage import MIXES
+from .transitions import TRANSITIONS
+from .window import STRATEGIES
+
 SCHEDULES = ("constant", "linear")
 PRECISIONS = ("no", "bf16", "fp16")
 
@@ -172,6 +175,9 @@ def _checks(c: TrainConfig):
     yield not r.eta > 0, f"eta is {r.eta}: it must be above 0, or all images of a group are the same."
     yield r.transition == "cps" and r.eta >= 2, f"eta is {r.eta}: with cps it must be below 2."
     yield r.group_size < 2, f"group_size is {r.group_size}: at least 2 images are needed to compare."
+    yield not (math.isfinite(r.cfg) and r.cfg >= 0), f"cfg is {r.cfg}: it must be 0 or more."
+    yield not (math.isfinite(r.shift) and r.shift >= 0), f"shift is {r.shift}: it must be 0 (the model's own) or more."
+    yield r.batch_size < 0 or o.batch_size < 0, "batch sizes must be 0 (all at once) or more."
     yield r.prompts_per_iteration < 1, "prompts_per_iteration must be at least 1."
     yield not 0 < r.flash_ratio <= 1, f"flash_ratio is {r.flash_ratio}: it must be above 0 and at most 1."
     yield r.tail_order not in (1, 2, 3), f"tail_order is {r.tail_order}: choose 1, 2 or 3."
@@ -182,7 +188,9 @@ def _checks(c: TrainConfig):
     yield w.interval < 1, "window interval must be at least 1 iteration."
     yield w.stride < 1, "window stride must be at least 1 step."
     yield not c.loss.clip_range > 0, "clip_range must be above 0."
-    yield c.loss.mix not in ("advantages", "rewards"), f"mix is '{c.loss.mix}': choose advantages or rewards."
+    yield not c.loss.advantage_clip > 0, "advantage_clip must be above 0."
+    yield c.loss.mix not in MIXES, f"mix is '{c.loss.mix}': choose {' or '.join(MIXES)}."
+    yield not o.max_grad_norm > 0, "max_grad_norm must be above 0."
     yield not o.learning_rate > 0, "learning_rate must be above 0."
     yield o.schedule not in SCHEDULES, f"learning rate schedule is '{o.schedule}': choose {' or '.join(SCHEDULES)}."
     images = r.group_size * r.prompts_per_iteration
@@ -191,5 +199,7 @@ def _checks(c: TrainConfig):
     )
     yield a.rank < 1, "LoRA rank must be at least 1."
     yield run.iterations < 1, "iterations must be at least 1."
+    yield run.evaluate_every < 0, "evaluate_every must be 0 (never) or more."
+    yield run.evaluate_images < 1, "evaluate_images must be at least 1."
     yield run.checkpoint_every < 1, "checkpoint_every must be at least 1."
     yield run.mixed_precision not in PRECISIONS, f"mixed_precision: choose {', '.join(PRECISIONS)}."

@@ -23,7 +23,7 @@ class Event:
 
 @dataclass
 class Stage(Event):
-    """The worker entered a stage: "boot", "waiting", "encode", "load", "train", "resume", "publish"."""
+    """The run entered a stage: "boot", "waiting", "encode", "load", "train", "resume"."""
 
     type: ClassVar[str] = "stage"
     name: str
@@ -44,7 +44,7 @@ class Progress(Event):
 
 @dataclass
 class Iteration(Event):
-    """One finished iteration. reward: mean a scorer; seconds: rollout, score, update, rest, total."""
+    """One finished iteration. reward: mean a scorer; seconds: rollout, score, update, total."""
 
     type: ClassVar[str] = "iteration"
     iteration: int  # 1-based: how many are finished
@@ -59,6 +59,15 @@ class Iteration(Event):
     forwards: int  # image-forwards so far, rollout and update together
     seconds: dict[str, float]
     eta_seconds: float  # estimated time left
+
+
+@dataclass
+class Notice(Event):
+    """Something that people should know and the run survives."""
+
+    type: ClassVar[str] = "notice"
+    iteration: int
+    message: str
 
 
 @dataclass
@@ -131,12 +140,23 @@ class EventLog:
 
     def __init__(self, path: Path):
         self.path = path
+        self._checked = False
 
     def append(self, event: Event) -> dict:
         line = event.as_dict()
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+            file.write(self._line_end() + json.dumps(line, allow_nan=False) + "\n")
         return line
+
+    def _line_end(self) -> str:
+        """The end of a line that a killed writer left half done, else ""."""
+        if self._checked:
+            return ""
+        self._checked = True
+        with open(self.path, "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 1))
+            return "\n" if file.read() not in (b"", b"\n") else ""
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[dict], int]:
@@ -157,5 +177,5 @@ def _parse(chunk: bytes) -> Iterator[dict]:
         try:
             yield json.loads(line)
         except json.JSONDecodeError:
-            # A worker killed in the middle of a write leaves half a line; the resumed one goes on after it.
+            # A worker killed in the middle of a write leaves half a line.
             continue

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
 
 from .events import Event, EventLog, finite
+from .files import read_json, write_json
 
 STATES = ("queued", "waiting", "running", "finished", "failed", "cancelled")
 
@@ -41,23 +41,22 @@ class RunFolder:
         return self._event_log.append(event)
 
     def status(self) -> dict:
-        """The last status written, or {"state": "queued"} before the first."""
+        """The last status written, or {"state": "queued"} before the first. Raises ValueError for a damaged file."""
         try:
-            return json.loads(self.status_file.read_text(encoding="utf-8"))
+            status = read_json(self.status_file)
         except FileNotFoundError:
             return {"state": "queued"}
+        if not isinstance(status.get("state"), str):
+            raise ValueError(f"{self.status_file} is damaged (it names no state): restore it, or remove the folder.")
+        return status
 
     def set_status(self, **fields) -> dict:
-        """Merges fields into status.json, atomically. Only the worker calls it, so there is one writer."""
+        """Merges fields into status.json, atomically.
+
+        There is one writer at a time: the worker, and before it starts whoever launches it.
+        """
         status = {**self.status(), **finite(fields), "updated": time.time()}
         if status["state"] not in STATES:
             raise ValueError(f"'{status['state']}' is not a run state: it must be one of {', '.join(STATES)}.")
         write_json(self.status_file, status)
         return status
-
-
-def write_json(path: Path, value) -> None:
-    """Writes JSON beside the file and renames it into place, so that a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1, allow_nan=False), encoding="utf-8")
-    os.replace(temporary, path)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .files import replace
+
 
 def save(tensors: Mapping[str, Tensor], path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> None:
     """Writes a safetensors file beside `path` and renames it into place, so that a reader never sees half of it.
@@ -20,4 +22,4 @@ def save(tensors: Mapping[str, Tensor], path: str | os.PathLike, metadata: Mappi
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     save_file(plain, temporary, metadata={"format": "pt", **(metadata or {})})
-    os.replace(temporary, path)
+    replace(temporary, path)

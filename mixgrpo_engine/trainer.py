@@ -15,7 +15,8 @@ from .advantage import group_advantages
 from .checkpoint import Checkpoints
 from .config import TrainConfig
 from .evaluation import HeldOut
-from .events import Cancelled, CheckpointSaved, Done, Event, Iteration, Progress, Stage
+from .events import Cancelled, CheckpointSaved, Done, Event, Iteration, Notice, Progress, Stage
+from .micro_batches import BatchedVelocity
 from .objective import policy_loss
 from .policy import Condition, Policy
 from .prompts import PromptSet
@@ -28,6 +29,7 @@ from .transitions import TRANSITIONS, log_prob
 from .window import SlidingWindow
 
 PROGRESS_SECONDS = 5.0
+FAILURES_IN_A_ROW = 3  # of a scorer on whole iterations, or of gradients, before the run gives up
 
 
 class Stopped(Exception):
@@ -60,7 +62,8 @@ class Trainer:
     ):
         """rewards: by name; weights: of the rewards, equal when None. emit gets every event as it happens.
 
-        should_stop is asked between model calls; when true, run() saves a checkpoint and returns "cancelled".
+        should_stop is asked between model calls, but not once an iteration has begun to step: those updates are
+        finished first. When true, run() saves a checkpoint and returns "cancelled".
         """
         config.validate()
         self.policy, self.rewards, self.weights = policy, dict(rewards), weights
@@ -89,6 +92,7 @@ class Trainer:
         self.forwards = 0
         self.train_seconds = 0.0
         self.iteration = 0  # how many are finished
+        self._failures: dict[str, int] = {}  # what -> how often in a row
         self._last_progress = time.monotonic()
 
     # --- the run ----------------------------------------------------------------------------------------------
@@ -99,17 +103,14 @@ class Trainer:
         self.iteration = saved = self._resume()
         self._clock = time.monotonic()
         try:
-            if self.iteration == 0 and self.held_out:
-                self.held_out.evaluate(0)
+            self._evaluate()
             while self.iteration < run.iterations:
                 self._iterate(self.iteration)
                 self.iteration += 1
-                last = self.iteration == run.iterations
-                if self.iteration % run.checkpoint_every == 0 or last:
+                if self.iteration % run.checkpoint_every == 0 or self.iteration == run.iterations:
                     self._save()
                     saved = self.iteration
-                if self.held_out and (self.iteration % run.evaluate_every == 0 or last):
-                    self.held_out.evaluate(self.iteration)
+                self._evaluate()
         except Stopped:
             if self.iteration > saved:
                 self._save()
@@ -173,7 +174,7 @@ class Trainer:
         count = len(condition) * (1 if config.shared_noise else config.group_size)
         noise = self.policy.noise([seeds.derive(seed, "noise", iteration, index) for index in range(count)])
         trajectory = rollout(
-            lambda latents, sigma: self.velocity(latents, sigma, condition, len(latents) // len(condition)),
+            self.velocity(condition, config.batch_size),
             noise.to(self.policy.device),
             sigmas,
             window,
@@ -187,35 +188,39 @@ class Trainer:
         self.forwards += trajectory.forwards
         return trajectory
 
-    def velocity(self, latents: Tensor, sigma: float, condition: Condition, repeats: int) -> Tensor:
-        """Velocity without gradients, in micro-batches; row i of the latents has the prompt of row i // repeats."""
-        size = self.config.rollout.batch_size or len(latents)
-        parts = []
-        for start in range(0, len(latents), size):
+    def velocity(self, condition: Condition, batch_size: int, phase: str = "rollout") -> BatchedVelocity:
+        """The present policy's velocity for rows of these prompts; it stops between model calls when asked to."""
+
+        def before_call(sigma: float) -> None:
             self._raise_if_stopped()
-            self.progress("rollout", round(100 * (1 - sigma)), 100)
-            rows = range(start, min(start + size, len(latents)))
-            prompts = condition.select([row // repeats for row in rows])
-            parts.append(self.module(latents[rows.start : rows.stop], sigma, prompts))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+            self.progress(phase, round(100 * (1 - sigma)), 100)
+
+        return BatchedVelocity(self.module, condition, batch_size, before_call)
 
     @torch.no_grad()
     def score(self, latents: Tensor, prompts: list[str]) -> dict[str, Tensor]:
-        """Decodes and scores: name -> float32 (batch,), NaN where a scorer failed.
+        """Decodes and scores: name -> float32 (batch,), NaN where a scorer failed or the image isn't finite.
 
-        Raises RuntimeError when a scorer failed on every image: there is nothing to learn from it.
+        Raises RuntimeError when a scorer fails on every image of several iterations in a row.
         """
         images = self.policy.decode(latents)
         self._raise_if_stopped()
         self.progress("score", 0, len(images))
+        broken = ~images.flatten(1).isfinite().all(1)
         scores = {}
         for name, reward in self.rewards.items():
             scores[name] = torch.as_tensor(reward.score(images, prompts), dtype=torch.float32).cpu()
-            if scores[name].isnan().all():
+            if scores[name].shape != (len(images),):
                 raise RuntimeError(
-                    f"The reward '{name}' could score none of the {len(images)} images of this iteration (first "
-                    f"prompt: '{prompts[0]}'). Check that it can judge these prompts."
+                    f"The reward '{name}' gave {list(scores[name].shape)} scores for {len(images)} images: "
+                    "it must give one an image."
                 )
+            scores[name][broken] = float("nan")
+            self._tolerate(
+                bool(scores[name].isnan().all()),
+                f"The reward '{name}' could score none of the {len(images)} images of an iteration (first prompt: "
+                f"'{prompts[0]}'). Check that it can judge these prompts.",
+            )
         return scores
 
     def update(self, iteration: int, trajectory: Trajectory, condition: Condition, advantages: Tensor) -> UpdateReport:
@@ -234,14 +239,27 @@ class Trainer:
             signal = rows[with_signal[rows]]
             if not len(signal):
                 continue
+            if not reports:
+                self._raise_if_stopped()  # until the first step an iteration can be given up as if it hadn't begun
             reports.append(self._accumulate(trajectory, condition, advantages, signal, len(rows)))
             norms.append(self.accelerator.clip_grad_norm_(self.parameters, self.config.optimizer.max_grad_norm))
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+            self._step(norms[-1])
         if not reports:
             return UpdateReport(*torch.zeros(4))
         losses, deviations, fractions = (torch.stack(values) for values in zip(*reports, strict=True))
         return UpdateReport(losses.mean(), torch.stack(norms).mean(), deviations[-1], fractions.mean())
+
+    def _step(self, grad_norm: Tensor) -> None:
+        """Updates the adapter, unless the gradient isn't finite: one such step would spoil every weight for good."""
+        finite = bool(grad_norm.isfinite())
+        # fp16's scaler skips such a step itself, and has to see it to lower its scale.
+        if finite or self.accelerator.scaler is not None:
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._tolerate(
+            not finite,
+            "A gradient isn't finite, so its update was left out: lower the learning rate or change the precision.",
+        )
 
     def _accumulate(
         self, trajectory: Trajectory, condition: Condition, advantages: Tensor, rows: Tensor, minibatch: int
@@ -282,11 +300,25 @@ class Trainer:
             self._last_progress = now
             self.emit(Progress(self.iteration, self.config.run.iterations, phase, done, total))
 
+    def _tolerate(self, failed: bool, message: str) -> None:
+        """Tells of a failure the first times, and raises RuntimeError when it comes several times in a row."""
+        count = self._failures[message[:24]] = self._failures.get(message[:24], 0) + 1 if failed else 0
+        if count >= FAILURES_IN_A_ROW:
+            raise RuntimeError(f"{message} This happened {count} times in a row.")
+        if failed:
+            self.emit(Notice(self.iteration, message))
+
+    def _evaluate(self) -> None:
+        """Scores the held-out prompts when it is due; after a resume also what a kill has left undone."""
+        run = self.config.run
+        due = self.held_out and (self.iteration % run.evaluate_every == 0 or self.iteration == run.iterations)
+        if due and not self.held_out.has_been_done(self.iteration):
+            self.held_out.evaluate(self.iteration)
+
     def _resume(self) -> int:
-        newest = self.checkpoints.newest()
-        if newest is None:
+        progress = self.checkpoints.load_newest(lambda message: self.emit(Notice(0, message)))
+        if progress is None:
             return 0
-        progress = self.checkpoints.load(newest)
         self.forwards, self.train_seconds = progress["forwards"], progress["train_seconds"]
         self.emit(Stage("resume", f"Resumed after iteration {progress['iteration']}."))
         return progress["iteration"]

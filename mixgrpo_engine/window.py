@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from random import Random
 
+STRATEGIES = ("constant", "linear_decay", "exp_decay", "random", "frozen")
+
 # exp_decay: tau(l) = ceil(interval * exp(-RATE * max(0, l - ONSET))), the paper's constants.
 EXP_DECAY_RATE = 0.1
 EXP_DECAY_ONSET = 13
@@ -33,7 +35,7 @@ class SlidingWindow:
             raise ValueError(f"Window size {self.size} with {self.steps} steps: it must be 1 to {self.steps - 1}.")
         if self.stride < 1 or self.interval < 1:
             raise ValueError(f"Window stride {self.stride} and interval {self.interval} must both be at least 1.")
-        if self.strategy not in ("constant", "linear_decay", "exp_decay", "random", "frozen"):
+        if self.strategy not in STRATEGIES:
             raise ValueError(f"Unknown window strategy '{self.strategy}'.")
 
     @property

@@ -117,11 +117,13 @@ class MixGRPOTrain(io.ComfyNode):
             stash.put({"model": model, "clip": clip, "vae": vae, "reward": reward})
             return io.NodeOutput(None, None)
         made = job.make(cls.hidden.dynprompt, cls.hidden.unique_id, LAZY, **settings)
-        submission = await asyncio.to_thread(submit.submit, made, settings["if_exists"] == "restart")
+        restart, waits = settings["if_exists"] == "restart", settings["mode"] == "wait"
+        submitting = wait.submit_for(made, restart) if waits else asyncio.to_thread(submit.submit, made, restart)
+        submission = await submitting
         if submission.action in ("started", "resumed"):
             free_memory()
         folder = submission.folder
-        if settings["mode"] == "wait":
+        if waits:
             await wait.wait_for(folder, node_id=cls.hidden.unique_id)
         return run_output(folder, submission.action)
 

@@ -1,6 +1,6 @@
 """A real ComfyUI server of one's own: started headless on a free port with this pack, driven as an API client does.
 
-Used by `make demo`, `make bench` and the tests.
+Used by `make demo` and the tests.
 """
 
 from __future__ import annotations
@@ -66,6 +66,14 @@ class ServerProcess:
         for name, folder in self._packs.items():
             _link(self.base / "custom_nodes" / name, folder)
         self.port = _free_port()
+        try:
+            self._launch()
+            self._wait_until_ready()
+        except BaseException:  # Ctrl-C above all: nobody else would end what was started here
+            self.stop()
+            raise
+
+    def _launch(self) -> None:
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -77,7 +85,6 @@ class ServerProcess:
                 # Ctrl-C reaches the terminal's whole group: without a group of its own the server would die first.
                 start_new_session=True,
             )  # fmt: skip
-        self._wait_until_ready()
 
     @property
     def alive(self) -> bool:
@@ -167,6 +174,8 @@ class ComfyServer(ServerProcess):
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")
             raise ServerError(f"{path} answered {error.code}: {text}") from None
+        except OSError as error:
+            raise ServerError(f"The server doesn't answer ({error}): see {self.log}.") from None
 
 
 def check(entry: dict) -> dict:

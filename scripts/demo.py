@@ -48,7 +48,8 @@ def main() -> None:
 
 def start_afresh(output: Path) -> None:
     """Removes what a finished demo left, and nothing else that may lie in the folder."""
-    shutil.rmtree(output / "comfyui", ignore_errors=True)
+    if (output / "comfyui" / "server.log").exists():
+        shutil.rmtree(output / "comfyui")
     for name in ("before.png", "after.png", "reward.png", "overview.png", "lora.safetensors", "report.json"):
         (output / name).unlink(missing_ok=True)
 
@@ -137,12 +138,17 @@ def active_runs(server: ComfyServer) -> list[dict]:
 
 
 def cancel_all(server: ComfyServer) -> None:
-    """Cancels this server's runs: a worker outlives its server, and nobody wants this one to."""
-    for run in active_runs(server):
-        server.post(f"/mixgrpo/runs/{run['run_id']}/cancel")
+    """Ends what this server does: a worker outlives its server, and nobody wants this one to."""
+    server.post("/queue", {"clear": True})
+    server.post("/interrupt")
     deadline = time.monotonic() + CANCEL_SECONDS
-    while active_runs(server) and time.monotonic() < deadline:
+    # The prompt first: until it has ended it may still start a worker.
+    while server.get("/prompt")["exec_info"]["queue_remaining"] and time.monotonic() < deadline:
         time.sleep(0.2)
+    while (runs := active_runs(server)) and time.monotonic() < deadline:
+        for run in runs:
+            server.post(f"/mixgrpo/runs/{run['run_id']}/cancel")
+        time.sleep(0.5)
 
 
 class LiveLine:

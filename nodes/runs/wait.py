@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 from ...mixgrpo_engine import events
 from ...mixgrpo_engine.run_folder import RunFolder
-from . import launch, state
+from . import launch, state, submit
 from .cancel import cancel
 
 SECONDS = 0.5
@@ -31,8 +32,31 @@ async def wait_for(folder: RunFolder, timeout: float = 0.0, node_id: str | None 
 
     try:
         return await _until_finished(folder, timeout, _Progress(node_id))
-    except InterruptProcessingException:
+    except (InterruptProcessingException, asyncio.CancelledError):
+        # ComfyUI's interrupt is heard by the first node that looks. If that was another node of this prompt, the
+        # prompt ends and this task with it, by CancelledError.
         cancel(folder)
+        raise
+
+
+async def submit_for(made: dict, restart: bool) -> submit.Submission:
+    """submit() in a thread; a prompt that ends meanwhile leaves no run behind that nobody waits for."""
+    abandoned, submissions = threading.Event(), []
+
+    def work() -> submit.Submission:
+        submission = submit.submit(made, restart)
+        submissions.append(submission)
+        if abandoned.is_set():
+            cancel(submission.folder)
+        return submission
+
+    try:
+        return await asyncio.to_thread(work)
+    except asyncio.CancelledError:
+        # The thread goes on to its end. Whichever of the two comes second sees the other.
+        abandoned.set()
+        for submission in submissions:
+            cancel(submission.folder)
         raise
 
 

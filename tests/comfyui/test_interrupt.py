@@ -26,6 +26,20 @@ def test_cancel_stops_a_waited_run_and_the_same_graph_goes_on(server, graphs):
     assert server.lora(run_id).exists()
 
 
+def test_cancel_that_another_node_of_the_prompt_hears_stops_the_run_too(server, graphs):
+    graph = graphs.train("beside", seconds=0.2, iterations=200)
+    graph["slow"] = {"class_type": "Test_Slow", "inputs": {"after": 2.0, "seconds": 60.0}}
+    prompt = server.queue(graph)
+    server.wait(lambda: "slow" in [node for node, _ in server.traces()], "the slow node to hold the prompt")
+    run_id = next(r["run_id"] for r in server.get("/mixgrpo/runs")["runs"] if r["name"] == "beside")
+    server.wait_for_iteration(run_id, 1)
+    server.request("POST", "/interrupt")
+    error = graphs.error_of(server.result(prompt, 20))
+    # The Train node itself never saw the interrupt.
+    assert (error["event"], error["node_id"]) == ("execution_interrupted", "slow")
+    assert server.wait_for_state(run_id, "cancelled", seconds=20)["iteration"] < 200
+
+
 def test_cancel_right_after_the_start_is_heard(server, graphs):
     run_id = server.start_run(graphs.train("hasty", seconds=0.2, iterations=50))
     time.sleep(0.5)  # the worker is importing ComfyUI

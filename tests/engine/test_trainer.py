@@ -114,7 +114,7 @@ def test_cancel_keeps_what_was_done_and_resumes(toy, tmp_path):
     trainer.should_stop = lambda: len(events(trainer, "iteration")) >= 3
     assert trainer.run() == "cancelled"
     assert events(trainer, "cancelled")[0]["iteration"] == 3
-    assert trainer.checkpoints.newest().name == "000003"
+    assert trainer.checkpoints.complete()[-1].name == "000003"
     assert not trainer.folder.lora.exists()
     resumed = make(toy, tmp_path / "run", config(run={"checkpoint_every": 100}))
     assert resumed.run() == "finished"
@@ -128,7 +128,7 @@ def test_a_half_written_checkpoint_is_ignored(toy, tmp_path):
     trainer = make(toy, tmp_path / "run")
     trainer.run()
     (trainer.folder.checkpoints / ".000010.tmp").mkdir()
-    assert trainer.checkpoints.newest().name == "000008"
+    assert trainer.checkpoints.complete()[-1].name == "000008"
     assert [path.name for path in sorted(trainer.folder.checkpoints.glob("0*"))] == ["000006", "000008"]
 
 
@@ -154,6 +154,140 @@ def test_a_scorer_that_fails_on_everything_stops_the_run_with_one_sentence(toy, 
 
     with pytest.raises(RuntimeError, match="'broken' could score none of the 12 images"):
         make(toy, tmp_path / "run", config(run={"evaluate_every": 0}), reward=Broken()).run()
+
+
+def test_one_bad_prompt_does_not_end_the_run(toy, tmp_path):
+    class Picky(toy.ToyReward):
+        name = "picky"
+
+        def score(self, images, prompts):
+            scores = super().score(images, prompts)
+            return torch.where(torch.tensor([p == "down" for p in prompts]), torch.nan, scores)
+
+    trainer = make(toy, tmp_path / "run", config(rollout={"prompts_per_iteration": 1}), reward=Picky())
+    assert trainer.run() == "finished"
+    assert "could score none" in events(trainer, "notice")[0]["message"]
+
+
+def test_a_scorer_of_the_wrong_length_is_named(toy, tmp_path):
+    class Mean(toy.ToyReward):
+        def score(self, images, prompts):
+            return super().score(images, prompts).mean()
+
+    with pytest.raises(RuntimeError, match="one an image"):
+        make(toy, tmp_path / "run", config(run={"evaluate_every": 0}), reward=Mean()).run()
+
+
+def spoil_gradients(trainer, times):
+    """Makes the next `times` gradients NaN."""
+    left = [times]
+
+    def spoil(gradient):
+        left[0] -= 1
+        return torch.full_like(gradient, float("nan")) if left[0] >= 0 else gradient
+
+    trainer.policy.module.adapter.bias.register_hook(spoil)
+
+
+def test_a_gradient_that_is_not_finite_is_left_out(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run")
+    spoil_gradients(trainer, 1)
+    assert trainer.run() == "finished"
+    assert all(value.isfinite().all() for value in adapter(trainer).values())
+    assert "isn't finite" in events(trainer, "notice")[0]["message"]
+
+
+def test_gradients_that_stay_not_finite_end_the_run(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run")
+    spoil_gradients(trainer, 10_000)
+    with pytest.raises(RuntimeError, match="A gradient isn't finite.*3 times in a row"):
+        trainer.run()
+
+
+def test_an_adapter_that_is_not_finite_is_never_saved(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run")
+    trainer.policy.module.adapter.bias.data[0] = float("nan")
+    with pytest.raises(RuntimeError, match="isn't saved"):
+        trainer.checkpoints.save(1, {})
+    assert trainer.checkpoints.complete() == []
+
+
+def test_an_image_that_is_not_finite_has_no_score(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run")
+    latents = torch.zeros(6, 1, 2, 2)
+    latents[2, 0, 0, 0] = float("inf")
+    scores = trainer.score(latents, ["up"] * 6)["toy"]
+    assert scores.isnan().tolist() == [False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("file", ["adapter.safetensors", "optimizer.bin", "progress.json"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(toy, tmp_path, file):
+    whole = make(toy, tmp_path / "run")
+    whole.run()
+    (whole.folder.checkpoints / "000008" / file).write_bytes(b"damaged")
+    resumed = make(toy, tmp_path / "run")
+    assert resumed.run() == "finished"
+    assert "000008 can't be read" in events(resumed, "notice")[0]["message"]
+    for name, value in adapter(whole).items():
+        assert torch.equal(value, adapter(resumed)[name])
+
+
+def test_only_damaged_checkpoints_end_the_run_with_one_sentence(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run")
+    trainer.run()
+    for path in trainer.checkpoints.complete():
+        (path / "adapter.safetensors").write_bytes(b"damaged")
+    with pytest.raises(RuntimeError, match="No checkpoint in .* can be read"):
+        make(toy, tmp_path / "run").run()
+
+
+def test_checkpoints_are_ordered_by_number(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run")
+    for name in ("999990", "1000000"):
+        (trainer.folder.checkpoints / name).mkdir()
+    assert [path.name for path in trainer.checkpoints.complete()] == ["999990", "1000000"]
+
+
+def test_an_evaluation_that_a_kill_left_undone_is_made_up_for(toy, tmp_path):
+    class Killed(Exception):
+        pass
+
+    broken = make(toy, tmp_path / "run")
+
+    def kill():
+        raise Killed
+
+    sample, broken.held_out._sample = broken.held_out._sample, None
+    broken.held_out._sample = lambda: kill() if broken.iteration == 8 else sample()
+    with pytest.raises(Killed):
+        broken.run()
+    resumed = make(toy, tmp_path / "run")
+    resumed.run()
+    assert [event["iteration"] for event in events(resumed, "evaluation")] == [0, 4, 8]
+
+
+def test_evaluation_calls_the_model_with_no_more_images_than_a_rollout(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run", config(run={"evaluate_images": 20}))
+    sizes = []
+    trainer.module.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    trainer.held_out.evaluate(0)
+    assert max(sizes) == 12 and sum(sizes) == 6 * 40
+
+
+def test_cancel_in_the_first_update_gives_the_iteration_up(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run")
+    before = adapter(trainer)
+    asked = iter([False] * 13)  # the evaluation's and the rollout's calls, the score's, then the first update's
+    trainer.should_stop = lambda: next(asked, True)
+    assert trainer.run() == "cancelled"
+    assert all(torch.equal(before[name], value) for name, value in adapter(trainer).items())
+
+
+def test_half_a_line_in_the_event_log_spoils_no_other(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run")
+    trainer.folder.events.write_text('{"type": "iteration", "itera')
+    trainer.run()
+    assert len(events(trainer, "iteration")) == 8 and len(events(trainer, "evaluation")) == 3
 
 
 def test_every_image_is_in_exactly_one_minibatch(toy, tmp_path):

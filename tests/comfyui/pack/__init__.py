@@ -1,5 +1,6 @@
 """A foreign node pack for the tests: loaders of tiny random models that leave a trace, and a reward that can fail."""
 
+import asyncio
 import importlib.util
 import os
 import time
@@ -111,10 +112,35 @@ class CountPatches:
         return {"ui": {"text": [str(len(model.patches))]}}
 
 
+class Slow:
+    """Lets other nodes start, then holds the prompt's event loop, deaf but to ComfyUI's interrupt."""
+
+    CATEGORY = "test"
+    FUNCTION = "wait"
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"after": ("FLOAT", {"default": 1.0}), "seconds": ("FLOAT", {"default": 60.0})}}
+
+    async def wait(self, after, seconds):
+        from comfy.model_management import throw_exception_if_processing_interrupted
+
+        await asyncio.sleep(after)
+        leave_trace("slow")
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            throw_exception_if_processing_interrupted()
+            time.sleep(0.05)
+        return {"ui": {"text": ["slept"]}}
+
+
 NODE_CLASS_MAPPINGS = {
     "Test_Model": TestModel,
     "Test_Clip": TestClip,
     "Test_Vae": TestVae,
     "Test_Reward": TestReward,
     "Test_CountPatches": CountPatches,
+    "Test_Slow": Slow,
 }
