@@ -91,7 +91,7 @@ class MixGRPOGroupSample(io.ComfyNode):
         positive, negative = _conditions(clip, prompt, positive, negative, algorithm.rollout.cfg)
         images = sample_group(model, vae, positive, negative, algorithm, window, seed, width, height)
         size = len(images)
-        rewards = {reward.name: torch.as_tensor(reward.score(images, [prompt] * size), dtype=torch.float32).cpu()}
+        rewards = {reward.name: _score(reward, images, prompt)}
         options = algorithm.loss
         advantages = group_advantages(rewards, size, None, options.mix, options.advantage_clip)
         settings = {
@@ -148,6 +148,17 @@ def sample_group(
         seed=seed,
     )
     return decode_images(vae, latents)
+
+
+def _score(reward, images: Tensor, prompt: str) -> Tensor:
+    """float32 (batch,); NaN where the scorer failed or the image isn't finite, as in the training."""
+    scores = torch.as_tensor(reward.score(images, [prompt] * len(images)), dtype=torch.float32).cpu()
+    if scores.shape != (len(images),):
+        raise ValueError(
+            f"The reward '{reward.name}' gave {list(scores.shape)} scores for {len(images)} images: "
+            "it must give one an image."
+        )
+    return torch.where(images.flatten(1).isfinite().all(1), scores, torch.nan)
 
 
 def _conditions(clip, prompt: str, positive, negative, cfg: float) -> tuple[list, list]:

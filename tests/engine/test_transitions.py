@@ -106,6 +106,16 @@ def test_draw_has_the_asked_spread_and_is_seeded():
     assert torch.equal(sample, draw(mean, 0.5, torch.Generator().manual_seed(1)))
 
 
+def test_draw_with_a_generator_a_row_does_not_depend_on_the_batch():
+    def rows(*numbers):
+        generators = [torch.Generator().manual_seed(number) for number in numbers]
+        return torch.stack([draw(torch.ones(len(numbers), 3, 5), 0.3, generators) for _ in range(2)])
+
+    assert torch.equal(rows(7, 8, 9)[:, 1], rows(8)[:, 0])
+    plain = draw(torch.ones(1, 3, 5), 0.3, torch.Generator().manual_seed(8))
+    assert torch.equal(rows(8)[0], plain)
+
+
 @pytest.mark.parametrize("transition", [flow_sde, dance_sde])
 def test_the_sde_keeps_the_marginals(transition):
     """With the ideal velocity of Gaussian data, SDE sampling ends in the data's distribution as the ODE does."""

@@ -151,6 +151,17 @@ def test_a_failed_score_is_shown_as_none_and_changes_no_other_advantage(room, gr
     assert torch.allclose(torch.tensor([entry["advantage"] for entry in scores["images"]]), expected)
 
 
+def test_a_reward_that_does_not_score_each_image_is_one_sentence(group):
+    class Mean:
+        name = "mean"
+
+        def score(self, images, prompts):
+            return images.mean()
+
+    with pytest.raises(ValueError, match="one an image"):
+        group(reward=Mean())
+
+
 def test_a_conditioning_serves_instead_of_the_clip(graph, group):
     _, by_clip, _ = group()
     _, by_conditioning, _ = group(inputs={"positive": graph.positive})
