@@ -15,9 +15,13 @@ def runs(pack, tmp_path, monkeypatch):
 
     import folder_paths
 
-    for name in ("cancel", "curve", "job", "launch", "locks", "paths", "process", "state", "submit"):
+    for name in (
+        "cancel", "curve", "follow", "job", "launch", "locks", "lora", "paths", "process", "routes", "signature",
+        "state", "submit", "wait",
+    ):  # fmt: skip
         importlib.import_module(f"{pack.__name__}.nodes.runs.{name}")
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+    monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path / "user"))
     return pack.nodes.runs
 
 
@@ -25,14 +29,19 @@ def runs(pack, tmp_path, monkeypatch):
 def folder(runs):
     made = runs.paths.folder_of("some-run-12345678")
     made.create()
-    made.job.write_text(json.dumps({"name": "Some run", "fingerprint": "f", "config": {"run": {"iterations": 3}}}))
+    job = {"name": "Some run", "fingerprint": "f", "run_id": made.name, "config": {"run": {"iterations": 3}}}
+    made.job.write_text(json.dumps(runs.signature.signed({**job, "graph": {}}, runs.signature.install_key())))
     return made
 
 
+def sleeper(*arguments):
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *arguments])
+
+
 @pytest.fixture
-def worker():
-    """A process that stands for a worker."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+def worker(folder):
+    """A process that stands for the run's worker."""
+    process = sleeper("/pack/nodes/worker/entry.py", str(folder.path))
     yield process
     process.kill()
     process.wait()
@@ -76,8 +85,40 @@ def test_reused_pid_is_not_the_worker(runs, folder, worker):
     identity = runs.process.identity(worker.pid)
     (folder.path / "launch.json").write_text(json.dumps({**identity, "pid_created": identity["pid_created"] - 60}))
     assert runs.state.state(folder) == "dead"
-    runs.process.terminate({**identity, "pid_created": identity["pid_created"] - 60})
+    runs.process.terminate({**identity, "pid_created": identity["pid_created"] - 60}, folder.path)
+    time.sleep(0.2)
     assert worker.poll() is None
+
+
+@pytest.mark.parametrize("arguments", [[], ["worker/entry.py", "/another/run"], ["{folder}"], ["entry.py", "{folder}"]])
+def test_foreign_process_named_in_a_run_folder_gets_no_signal(runs, folder, arguments):
+    """Whoever can write into the folder could name any process there, with its true creation time."""
+    stranger = sleeper(*(argument.format(folder=folder.path) for argument in arguments))
+    try:
+        who = runs.process.identity(stranger.pid)
+        folder.set_status(state="running", **who)
+        (folder.path / "launch.json").write_text(json.dumps(who))
+        assert runs.state.state(folder) == "dead"
+        runs.cancel.cancel(folder)
+        runs.process.terminate(who, folder.path)
+        with pytest.raises(subprocess.TimeoutExpired):
+            stranger.wait(0.3)
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_worker_named_in_its_folder_gets_the_signal(runs, folder, worker):
+    folder.set_status(state="running", **runs.process.identity(worker.pid))
+    (folder.path / "launch.json").write_text(json.dumps(runs.process.identity(worker.pid)))
+    assert runs.cancel.cancel(folder) is True
+    assert worker.wait(10) == -15
+
+
+@pytest.mark.parametrize("who", [{"pid": "1"}, {"pid": [1]}, {"pid": -1}, {"pid": 2**70, "pid_created": 1}, {"pid": 1}])
+def test_pid_that_is_none_is_no_process(runs, folder, who):
+    assert runs.process.is_alive({"pid_created": 0.0, **who}, folder.path) is False
+    runs.process.terminate({"pid_created": None, **who}, folder.path)
 
 
 def test_held_lock_is_a_sign_of_life(runs, folder):
@@ -107,6 +148,13 @@ def test_queued_run_is_given_a_moment_to_start(runs, folder):
     assert runs.state.state(folder) == "dead"
 
 
+def test_worker_that_shows_itself_between_two_looks_is_not_dead(runs, folder, monkeypatch):
+    folder.set_status(state="running")
+    looks = iter([False, True])
+    monkeypatch.setattr(runs.state, "is_alive", lambda _: next(looks))
+    assert runs.state.state(folder) == "running"
+
+
 def test_worker_that_ended_before_it_could_listen_was_cancelled(runs, folder):
     folder.set_status(state="running")
     folder.cancel_file.touch()
@@ -124,6 +172,25 @@ def test_two_holders_of_a_lock_are_never_there_at_once(runs, tmp_path):
     assert second.acquire()
     second.release()
     assert not runs.locks.is_taken(tmp_path / "l")
+    assert not runs.locks.is_taken(tmp_path / "never made") and not (tmp_path / "never made").exists()
+
+
+def test_probe_does_not_see_another_probe_but_an_error(runs, tmp_path, monkeypatch):
+    import errno
+    import fcntl
+
+    with open(tmp_path / "l", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not runs.locks.is_taken(tmp_path / "l")
+        assert not runs.locks.FileLock(tmp_path / "l").acquire()
+
+    def broken(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    for attempt in (lambda: runs.locks.is_taken(tmp_path / "l"), runs.locks.FileLock(tmp_path / "l").acquire):
+        with pytest.raises(OSError, match="No locks"):
+            attempt()
 
 
 def test_summary_has_no_nan_and_never_fails_on_a_young_run(runs, folder):
@@ -160,7 +227,9 @@ def test_submitting_decides_by_fingerprint_and_state(runs, monkeypatch):
         return result.folder.name, result.action
 
     def end(run_id, state):
-        runs.paths.folder_of(run_id).set_status(state=state)
+        folder = runs.paths.folder_of(run_id)
+        folder.set_status(state=state)
+        folder.lora.write_bytes(b"weights")
 
     assert submit("a" * 64) == ("n-aaaaaaaa", "started")
     end("n-aaaaaaaa", "cancelled")
