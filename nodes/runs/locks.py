@@ -34,7 +34,7 @@ class FileLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file, deadline = _open(self.path), time.monotonic() + timeout
         try:
-            while not _try_lock(file):
+            while not _try_lock(file, self.path):
                 if give_up() or time.monotonic() >= deadline:
                     return False
                 time.sleep(0.1)
@@ -70,7 +70,7 @@ def is_taken(path: Path) -> bool:
         return False
     try:
         # Shared, so that two who look at once don't take each other for the holder.
-        return not _try_lock(file, shared=True)
+        return not _try_lock(file, path, shared=True)
     finally:
         os.close(file)
 
@@ -83,7 +83,7 @@ def _open(path: Path, create: bool = True) -> int:
         return os.open(path, os.O_RDONLY)
 
 
-def _try_lock(file: int, shared: bool = False) -> bool:
+def _try_lock(file: int, path: Path, shared: bool = False) -> bool:
     try:
         if fcntl:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -93,5 +93,5 @@ def _try_lock(file: int, shared: bool = False) -> bool:
     except OSError as error:
         if error.errno in TAKEN:
             return False
-        raise
+        raise OSError(error.errno, f"can't be locked: {error.strerror}", str(path)) from None
     return True

@@ -25,16 +25,20 @@ STARTING_SECONDS = 10.0
 
 def state(folder: RunFolder) -> str:
     """queued, waiting, running, finished, failed, cancelled, dead (the worker is gone without a word) or unreadable."""
-    return UNREADABLE if damage(folder) else _state(folder)
+    return _look(folder)[0]
 
 
 def damage(folder: RunFolder) -> str:
     """Which of the run's files can't be read, in one sentence; "" when all can."""
+    return _look(folder)[1]
+
+
+def _look(folder: RunFolder) -> tuple[str, str]:
     try:
-        job(folder), status(folder), launch(folder)
-    except ValueError as error:
-        return str(error)
-    return ""
+        job(folder), launch(folder)
+        return _state(folder), ""
+    except (ValueError, OSError) as error:
+        return UNREADABLE, str(error)
 
 
 def _state(folder: RunFolder) -> str:
@@ -109,24 +113,26 @@ def find(run_id: str) -> RunFolder | None:
 
 
 def summary(folder: RunFolder) -> dict:
-    """A run in JSON: id, name, state, progress, rewards, and where its files are."""
-    wrong = damage(folder)
-    told = {"message": wrong} if wrong else status(folder)
-    made = {} if wrong else job(folder)
-    return finite(
-        {
-            **told,
-            "run_id": folder.name,
-            "name": made.get("name", folder.name),
-            "created": made.get("created"),
-            "state": UNREADABLE if wrong else _state(folder),
-            "cancelling": is_cancelling(folder),
-            "folder": str(folder.path),
-            "log": str(folder.log),
-            "images": images(folder, told.get("sample")),
-            "files": files(folder),
-        }
-    )
+    """A run in JSON: id, name, state, progress, rewards, and where its files are; it always answers."""
+    about = {"run_id": folder.name, "folder": str(folder.path), "log": str(folder.log)}
+    try:
+        launch(folder)
+        told, made = status(folder), job(folder)
+        return finite(
+            {
+                **told,
+                **about,
+                "name": made.get("name", folder.name),
+                "created": made["created"] if _is_number(made.get("created")) else None,
+                "state": _state(folder),
+                "cancelling": is_cancelling(folder),
+                "images": images(folder, told.get("sample")),
+                "files": files(folder),
+            }
+        )
+    except (ValueError, OSError, RecursionError) as error:
+        nothing = {"name": folder.name, "created": None, "cancelling": False, "images": [], "files": []}
+        return {**about, **nothing, "state": UNREADABLE, "message": str(error)}
 
 
 def images(folder: RunFolder, sample: str | None) -> list[dict]:

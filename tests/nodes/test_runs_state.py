@@ -189,7 +189,7 @@ def test_probe_does_not_see_another_probe_but_an_error(runs, tmp_path, monkeypat
 
     monkeypatch.setattr(fcntl, "flock", broken)
     for attempt in (lambda: runs.locks.is_taken(tmp_path / "l"), runs.locks.FileLock(tmp_path / "l").acquire):
-        with pytest.raises(OSError, match="No locks"):
+        with pytest.raises(OSError, match=f"can't be locked: No locks available.*{tmp_path}/l"):
             attempt()
 
 
@@ -198,6 +198,18 @@ def test_summary_has_no_nan_and_never_fails_on_a_young_run(runs, folder):
     summary = json.loads(json.dumps(runs.state.summary(folder), allow_nan=False))
     assert summary["reward"] == {"a": None} and summary["images"] == [] and summary["files"] == []
     assert [f.name for f in runs.state.runs()] == ["some-run-12345678"]
+
+
+def test_run_whose_lock_cannot_be_looked_at_is_unreadable_not_an_error(runs, folder, monkeypatch):
+    folder.set_status(state="running")
+    folder.lock.touch()
+
+    def broken(*_, **__):
+        raise OSError(37, "can't be locked", str(folder.lock))
+
+    monkeypatch.setattr(runs.locks, "_try_lock", broken)
+    assert runs.state.state(folder) == "unreadable"
+    assert "worker.lock" in runs.state.summary(folder)["message"]
 
 
 def test_curve_takes_the_later_value_of_a_repeated_iteration(runs, pack, folder):
