@@ -71,6 +71,9 @@ class LossConfig:
     clip_range: float = 1e-4
     # Advantages are clipped to +- this many group standard deviations.
     advantage_clip: float = 5.0
+    # Weight of the KL to the base model (mean squared difference of the velocities). It holds the model back from
+    # drifting where no reward of a group looks; costs one more model call without gradient per update. 0: off.
+    kl_weight: float = 0.0
     # Mix several rewards as "advantages" (each normalised in its group first) or as raw "rewards".
     mix: str = "advantages"
 
@@ -188,6 +191,7 @@ def _checks(c: TrainConfig):
     yield w.interval < 1, "window interval must be at least 1 iteration."
     yield w.stride < 1, "window stride must be at least 1 step."
     yield not c.loss.clip_range > 0, "clip_range must be above 0."
+    yield not c.loss.kl_weight >= 0, "kl_weight must be 0 or more."
     yield not c.loss.advantage_clip > 0, "advantage_clip must be above 0."
     yield c.loss.mix not in MIXES, f"mix is '{c.loss.mix}': choose {' or '.join(MIXES)}."
     yield not o.max_grad_norm > 0, "max_grad_norm must be above 0."

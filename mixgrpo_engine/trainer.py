@@ -17,7 +17,7 @@ from .config import TrainConfig
 from .evaluation import HeldOut
 from .events import Cancelled, CheckpointSaved, Done, Event, Iteration, Notice, Progress, Stage
 from .micro_batches import BatchedVelocity
-from .objective import policy_loss
+from .objective import policy_loss, velocity_kl
 from .policy import Condition, Policy
 from .prompts import PromptSet
 from .rewards import Reward
@@ -271,9 +271,16 @@ class Trainer:
             prompts = condition.select([int(row) // self.config.rollout.group_size for row in part])
             part = part.to(advantages.device)
             for place, step in enumerate(trajectory.window):
-                new = self.log_prob(trajectory, place, step, part, prompts)
+                velocity = self.state_velocity(trajectory, place, step, part, prompts)
+                new = self.log_prob(trajectory, place, step, part, velocity)
                 old = trajectory.log_probs[place, part]
-                loss = policy_loss(new, old, advantages[part], clip_range) * (len(part) / (minibatch * steps))
+                loss = policy_loss(new, old, advantages[part], clip_range)
+                if self.config.loss.kl_weight > 0:
+                    with torch.no_grad(), self.policy.base():
+                        base_velocity = self.state_velocity(trajectory, place, step, part, prompts)
+                    self.forwards += len(part)
+                    loss = loss + self.config.loss.kl_weight * velocity_kl(velocity, base_velocity).mean()
+                loss = loss * (len(part) / (minibatch * steps))
                 self.accelerator.backward(loss)
                 self.forwards += len(part)
                 change = (torch.exp(new.detach() - old) - 1).abs()
@@ -283,11 +290,16 @@ class Trainer:
                 clipped = clipped + (change > clip_range).float().mean() * share
         return loss_sum, deviation, clipped
 
-    def log_prob(self, trajectory: Trajectory, place: int, step: int, rows: Tensor, prompts: Condition) -> Tensor:
-        """log pi(next state | state) of window step `step` under the present adapter, (rows,), with gradients."""
+    def state_velocity(
+        self, trajectory: Trajectory, place: int, step: int, rows: Tensor, prompts: Condition
+    ) -> Tensor:
+        """The present policy's velocity at the states before window step `step`, with gradients."""
+        return self.module(trajectory.states[place, rows], float(trajectory.sigmas[step]), prompts)
+
+    def log_prob(self, trajectory: Trajectory, place: int, step: int, rows: Tensor, velocity: Tensor) -> Tensor:
+        """log pi(next state | state) of window step `step` with this velocity: (rows,)."""
         sigma, sigma_next = float(trajectory.sigmas[step]), float(trajectory.sigmas[step + 1])
         state, after = trajectory.states[place, rows], trajectory.states[place + 1, rows]
-        velocity = self.module(state, sigma, prompts)
         mean, std = self.transition(state, velocity, sigma, sigma_next, self.config.rollout.eta)
         return log_prob(after, mean, std)
 

@@ -141,6 +141,11 @@ class MixGRPOAlgorithm(io.ComfyNode):
                     "learning_rate_schedule", options=list(config.SCHEDULES), default="constant",
                     tooltip="constant (the paper), or linear: falls to 0 at the last iteration, good for short runs.",
                 ),
+                io.Float.Input(
+                    "kl_weight", default=0.0, min=0.0, max=100.0, step=0.001,
+                    tooltip="Pulls the model back to the base where it drifts without winning reward. 0 turns it off; "
+                    "0.001 to 0.1 is usual. Costs one more model call without gradient per trained step.",
+                ),
             ],
             outputs=[ALGORITHM.Output(display_name="algorithm", tooltip="For MixGRPO Train.")],
         )
@@ -150,7 +155,7 @@ class MixGRPOAlgorithm(io.ComfyNode):
         cls, steps, shift, transition, eta, cfg, group_size, prompts_per_iteration, shared_noise, window_strategy,
         window_size, window_stride, window_interval, window_max_start, window_wrap, flash_ratio, tail_order,
         learning_rate, weight_decay, max_grad_norm, updates, clip_range, advantage_clip, rollout_batch_size,
-        update_batch_size, learning_rate_schedule,
+        update_batch_size, learning_rate_schedule, kl_weight,
     ) -> io.NodeOutput:
         algorithm = Algorithm(
             RolloutConfig(
@@ -162,7 +167,7 @@ class MixGRPOAlgorithm(io.ComfyNode):
                 strategy=window_strategy, size=window_size, stride=window_stride, interval=window_interval,
                 wrap=window_wrap, max_start=window_max_start,
             ),
-            LossConfig(clip_range=clip_range, advantage_clip=advantage_clip),
+            LossConfig(clip_range=clip_range, advantage_clip=advantage_clip, kl_weight=kl_weight),
             OptimizerConfig(
                 learning_rate=learning_rate, weight_decay=weight_decay, max_grad_norm=max_grad_norm, updates=updates,
                 batch_size=update_batch_size, schedule=learning_rate_schedule,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,17 +40,19 @@ class Encoded:
         return len(self.conditionings)
 
 
-def encode_prompts(clip, prompts: Iterable[str]) -> Encoded:
+def encode_prompts(clip, prompts: Iterable[str], before_each: Callable[[int], None] = lambda done: None) -> Encoded:
     """Encodes each distinct prompt once, as the CLIPTextEncode node does; the empty prompt is a prompt too.
 
-    clip: ComfyUI's CLIP. The tensors lie on the CPU. Raises ValueError when there is no CLIP.
+    clip: ComfyUI's CLIP. before_each(done) is called before each prompt: for progress, and to stop by an exception.
+    The tensors lie on the CPU. Raises ValueError when there is no CLIP.
     """
     if clip is None:
         raise ValueError("There is no CLIP: the checkpoint has no text encoder, so load one with a CLIP loader.")
     conditionings = {}
     # Leaving inference mode matters: tensors made inside it can't be trained through.
     with torch.inference_mode(False), torch.no_grad():
-        for prompt in dict.fromkeys(prompts):
+        for done, prompt in enumerate(dict.fromkeys(prompts)):
+            before_each(done)
             scheduled = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
             conditionings[prompt] = _map_tensors(scheduled, _to_cpu)
     return Encoded(conditionings)

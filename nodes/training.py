@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..mixgrpo_engine import config
 from .category import CATEGORY
-from .runs import job, launch, lora, state, submit, wait
+from .runs import job, launch, lora, memory, state, submit, wait
 from .worker import stash
 
 RUN = io.Custom("MIXGRPO_RUN")
@@ -121,7 +121,7 @@ class MixGRPOTrain(io.ComfyNode):
         submitting = wait.submit_for(made, restart) if waits else asyncio.to_thread(submit.submit, made, restart)
         submission = await submitting
         if submission.action in ("started", "resumed"):
-            free_memory()
+            memory.free()
         folder = submission.folder
         if waits:
             await wait.wait_for(folder, node_id=cls.hidden.unique_id)
@@ -245,14 +245,6 @@ def describe(summary: dict, action: str) -> str:
     elif action != "finished":
         lines.append(f"{action.capitalize()} in the background. Log: {summary['log']}")
     return "\n".join(lines)
-
-
-def free_memory() -> None:
-    """Gives the server's GPU memory to the worker."""
-    import comfy.model_management
-
-    comfy.model_management.unload_all_models()
-    comfy.model_management.soft_empty_cache()
 
 
 NODES = [MixGRPOTrain, MixGRPOWait, MixGRPOApplyRun]

@@ -12,6 +12,6 @@ def cancel(folder: RunFolder) -> bool:
         return False
     # The file is for Windows, and for a worker that doesn't listen to signals yet; the signal is faster.
     folder.cancel_file.touch()
-    for who in (state.launch(folder), folder.status()):
-        process.terminate(who)
+    for who in (state.launch(folder), state.status(folder)):
+        process.terminate(who, folder.path)
     return True

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from pathlib import Path
 
 from ...mixgrpo_engine import events
+from ...mixgrpo_engine.run_folder import RunFolder
 from . import launch, state
 
 EVENT = "mixgrpo.progress"
@@ -23,24 +26,58 @@ class Follower:
         self._send = send
         self._offsets: dict[str, int] = {}
         self._states: dict[str, str] = {}
+        self._complaints: dict[str, str] = {}
 
     def skip_the_past(self) -> None:
         """What was there before this server is in the snapshot already."""
-        for folder in state.runs():
-            self._offsets[folder.name] = _size(folder.events)
-            self._states[folder.name] = state.state(folder)
+        self._each(self._skip)
 
     def look(self) -> None:
         """One round over all runs."""
         launch.reap()
-        for folder in state.runs():
-            new, self._offsets[folder.name] = events.read(folder.events, self._offsets.get(folder.name, 0))
-            known = self._states.get(folder.name)
-            # A state that only the disk knows changes without an event when a worker dies; ended runs stay ended.
-            now = state.state(folder) if new or known is None or known in state.ACTIVE else known
-            self._states[folder.name] = now
-            if new or now != known:
-                self._send(EVENT, {"run_id": folder.name, "events": new, "status": state.summary(folder)})
+        self._each(self._look_at)
+
+    def _each(self, action: Callable[[RunFolder], None]) -> None:
+        """A folder that can't be read, or is being deleted, doesn't end the following of all others."""
+        folders = state.runs()
+        self._forget_all_but({folder.name for folder in folders})
+        for folder in folders:
+            try:
+                action(folder)
+                self._complaints.pop(folder.name, None)
+            except (OSError, ValueError, RecursionError) as error:
+                # Rounds are short: the same complaint once.
+                if self._complaints.get(folder.name) != str(error):
+                    logging.warning("MixGRPO: couldn't follow run %s: %s", folder.name, error)
+                self._complaints[folder.name] = str(error)
+
+    def _skip(self, folder: RunFolder) -> None:
+        self._offsets[folder.name] = _size(folder.events)
+        self._states[folder.name] = state.state(folder)
+
+    def _look_at(self, folder: RunFolder) -> None:
+        new = self._new_events(folder)
+        known = self._states.get(folder.name)
+        # A state that only the disk knows changes without an event when a worker dies; ended runs stay ended.
+        lasting = known is not None and known not in (*state.ACTIVE, state.UNREADABLE)
+        now = known if lasting and not new else state.state(folder)
+        self._states[folder.name] = now
+        if new or now != known:
+            self._send(EVENT, {"run_id": folder.name, "events": new, "status": state.summary(folder)})
+
+    def _new_events(self, folder: RunFolder) -> list[dict]:
+        offset, size = self._offsets.get(folder.name, 0), _size(folder.events)
+        if size < offset:
+            # Another log under the old name.
+            offset = 0
+        # The logs of ended runs are many: their size tells that there is nothing to read.
+        new, self._offsets[folder.name] = events.read(folder.events, offset) if size > offset else ([], offset)
+        return new
+
+    def _forget_all_but(self, present: set[str]) -> None:
+        for memory in (self._offsets, self._states, self._complaints):
+            for gone in memory.keys() - present:
+                del memory[gone]
 
 
 def start_with(server) -> None:
@@ -54,15 +91,19 @@ def start_with(server) -> None:
 
 
 async def _follow(follower: Follower) -> None:
-    await asyncio.to_thread(follower.skip_the_past)
+    step = follower.skip_the_past
     while True:
-        await asyncio.sleep(SECONDS)
         try:
-            await asyncio.to_thread(follower.look)
+            await asyncio.to_thread(step)
+            step = follower.look
         except (OSError, ValueError) as error:
-            # A folder that is being deleted or edited by hand must not end the following of all others.
+            # The runs' folder itself, e.g. on a drive that is away for a moment.
             logging.warning("MixGRPO: couldn't follow the runs this time: %s", error)
+        await asyncio.sleep(SECONDS)
 
 
-def _size(path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

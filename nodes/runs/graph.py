@@ -44,7 +44,7 @@ def keep_inputs(graph: dict, node_id: str, inputs: Iterable[str]) -> dict:
 def fingerprint(graph: dict, node_id: str, settings: dict) -> str:
     """sha256 of what the graph and the settings mean: node ids, titles and the order of keys don't count."""
     meaning = {"sources": _signature(graph, node_id, (), {}), "settings": settings}
-    return hashlib.sha256(_canonical(meaning).encode()).hexdigest()
+    return hashlib.sha256(canonical(meaning).encode()).hexdigest()
 
 
 def _signature(graph: dict, node_id: str, above: tuple[str, ...], known: dict[str, str]) -> str:
@@ -58,11 +58,12 @@ def _signature(graph: dict, node_id: str, above: tuple[str, ...], known: dict[st
             else value
             for name, value in node["inputs"].items()
         }
-        known[node_id] = hashlib.sha256(_canonical([node["class_type"], inputs]).encode()).hexdigest()
+        known[node_id] = hashlib.sha256(canonical([node["class_type"], inputs]).encode()).hexdigest()
     return known[node_id]
 
 
-def _canonical(value) -> str:
+def canonical(value) -> str:
+    """JSON that is the same text for the same value."""
     return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
 

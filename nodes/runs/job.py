@@ -8,12 +8,20 @@ from collections.abc import Sequence
 from ... import mixgrpo_engine
 from ...mixgrpo_engine.config import AdapterConfig, RunConfig, TrainConfig
 from ...mixgrpo_engine.prompts import PromptSet
+from ..algorithm import Algorithm
 from . import graph
 
 PACKS_FOLDER = "custom_nodes."
 
-WITHOUT_EFFECT = ("checkpoint_every",)
-"""Run settings that don't change what is trained: changing one doesn't make another run."""
+WITHOUT_EFFECT = {
+    "rollout": ("batch_size",),
+    "optimizer": ("batch_size",),
+    "run": ("gradient_checkpointing", "evaluate_every", "evaluate_images", "checkpoint_every"),
+}
+"""Settings that don't change what is trained: memory (they change the rounding only), evaluations, checkpoints.
+
+Changing one doesn't make another run: a resumed run takes the new value, e.g. after it ran out of memory.
+"""
 
 
 def make(
@@ -26,20 +34,18 @@ def make(
     name = run_name.strip()
     if not name:
         raise ValueError("run_name is empty: give the run a name.")
+    _require_kinds(prompts, algorithm, lora)
     run = RunConfig(**{field: widgets[field] for field in RunConfig.__dataclass_fields__})
     config = TrainConfig(
         algorithm.rollout, algorithm.window, algorithm.loss, algorithm.optimizer, lora or AdapterConfig(), run
     )
     config.validate()
     cut = graph.cut(prompt, node_id, inputs)
+    _require_links(cut[node_id]["inputs"], cut)
     _refuse_nested_training(cut, node_id)
     settings = config.as_dict()
     texts = {"train": list(prompts.train), "held_out": list(prompts.held_out)}
-    meaning = {
-        "name": name,
-        "prompts": texts,
-        "config": {**settings, "run": {k: v for k, v in settings["run"].items() if k not in WITHOUT_EFFECT}},
-    }
+    meaning = {"name": name, "prompts": texts, "config": telling(settings)}
     return {
         "name": name,
         "fingerprint": graph.fingerprint(cut, node_id, meaning),
@@ -47,17 +53,38 @@ def make(
         "graph": cut,
         "config": settings,
         "prompts": texts,
-        "packs": packs(cut),
         "versions": versions(),
     }
 
 
+def telling(settings: dict) -> dict:
+    """The settings that tell runs apart: those that matter and differ from the defaults.
+
+    So a setting that a later version adds doesn't make other runs of the ones that are there.
+    """
+    defaults = TrainConfig().as_dict()
+    kept = {
+        group: {
+            name: value
+            for name, value in values.items()
+            if value != defaults[group][name] and name not in WITHOUT_EFFECT.get(group, ())
+        }
+        for group, values in settings.items()
+    }
+    return {group: values for group, values in kept.items() if values}
+
+
 def packs(cut: dict) -> list[str]:
-    """Names under custom_nodes of the packs that the graph's nodes come from, as ComfyUI's whitelist wants them."""
+    """Names under custom_nodes of the packs that the graph's nodes come from, as ComfyUI's whitelist wants them.
+
+    Raises ValueError for a node type that this ComfyUI doesn't have.
+    """
     import nodes
 
     found = set()
     for node in cut.values():
+        if node["class_type"] not in nodes.NODE_CLASS_MAPPINGS:
+            raise ValueError(f"The run needs the node type '{node['class_type']}': install its pack again.")
         module = getattr(nodes.NODE_CLASS_MAPPINGS[node["class_type"]], "RELATIVE_PYTHON_MODULE", "") or ""
         if module.startswith(PACKS_FOLDER):
             name = module[len(PACKS_FOLDER) :]
@@ -76,6 +103,28 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+def _require_kinds(prompts, algorithm, lora) -> None:
+    """ComfyUI's validation lets plain values of the API through where a link belongs."""
+    for name, value, kind, node in (
+        ("prompts", prompts, PromptSet, "MixGRPO Prompts"),
+        ("algorithm", algorithm, Algorithm, "MixGRPO Algorithm"),
+        ("lora", lora, (AdapterConfig, type(None)), "MixGRPO LoRA"),
+    ):
+        if not isinstance(value, kind):
+            raise ValueError(_not_connected(name, value, f"a {node} node"))
+
+
+def _require_links(inputs: dict, cut: dict) -> None:
+    for name, value in inputs.items():
+        if not graph.is_link(value) or value[0] not in cut:
+            raise ValueError(_not_connected(name, value, "a node that loads it"))
+
+
+def _not_connected(name: str, value, what: str) -> str:
+    kind = {str: "string", dict: "table", type(None): "missing value"}.get(type(value), type(value).__name__)
+    return f"{name} of MixGRPO Train is a {kind}: connect {what}."
 
 
 def _refuse_nested_training(cut: dict, node_id: str) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from ...mixgrpo_engine.run_folder import RunFolder, write_json
-from . import process, state
+from ...mixgrpo_engine.files import write_json
+from ...mixgrpo_engine.run_folder import RunFolder
+from . import job, process, signature, state
 
-ENTRY = Path(__file__).parent.parent / "worker" / "entry.py"
+ENTRY = Path(__file__).parent.parent.joinpath(*process.SCRIPT)
 WORKER_VARIABLE = "MIXGRPO_WORKER"
 """Set in a worker's environment (to its run folder): whoever is a worker doesn't serve, and doesn't launch."""
 
@@ -22,21 +25,23 @@ def in_worker() -> bool:
 
 
 def launch(folder: RunFolder) -> None:
-    """Starts the worker. The caller holds the submit lock and knows that no other worker of this run is alive."""
+    """Starts the worker. The caller holds the submit lock and knows that no other worker of this run is alive.
+
+    Raises ValueError when job.json isn't this ComfyUI's own, or needs a node type that isn't there.
+    """
     reap()
-    job = state.job(folder)
-    job["comfyui"] = this_comfyui()
-    write_json(folder.job, job)
+    made = state.job(folder)
+    orders = start_orders(folder, made)
     folder.cancel_file.unlink(missing_ok=True)
     (folder.path / "launch.json").unlink(missing_ok=True)
-    folder.set_status(state="queued", stage="", message="", node_id="", iterations=job["config"]["run"]["iterations"])
+    folder.set_status(state="queued", stage="", message="", node_id="", iterations=made["config"]["run"]["iterations"])
     with open(folder.log, "ab") as log:
         worker = subprocess.Popen(
             [sys.executable, "-u", str(ENTRY), str(folder.path)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            cwd=job["comfyui"]["cwd"],
+            cwd=os.getcwd(),
             env={**os.environ, WORKER_VARIABLE: str(folder.path), "PYTHONUTF8": "1"},
             # The run outlives the server: Ctrl-C in its terminal isn't meant for it.
             start_new_session=True,
@@ -45,6 +50,19 @@ def launch(folder: RunFolder) -> None:
         )
     _started[worker.pid] = worker
     write_json(folder.path / "launch.json", process.identity(worker.pid))
+    # A worker that has ended already has said why in its log.
+    with contextlib.suppress(OSError), worker.stdin:
+        worker.stdin.write(json.dumps(orders).encode())
+
+
+def start_orders(folder: RunFolder, made: dict) -> dict:
+    """What the worker is told through its stdin, never through the run folder, into which others can write.
+
+    comfyui: how this server was started; packs: the custom nodes to load; key: what job.json is signed with.
+    """
+    key = signature.install_key()
+    signature.require(made, folder.name, key)
+    return {"comfyui": this_comfyui(), "packs": job.packs(made["graph"]), "key": key.hex()}
 
 
 def this_comfyui() -> dict:
@@ -55,7 +73,6 @@ def this_comfyui() -> dict:
         "root": str(Path(folder_paths.__file__).resolve().parent),
         "argv": list(sys.argv),
         "sys_path": [path for path in sys.path if path],
-        "cwd": os.getcwd(),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -14,6 +15,9 @@ except ImportError:  # Windows
 
     fcntl = None
 
+TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+"""How the system says that another process holds a lock; anything else is a real error."""
+
 
 class FileLock:
     """Used as `with FileLock(path).hold(timeout=10):`, or by acquire() and release()."""
@@ -23,15 +27,21 @@ class FileLock:
         self._file: int | None = None
 
     def acquire(self, timeout: float = 0.0, give_up: Callable[[], bool] = lambda: False) -> bool:
-        """Takes the lock, waiting up to `timeout` seconds; False when it is still taken or give_up() is true."""
+        """Takes the lock, waiting up to `timeout` seconds; False when it is still taken or give_up() is true.
+
+        Raises OSError when the file can't be locked at all, as on some network drives.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file, deadline = _open(self.path), time.monotonic() + timeout
-        while not _try_lock(file):
-            if give_up() or time.monotonic() >= deadline:
+        try:
+            while not _try_lock(file, self.path):
+                if give_up() or time.monotonic() >= deadline:
+                    return False
+                time.sleep(0.1)
+            self._file = file
+        finally:
+            if self._file != file:
                 os.close(file)
-                return False
-            time.sleep(0.1)
-        self._file = file
         return True
 
     def release(self) -> None:
@@ -53,30 +63,35 @@ class FileLock:
 
 
 def is_taken(path: Path) -> bool:
-    """True while some process holds the lock."""
-    if not path.exists():
-        return False
-    lock = FileLock(path)
-    if not lock.acquire():
-        return True
-    lock.release()
-    return False
-
-
-def _open(path: Path) -> int:
+    """True while some process holds the lock. Raises OSError when the file can't be locked at all."""
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        file = _open(path, create=False)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that two who look at once don't take each other for the holder.
+        return not _try_lock(file, path, shared=True)
+    finally:
+        os.close(file)
+
+
+def _open(path: Path, create: bool = True) -> int:
+    try:
+        return os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
     except PermissionError:
         # Another user's lock file in a shared folder: locking needs no right to write.
         return os.open(path, os.O_RDONLY)
 
 
-def _try_lock(file: int) -> bool:
+def _try_lock(file: int, path: Path, shared: bool = False) -> bool:
     try:
         if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         else:
+            # Windows has no shared lock here; it is held for a moment only.
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in TAKEN:
+            return False
+        raise OSError(error.errno, f"can't be locked: {error.strerror}", str(path)) from None
     return True

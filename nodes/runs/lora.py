@@ -1,9 +1,11 @@
-"""A finished run's LoRA: where it is, and onto a model with it."""
+"""A finished run's LoRA: published for ComfyUI's LoRA loaders, and put onto a model."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+import shutil
 
+from ...mixgrpo_engine.files import replace
 from ...mixgrpo_engine.run_folder import RunFolder
 from . import paths, state
 
@@ -13,21 +15,29 @@ def name(folder: RunFolder) -> str:
     return paths.lora_name(folder.name)
 
 
-def file(folder: RunFolder) -> Path:
-    """The published file, or the run folder's own if that one was moved away."""
-    published = paths.lora_file(folder.name)
-    return published if published.exists() else folder.lora
+def publish(folder: RunFolder) -> None:
+    """Copies the run's LoRA to where ComfyUI's LoRA loaders look."""
+    target = paths.lora_file(folder.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.copyfile(folder.lora, temporary)
+    replace(temporary, target)
 
 
 def version(folder: RunFolder) -> tuple:
     """Changes when the LoRA changes, for ComfyUI's cache."""
-    path = file(folder)
+    path = paths.lora_file(folder.name)
     return (folder.name, state.state(folder), path.stat().st_mtime_ns if path.exists() else 0)
 
 
 def require_finished(folder: RunFolder) -> None:
-    """Raises ValueError with one sentence when the run has no LoRA yet."""
+    """Makes sure that the run's LoRA is there under its name; one that was deleted is published again.
+
+    Raises ValueError with one sentence when the run has none, or none yet.
+    """
     now = state.state(folder)
+    if now == state.UNREADABLE:
+        raise ValueError(state.damage(folder))
     if now != "finished":
         advice = (
             "put MixGRPO Wait between, or queue again when it has ended"
@@ -35,8 +45,14 @@ def require_finished(folder: RunFolder) -> None:
             else "queue its training again to finish it"
         )
         raise ValueError(f"Run {folder.name} is {now}, not finished: {advice}.")
-    if not file(folder).exists():
-        raise ValueError(f"The LoRA of run {folder.name} is gone: it should be {paths.lora_file(folder.name)}.")
+    if paths.lora_file(folder.name).exists():
+        return
+    if not folder.lora.exists():
+        raise ValueError(
+            f"The LoRA of run {folder.name} is gone, also from its folder ({folder.lora}): "
+            "queue its training again with if_exists = restart."
+        )
+    publish(folder)
 
 
 def apply(folder: RunFolder, model, strength: float):
@@ -47,5 +63,5 @@ def apply(folder: RunFolder, model, strength: float):
     require_finished(folder)
     if strength == 0:
         return model
-    weights = comfy.utils.load_torch_file(str(file(folder)), safe_load=True)
+    weights = comfy.utils.load_torch_file(str(paths.lora_file(folder.name)), safe_load=True)
     return comfy.sd.load_lora_for_models(model, None, weights, strength, 0)[0]

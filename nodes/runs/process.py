@@ -1,11 +1,18 @@
-"""Which process is meant: a pid alone is reused by the system, a pid with its creation time isn't."""
+"""Which process is meant: a pid alone is reused by the system, and what a file in a run folder says may be forged.
+
+So a process counts as a run's worker only with its creation time and with a command line that is that run's worker's.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 
 import psutil
+
+SCRIPT = ("worker", "entry.py")
+"""The end of the path of the worker's script."""
 
 
 def identity(pid: int | None = None) -> dict:
@@ -17,32 +24,40 @@ def identity(pid: int | None = None) -> dict:
         return {}
 
 
-def is_alive(who: dict) -> bool:
-    """True while the process of this identity() runs; a zombie doesn't."""
-    process = _process(who)
+def is_alive(who: dict, run: Path) -> bool:
+    """True while the process of this identity() runs as the worker of this run folder; a zombie doesn't."""
+    process = _worker(who, run)
     try:
         return process is not None and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return False
 
 
-def terminate(who: dict) -> None:
-    """Asks the process to stop (SIGTERM), if it is still the one that is meant.
+def terminate(who: dict, run: Path) -> None:
+    """Asks the process to stop (SIGTERM), if it is the worker of this run folder.
 
     On Windows terminating would kill: there the run's cancel file is the only way, and it is enough.
     """
-    process = _process(who)
+    process = _worker(who, run)
     if process is not None and os.name != "nt":
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             process.terminate()
 
 
-def _process(who: dict) -> psutil.Process | None:
-    if not who.get("pid"):
+def _worker(who: dict, run: Path) -> psutil.Process | None:
+    pid, created = who.get("pid"), who.get("pid_created")
+    if type(pid) is not int or pid < 1 or not isinstance(created, (int, float)):
         return None
     try:
-        process = psutil.Process(who["pid"])
+        process = psutil.Process(pid)
         # The clock that creation times come from may be adjusted by a fraction of a second.
-        return process if abs(process.create_time() - who.get("pid_created", 0.0)) < 1.0 else None
-    except psutil.Error:
+        same = abs(process.create_time() - created) < 1.0
+        return process if same and _works_on(process.cmdline(), run) else None
+    except (psutil.Error, OverflowError):
         return None
+
+
+def _works_on(command: list[str], run: Path) -> bool:
+    paths = [Path(part) for part in command]
+    is_entry = any(path.parts[-2:] == SCRIPT for path in paths)
+    return is_entry and paths[-1].resolve() == run.resolve()

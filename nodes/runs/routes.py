@@ -6,7 +6,8 @@ GET  /mixgrpo/runs/{id}/events?offset=0  {"events": [...], "offset": where to go
 POST /mixgrpo/runs/{id}/cancel           asks the worker to stop; it keeps a checkpoint
 POST /mixgrpo/runs/{id}/resume           goes on from the last checkpoint
 
-Unknown or malformed ids answer 404, a wrong moment 409, a bad offset 400, each with {"error": one sentence}.
+Unknown or malformed ids answer 404, a wrong moment 409, a bad offset 400, unreadable files 500, each with
+{"error": one sentence}.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from aiohttp import web
 from ...mixgrpo_engine import events
 from ...mixgrpo_engine.events import finite
 from ...mixgrpo_engine.run_folder import RunFolder
-from . import cancel, state, submit
+from . import cancel, memory, state, submit
 
 ROOT = "/mixgrpo/runs"
 
@@ -42,7 +43,7 @@ async def _list(_request: web.Request) -> web.Response:
 
 
 async def _show(_request: web.Request, folder: RunFolder) -> web.Response:
-    job = state.job(folder)
+    job = {} if state.damage(folder) else state.job(folder)
     return _json({**state.summary(folder), "config": job.get("config"), "prompts": job.get("prompts")})
 
 
@@ -56,6 +57,8 @@ async def _events(request: web.Request, folder: RunFolder) -> web.Response:
 
 
 async def _cancel(_request: web.Request, folder: RunFolder) -> web.Response:
+    if wrong := state.damage(folder):
+        return _error(409, wrong)
     if not cancel.cancel(folder):
         return _error(409, f"Run {folder.name} is {state.state(folder)}: there is nothing to cancel.")
     return _json(state.summary(folder))
@@ -66,6 +69,8 @@ async def _resume(_request: web.Request, folder: RunFolder) -> web.Response:
         submission = await asyncio.to_thread(submit.resume, folder)
     except (ValueError, TimeoutError) as error:
         return _error(409, str(error))
+    if submission.action in ("started", "resumed"):
+        memory.free_between_prompts()
     return _json({**state.summary(folder), "action": submission.action})
 
 
@@ -75,7 +80,11 @@ def _with_folder(handler):
         folder = state.find(request.match_info["run_id"])
         if folder is None:
             return _error(404, f"There is no run '{request.match_info['run_id'][:80]}'.")
-        return await handler(request, folder)
+        try:
+            return await handler(request, folder)
+        except (OSError, ValueError, RecursionError) as error:
+            # Files of the run that are damaged, or vanish meanwhile.
+            return _error(500, f"Run {folder.name} can't be read: {error}")
 
     return handle
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...mixgrpo_engine.run_folder import RunFolder, write_json
-from . import paths, state
+from ...mixgrpo_engine.files import write_json
+from ...mixgrpo_engine.run_folder import RunFolder
+from . import lora, paths, signature, state
 from .launch import launch
 from .locks import FileLock
 
@@ -23,53 +25,88 @@ class Submission:
     action: str
 
 
+class _StillStopping(Exception):
+    """The run was cancelled a moment ago and still saves its checkpoint; only then can it be resumed."""
+
+
 def submit(job: dict, restart: bool = False) -> Submission:
     """job: what job.json holds, with "name" and "fingerprint". restart: start anew even if the run exists.
 
     Jobs of the same fingerprint are the same run. Nothing is ever overwritten: a restart gets the next free id.
     """
-    with _submit_lock():
+
+    def attempt() -> Submission:
         siblings = _siblings(_base_id(job))
-        same = [folder for folder in siblings if state.job(folder).get("fingerprint") == job["fingerprint"]]
-        if same and not restart:
-            return _take_up(same[-1], job)
-        folder = paths.folder_of(_next_id(_base_id(job), siblings))
-        folder.create()
-        write_json(folder.job, {**job, "run_id": folder.name, "created": time.time()})
-        launch(folder)
-        logging.info("MixGRPO: started run %s, its log is %s", folder.name, folder.log)
-        return Submission(folder, "started")
+        same = [folder for folder in siblings if _fingerprint(folder) == job["fingerprint"]]
+        return _take_up(same[-1], job) if same and not restart else _start(job, siblings)
+
+    return _once_stopped(attempt)
 
 
 def resume(folder: RunFolder) -> Submission:
     """Goes on with a run from its last checkpoint. Raises ValueError when it is finished."""
-    with _submit_lock():
+
+    def attempt() -> Submission:
         if state.state(folder) == "finished":
             raise ValueError(f"Run {folder.name} is finished: there is nothing to resume.")
-        return _take_up(folder, state.job(folder))
+        return _take_up(folder, {})
+
+    return _once_stopped(attempt)
+
+
+def _once_stopped(attempt: Callable[[], Submission]) -> Submission:
+    """Attempts under the submit lock, which is free for other runs while this one's worker stops."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while True:
+        try:
+            with _submit_lock():
+                return attempt()
+        except _StillStopping as run:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Run {run} was cancelled but hasn't stopped yet: try again in a minute.") from None
+        time.sleep(0.2)
+
+
+def _start(job: dict, siblings: list[RunFolder]) -> Submission:
+    folder = paths.folder_of(_next_id(_base_id(job), siblings))
+    folder.create()
+    _write(folder, {**job, "run_id": folder.name, "created": time.time()})
+    launch(folder)
+    logging.info("MixGRPO: started run %s, its log is %s", folder.name, folder.log)
+    return Submission(folder, "started")
 
 
 def _take_up(folder: RunFolder, job: dict) -> Submission:
-    _wait_until_stopped(folder)
+    """job: what is to replace parts of the stored one, {} leaves it as it is."""
+    if state.is_cancelling(folder):
+        raise _StillStopping(folder.name)
     now = state.state(folder)
+    if now == state.UNREADABLE:
+        raise ValueError(state.damage(folder))
     if now == "finished":
+        lora.require_finished(folder)
         return Submission(folder, "finished")
     if now in state.ACTIVE:
         return Submission(folder, "reattached")
-    # Settings that don't change the training (how often a checkpoint is saved) are the new ones.
-    write_json(folder.job, {**state.job(folder), **job})
+    stored = state.job(folder)
+    signature.require(stored, folder.name, signature.install_key())
+    # Settings that don't change the training (memory, evaluations, checkpoints) are the new ones.
+    _write(folder, {**stored, **job})
     launch(folder)
     logging.info("MixGRPO: resumed run %s (it was %s), its log is %s", folder.name, now, folder.log)
     return Submission(folder, "resumed")
 
 
-def _wait_until_stopped(folder: RunFolder) -> None:
-    """A run that was cancelled a moment ago still saves its checkpoint; only then can it be resumed."""
-    deadline = time.monotonic() + STOP_SECONDS
-    while state.is_cancelling(folder):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"Run {folder.name} was cancelled but hasn't stopped yet: try again in a minute.")
-        time.sleep(0.2)
+def _write(folder: RunFolder, job: dict) -> None:
+    write_json(folder.job, signature.signed(job, signature.install_key()))
+
+
+def _fingerprint(folder: RunFolder) -> str | None:
+    """None for a folder whose job can't be read: it is no run that could be taken up."""
+    try:
+        return state.job(folder).get("fingerprint")
+    except ValueError:
+        return None
 
 
 def _base_id(job: dict) -> str:

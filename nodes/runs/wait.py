@@ -8,7 +8,7 @@ import time
 
 from ...mixgrpo_engine import events
 from ...mixgrpo_engine.run_folder import RunFolder
-from . import launch, state, submit
+from . import launch, lora, state, submit
 from .cancel import cancel
 
 SECONDS = 0.5
@@ -69,6 +69,7 @@ async def _until_finished(folder: RunFolder, timeout: float, progress: _Progress
         launch.reap()
         now = state.state(folder)
         if now == "finished":
+            lora.require_finished(folder)
             summary = state.summary(folder)
             progress.show(summary)
             return summary
@@ -80,16 +81,21 @@ async def _until_finished(folder: RunFolder, timeout: float, progress: _Progress
                 "Wait again with a longer timeout, or cancel it."
             )
         # ComfyUI's progress hook asks for interrupts too.
-        progress.show(folder.status())
+        progress.show(state.status(folder))
         await asyncio.sleep(SECONDS)
 
 
 def ending(folder: RunFolder, now: str) -> str:
     """Why a run that isn't finished has ended: one sentence, then the worker's traceback or the log's last lines."""
-    status = folder.status()
+    if now == state.UNREADABLE:
+        return f"Run {folder.name} can't be followed any more. {state.damage(folder)}"
+    status = state.status(folder)
     if now == "cancelled":
+        kept = int(status.get("checkpoint") or 0)
+        if not kept:
+            return f"Run {folder.name} was cancelled before its first checkpoint: queue the same graph to start again."
         return (
-            f"Run {folder.name} was cancelled after {status.get('iteration') or 0} iterations: "
+            f"Run {folder.name} was cancelled, its checkpoint holds {kept} iterations: "
             "queue the same graph again to go on from there."
         )
     if now == "failed":

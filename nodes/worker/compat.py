@@ -42,14 +42,13 @@ def configure(comfyui: dict, scratch: Path, packs: list[str]) -> None:
 
 
 def uses_gpu() -> bool:
-    """Whether ComfyUI will compute on a GPU that other processes may use too."""
+    """Whether ComfyUI will compute on a GPU that other processes may use too.
+
+    ComfyUI needs one unless it is told otherwise; asking torch would import it before ComfyUI has set it up.
+    """
     from comfy.cli_args import args
 
-    if args.cpu:
-        return False
-    import torch
-
-    return torch.cuda.is_available() or hasattr(torch, "xpu") and torch.xpu.is_available()
+    return not args.cpu
 
 
 def boot(scratch: Path) -> Comfy:

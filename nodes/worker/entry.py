@@ -1,4 +1,4 @@
-"""The worker's script: `python entry.py <run folder>`.
+"""The worker's script: `python entry.py <run folder>`, with the server's orders as JSON in its stdin.
 
 ComfyUI isn't there yet, so the pack can't be imported as it is: the packages above worker/ are entered into
 sys.modules without running their __init__ (which needs ComfyUI). What runs before the boot is imported this way;

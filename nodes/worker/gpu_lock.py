@@ -39,6 +39,9 @@ def take(uses_gpu: bool, reporter: Reporter, stop: Stop) -> FileLock:
 
 
 def _default_path() -> Path:
-    """One lock for the devices that this process may see."""
-    devices = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
-    return Path(tempfile.gettempdir()) / f"mixgrpo-gpu-{hashlib.sha256(devices.encode()).hexdigest()[:12]}.lock"
+    """One lock a device: ComfyUI computes on the first that it may see.
+
+    The server has turned its own choice of a device (--cuda-device) into this variable.
+    """
+    device = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
+    return Path(tempfile.gettempdir()) / f"mixgrpo-gpu-{hashlib.sha256(device.encode()).hexdigest()[:12]}.lock"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.events import Stage
 from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.run_folder import RunFolder
-from ..runs import curve, paths
+from ..runs import curve, lora
 from . import stages
 from .report import LOG
 
@@ -53,19 +51,15 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
 
 
 def draw_curve(folder: RunFolder) -> dict:
-    """reward.png; no status fields. A missing drawing library costs the picture, not the run."""
+    """reward.png; no status fields."""
     try:
         curve.draw(folder)
-    except ImportError as error:
-        LOG.warning("reward.png can't be drawn: %s", error)
+    except Exception:  # whatever a drawing library may raise: it costs the picture, never the finished training
+        LOG.exception("reward.png can't be drawn.")
     return {}
 
 
 def publish(folder: RunFolder) -> dict:
-    """Copies the run's LoRA to where ComfyUI's LoRA loaders look; status fields."""
-    target = paths.lora_file(folder.name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.copyfile(folder.lora, temporary)
-    os.replace(temporary, target)
-    return {"lora": paths.lora_name(folder.name)}
+    """The run's LoRA where ComfyUI's LoRA loaders look; status fields."""
+    lora.publish(folder)
+    return {"lora": lora.name(folder)}

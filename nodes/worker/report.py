@@ -19,8 +19,9 @@ class Reporter:
         self._before_done: list[Callable[[], dict]] = []
 
     @property
-    def iteration(self) -> int:
-        return int(self.folder.status().get("iteration") or 0)
+    def checkpoint(self) -> int:
+        """How many iterations the last checkpoint holds: those after it are lost when a worker is killed."""
+        return int(self.folder.status().get("checkpoint") or 0)
 
     def start(self) -> None:
         """This process is the run's worker now."""

@@ -5,22 +5,31 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import sys
 import traceback
 from pathlib import Path
 
 from ...mixgrpo_engine.events import Cancelled, Failed, Stage
 from ...mixgrpo_engine.run_folder import RunFolder
+from ..runs import signature, state
 from ..runs.locks import FileLock
 from . import compat, gpu_lock
 from .errors import GraphError, StopRequested
 from .report import LOG, Reporter
 from .stop import Stop
 
-FINISHED, FAILED, BUSY = 0, 1, 3
+FINISHED, FAILED, MISUSED, BUSY = 0, 1, 2, 3
 
 
 def run(path: Path) -> int:
-    """Does the job of a run folder; the process's exit code: 0 finished or cancelled, 1 failed, 3 taken already."""
+    """Does the job of a run folder.
+
+    Returns the process's exit code: 0 finished or cancelled, 1 failed, 2 not started by the server, 3 taken already.
+    """
+    orders = _orders()
+    if orders is None:
+        print("This script is started by the MixGRPO Train node, which tells it the rest through its stdin.")
+        return MISUSED
     folder = RunFolder(path)
     lock = FileLock(folder.lock)
     # The server looks whether the lock is taken by taking it for a moment: hence the patience.
@@ -31,13 +40,13 @@ def run(path: Path) -> int:
     stop.listen()
     scratch = folder.path / "temp"
     try:
-        _work(folder, reporter, stop, scratch)
+        _work(folder, orders, reporter, stop, scratch)
     except StopRequested:
-        reporter.emit(Cancelled(reporter.iteration, "Cancelled before the training went on."))
+        reporter.emit(Cancelled(reporter.checkpoint, "Cancelled before the training went on."))
     except GraphError as error:
         reporter.emit(Failed(str(error), error.traceback, error.node_id))
         return FAILED
-    except Exception as error:  # the process's outermost frame: whatever it is, the run must say it
+    except BaseException as error:  # the process's outermost frame: whatever it is (SystemExit too), the run says it
         LOG.exception("The run failed.")
         reporter.emit(Failed(_sentence(error), traceback.format_exc()))
         return FAILED
@@ -47,12 +56,25 @@ def run(path: Path) -> int:
     return FINISHED
 
 
-def _work(folder: RunFolder, reporter: Reporter, stop: Stop, scratch: Path) -> None:
+def _orders() -> dict | None:
+    """What the server says through stdin: comfyui, packs, key. None when nobody does."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return None
+    try:
+        orders = json.loads(sys.stdin.buffer.read())
+    except ValueError:
+        return None
+    return orders if isinstance(orders, dict) and orders.keys() >= {"comfyui", "packs", "key"} else None
+
+
+def _work(folder: RunFolder, orders: dict, reporter: Reporter, stop: Stop, scratch: Path) -> None:
     reporter.start()
     reporter.emit(Stage("boot", "Starting ComfyUI."))
-    job = json.loads(folder.job.read_text(encoding="utf-8"))
+    job = state.job(folder)
+    # Read once and checked here: what the server checked may have been replaced since.
+    signature.require(job, folder.name, bytes.fromhex(orders["key"]))
     scratch.mkdir(exist_ok=True)
-    compat.configure(job["comfyui"], scratch, job["packs"])
+    compat.configure(orders["comfyui"], scratch, orders["packs"])
     gpu = gpu_lock.take(compat.uses_gpu(), reporter, stop)
     try:
         comfy = compat.boot(scratch)
@@ -64,8 +86,10 @@ def _work(folder: RunFolder, reporter: Reporter, stop: Stop, scratch: Path) -> N
         gpu.release()
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     sentence = str(error).strip() or type(error).__name__
+    if isinstance(error, SystemExit):
+        sentence = f"A node or library ended the training's process (SystemExit: {error.code})."
     if type(error).__name__ == "OutOfMemoryError":
         sentence += (
             "\nThe memory is too small for these settings: lower rollout_batch_size and update_batch_size of MixGRPO "

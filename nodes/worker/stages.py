@@ -10,6 +10,23 @@ from . import stash
 HEAVY = {"MODEL", "VAE", "CLIP"}
 
 
+KINDS = {
+    "model": (("model", "clone"), "a model: connect a diffusion model's loader"),
+    "clip": (("tokenize", "encode_from_tokens_scheduled"), "a text encoder: connect a CLIP loader"),
+    "vae": (("decode", "first_stage_model"), "a VAE: connect a VAE loader"),
+    "reward": (("name", "score"), "a reward: connect a MixGRPO reward node"),
+}
+"""What tells a value of the right kind, for other packs' classes too, and what to connect otherwise."""
+
+
+def require_kinds(values: dict) -> None:
+    """Raises ValueError with one sentence for the first value of the Train node that is of another kind."""
+    for name, value in values.items():
+        attributes, wanted = KINDS[name]
+        if not all(hasattr(value, attribute) for attribute in attributes):
+            raise ValueError(f"{name} of MixGRPO Train is a {type(value).__name__}, not {wanted}.")
+
+
 class Loader:
     """Executes parts of the cut graph: first the text encoder alone, if it can be loaded alone, then the rest."""
 
@@ -42,7 +59,9 @@ class Loader:
             self.comfy.execute(part, self.node_id)
         # ComfyUI resets its interrupt flag when it starts: a request from just before is noticed here.
         self.stop.check()
-        return stash.take()
+        values = stash.take()
+        require_kinds({name: values.get(name) for name in inputs})
+        return values
 
     def _encode(self, clip, prompts: list[str]) -> None:
         import torch

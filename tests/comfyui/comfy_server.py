@@ -34,11 +34,11 @@ class ComfyServer(ServerProcess):
     def get(self, path):
         return self.request("GET", path)[1]
 
-    def request(self, method, path, body=None):
-        """(status, parsed JSON or text)."""
-        data = None if body is None else json.dumps(body).encode()
+    def request(self, method, path, body=None, kind="application/json"):
+        """(status, parsed JSON or text). body: bytes as they are, or what is to be JSON."""
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}", data, {"Content-Type": "application/json"}, method=method
+            f"http://127.0.0.1:{self.port}{path}", data, {"Content-Type": kind}, method=method
         )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
@@ -50,9 +50,11 @@ class ComfyServer(ServerProcess):
         except json.JSONDecodeError:
             return status, text
 
-    def queue(self, graph):
-        """Queues an API prompt; its id."""
+    def queue(self, graph, only=None):
+        """Queues an API prompt; its id. only: the output nodes to execute, all by default."""
         body = {"prompt": self._with_defaults(graph), "prompt_id": str(uuid.uuid4())}
+        if only:
+            body["partial_execution_targets"] = only
         status, answer = self.request("POST", "/prompt", body)
         assert status == 200, answer
         return answer["prompt_id"]
@@ -83,9 +85,9 @@ class ComfyServer(ServerProcess):
         assert entry["status"]["status_str"] == "success", entry["status"]["messages"]
         return entry["outputs"]
 
-    def error(self, graph, seconds=240):
+    def error(self, graph, seconds=240, only=None):
         """Queues a prompt that must fail; its execution_error."""
-        entry = self.result(self.queue(graph), seconds)
+        entry = self.result(self.queue(graph, only), seconds)
         assert entry["status"]["status_str"] == "error", entry["outputs"]
         return next(data for event, data in entry["status"]["messages"] if event == "execution_error")
 

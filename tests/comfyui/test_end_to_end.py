@@ -2,6 +2,8 @@
 
 import urllib.parse
 
+import pytest
+
 
 def test_run_is_named_after_its_name_and_content(server, first_run):
     run = server.run(first_run[1])
@@ -95,6 +97,37 @@ def test_apply_run_refuses_what_is_not_finished(server, graphs):
     assert "There is no run 'never-was-12345678'" in server.error(graph)["exception_message"]
 
 
+@pytest.mark.parametrize(
+    "name, value, sentence",
+    [
+        ("prompts", "a red circle", "prompts of MixGRPO Train is a string: connect a MixGRPO Prompts node."),
+        ("algorithm", {"steps": 4}, "algorithm of MixGRPO Train is a table: connect a MixGRPO Algorithm node."),
+        ("lora", 32, "lora of MixGRPO Train is a int: connect a MixGRPO LoRA node."),
+        ("vae", "vae.safetensors", "vae of MixGRPO Train is a string: connect a node that loads it."),
+    ],
+)
+def test_plain_values_where_links_belong_fail_in_the_server(server, graphs, name, value, sentence):
+    graph = graphs.train("literal")
+    graph["train"]["inputs"][name] = value
+    assert server.error(graph, 30)["exception_message"].strip() == sentence
+    assert not [run for run in server.get("/mixgrpo/runs")["runs"] if run["name"] == "literal"]
+
+
+def test_value_of_a_wrong_kind_fails_in_the_worker_with_its_name(server, graphs):
+    graph = graphs.train("wrong kind")
+    graph["reward"] = {"class_type": "Test_Anything", "inputs": {}}
+    message = server.error(graph)["exception_message"]
+    assert "reward of MixGRPO Train is a str, not a reward: connect a MixGRPO reward node." in message
+
+
+def test_deleted_lora_of_a_finished_run_is_published_again(server, first_graph, first_run):
+    lora = server.lora(first_run[1])
+    before = lora.read_bytes()
+    lora.unlink()
+    assert f"mixgrpo/{first_run[1]}.safetensors" in server.outputs(first_graph(), 60)["train"]["text"][0]
+    assert lora.read_bytes() == before
+
+
 def test_bad_settings_fail_in_the_server_and_start_nothing(server, graphs):
     before = len(server.get("/mixgrpo/runs")["runs"])
     graph = graphs.train("bad")
@@ -108,7 +141,8 @@ def test_bad_settings_fail_in_the_server_and_start_nothing(server, graphs):
         "inputs": {"model": ["model", 0], "run": ["inner", 0], "run_id": "", "strength": 1.0},
     }
     nested["train"]["inputs"]["model"] = ["apply", 0]
-    del nested["inner"]["inputs"]["lora"]
-    nested["inner"]["inputs"]["run_name"] = " "
-    assert server.error(nested)["exception_message"]
+    # The inner node could train; it isn't an output of this prompt, so only the outer one is asked.
+    error = server.error(nested, only=["train"])
+    assert error["node_id"] == "train"
+    assert "This Train node builds on another one (node inner)" in error["exception_message"]
     assert len(server.get("/mixgrpo/runs")["runs"]) == before

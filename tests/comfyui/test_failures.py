@@ -43,3 +43,12 @@ def test_dead_worker_is_noticed_by_a_waiting_node(server, graphs):
     error = graphs.error_of(server.result(prompt, 30))
     assert "gone without a word" in error["exception_message"] and "worker.log" in error["exception_message"]
     assert server.run(run_id)["state"] == "dead"
+
+
+def test_node_that_ends_the_workers_process_fails_the_run_by_name(server, graphs):
+    graph = graphs.train("exit")
+    graph["reward"] = {"class_type": "Test_Anything", "inputs": {"exits": True}}
+    run_id = server.start_run(graph)
+    run = server.wait_for_state(run_id, "failed", "dead", "finished")
+    assert run["state"] == "failed" and run["message"]
+    assert server.events(run_id)[-1]["type"] == "failed"

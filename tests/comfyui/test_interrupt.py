@@ -30,7 +30,7 @@ def test_cancel_that_another_node_of_the_prompt_hears_stops_the_run_too(server, 
     graph = graphs.train("beside", seconds=0.2, iterations=200)
     graph["slow"] = {"class_type": "Test_Slow", "inputs": {"after": 2.0, "seconds": 60.0}}
     prompt = server.queue(graph)
-    server.wait(lambda: "slow" in [node for node, _ in server.traces()], "the slow node to hold the prompt")
+    server.wait((server.output / "slow.txt").exists, "the slow node to hold the prompt")
     run_id = next(r["run_id"] for r in server.get("/mixgrpo/runs")["runs"] if r["name"] == "beside")
     server.wait_for_iteration(run_id, 1)
     server.request("POST", "/interrupt")

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mixgrpo_engine.objective import policy_loss
+from mixgrpo_engine.objective import policy_loss, velocity_kl
 
 
 def test_at_ratio_1_the_loss_is_minus_the_mean_advantage_and_its_gradient_is_minus_the_advantage():
@@ -36,3 +36,13 @@ def test_clipping_known_values(ratio, advantage, expected, has_gradient):
 def test_steps_by_batch():
     new, old = torch.zeros(4, 3), torch.zeros(4, 3)
     assert float(policy_loss(new, old, torch.tensor([1.0, 2.0, 3.0]), 0.2)) == pytest.approx(-2.0)
+
+
+def test_velocity_kl_known_value_and_gradient():
+    velocity = torch.tensor([[1.0, 2.0], [0.0, 0.0]], requires_grad=True)
+    base = torch.tensor([[0.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    kl = velocity_kl(velocity, base)
+    torch.testing.assert_close(kl.detach(), torch.tensor([2.5, 0.5]))
+    kl.sum().backward()
+    torch.testing.assert_close(velocity.grad, torch.tensor([[1.0, 2.0], [0.0, -1.0]]))
+    assert base.grad is None

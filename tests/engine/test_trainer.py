@@ -71,7 +71,9 @@ def test_ratio_is_1_before_the_first_update(toy, tmp_path):
     trajectory = trainer.rollout(0, range(1, 3), condition)
     rows = torch.arange(12)
     for place, step in enumerate(trajectory.window):
-        new = trainer.log_prob(trajectory, place, step, rows, condition.select([int(r) // 6 for r in rows]))
+        prompts = condition.select([int(row) // 6 for row in rows])
+        velocity = trainer.state_velocity(trajectory, place, step, rows, prompts)
+        new = trainer.log_prob(trajectory, place, step, rows, velocity)
         torch.testing.assert_close(new.detach(), trajectory.log_probs[place], atol=1e-6, rtol=0)
 
 
@@ -325,6 +327,16 @@ def test_the_schedule_reaches_the_optimizer(toy, tmp_path):
     trainer = make(toy, tmp_path / "run", config(optimizer={"schedule": "linear", "learning_rate": 0.1}))
     trainer.run()
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 / 8)
+
+
+def test_kl_holds_the_policy_near_its_base(toy, tmp_path):
+    free, held = (make(toy, tmp_path / f"{w}", config(loss={"kl_weight": w})) for w in (0.0, 10.0))
+    for trainer in (free, held):
+        trainer.run()
+    size = [sum(float(value.abs().sum()) for value in adapter(trainer).values()) for trainer in (free, held)]
+    assert size[1] < 0.5 * size[0]
+    # Window size 2, 12 images: one model call more for each image and step of the update.
+    assert held.forwards == free.forwards + 8 * 2 * 12
 
 
 def test_max_start_limits_the_window():

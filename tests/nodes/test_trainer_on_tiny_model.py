@@ -45,7 +45,9 @@ def test_ratio_is_1_before_the_first_update(make, transition, cfg):
     trajectory = trainer.rollout(0, range(1, 4), condition)
     rows = torch.tensor([6, 0, 3])  # a minibatch: other rows, another batch size
     for place, step in enumerate(trajectory.window):
-        new = trainer.log_prob(trajectory, place, step, rows, condition.select([int(row) // 4 for row in rows]))
+        prompts = condition.select([int(row) // 4 for row in rows])
+        velocity = trainer.state_velocity(trajectory, place, step, rows, prompts)
+        new = trainer.log_prob(trajectory, place, step, rows, velocity)
         ratio = torch.exp(new.detach() - trajectory.log_probs[place, rows])
         # An update moves the ratio by about 1e-5: rounding has to be well below that.
         torch.testing.assert_close(ratio, torch.ones(3), atol=1e-6, rtol=0)

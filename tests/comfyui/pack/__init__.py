@@ -125,15 +125,38 @@ class Slow:
         return {"required": {"after": ("FLOAT", {"default": 1.0}), "seconds": ("FLOAT", {"default": 60.0})}}
 
     async def wait(self, after, seconds):
+        import folder_paths
         from comfy.model_management import throw_exception_if_processing_interrupted
 
         await asyncio.sleep(after)
-        leave_trace("slow")
+        (Path(folder_paths.get_output_directory()) / "slow.txt").touch()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             throw_exception_if_processing_interrupted()
             time.sleep(0.05)
         return {"ui": {"text": ["slept"]}}
+
+
+class EqualToAll(str):
+    """The type "*" as packs write it: ComfyUI finds it equal to every other."""
+
+    def __ne__(self, other):
+        return False
+
+
+class TestAnything(Loader):
+    """Pretends to give whatever is wanted; it is a string."""
+
+    RETURN_TYPES = (EqualToAll("*"),)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"exits": ("BOOLEAN", {"default": False})}}
+
+    def load(self, exits):
+        if exits:
+            raise SystemExit(5)
+        return ("anything",)
 
 
 NODE_CLASS_MAPPINGS = {
@@ -143,4 +166,5 @@ NODE_CLASS_MAPPINGS = {
     "Test_Reward": TestReward,
     "Test_CountPatches": CountPatches,
     "Test_Slow": Slow,
+    "Test_Anything": TestAnything,
 }
