@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, field
 
 from .advantage import MIXES
+from .objective import KL_SPACES, SURROGATES
+from .solvers import VARIANTS
 from .transitions import TRANSITIONS
 from .window import STRATEGIES
 
@@ -37,9 +39,12 @@ class RolloutConfig:
     flash_ratio: float = 1.0
     # Order of the DPM-Solver++ after the window: 1 is plain Euler. 2 suits flash_ratio below 1.
     tail_order: int = 1
+    # Form of the second-order step: midpoint (better in the paper) or heun.
+    tail_variant: str = "midpoint"
     # Classifier-free guidance scale in rollout and update; 1 turns it off and halves the cost.
     cfg: float = 1.0
-    # Images a model call in the rollout; 0 takes them all at once. Less needs less memory.
+    # Images a model call in the rollout; 0 takes as many as memory allows. With a smaller number prompts are rolled
+    # out one after another, and scored while the next one is sampled.
     batch_size: int = 0
 
 
@@ -49,8 +54,11 @@ class WindowConfig:
 
     # constant, linear_decay, exp_decay, random or frozen.
     strategy: str = "constant"
-    # Trained steps an iteration. Update cost grows with it; 4 in the paper.
+    # Stochastic steps an iteration. Update cost grows with it; 4 in the paper. 0 takes every step but the last
+    # (DanceGRPO, Flow-GRPO).
     size: int = 4
+    # Share of the window's steps that are trained, drawn at random every iteration; 0.6 in DanceGRPO.
+    trained_share: float = 1.0
     # By how many steps the window moves.
     stride: int = 1
     # Iterations that the window stays at a place; 25 in the paper for 300 iterations.
@@ -66,14 +74,22 @@ class WindowConfig:
 class LossConfig:
     """The surrogate objective."""
 
-    # Ratios leave the gradient beyond 1 +- clip_range. It belongs to the MEAN log-probability over all latent
-    # dimensions, so it is far smaller than PPO's 0.2.
+    # clip: PPO's clipped ratio (the paper). ratio_norm: the ratio freed of its bias, and steps weighted by 1 / step
+    # size (GRPO-Guard). kl_mask: no clip; images that have moved too far leave the gradient (Flow-DPPO).
+    surrogate: str = "clip"
+    # Ratios leave the gradient beyond 1 +- clip_range (clip, ratio_norm). It belongs to the MEAN log-probability over
+    # all latent dimensions, so it is far smaller than PPO's 0.2.
     clip_range: float = 1e-4
+    # kl_mask: how far a step may move from the rollout's policy, as KL per latent dimension.
+    kl_mask_threshold: float = 1e-6
     # Advantages are clipped to +- this many group standard deviations.
     advantage_clip: float = 5.0
-    # Weight of the KL to the base model (mean squared difference of the velocities). It holds the model back from
-    # drifting where no reward of a group looks; costs one more model call without gradient per update. 0: off.
+    # Weight of the KL to the base model. It holds the model back from drifting where no reward of a group looks; costs
+    # one more model call without gradient per update. 0: off.
     kl_weight: float = 0.0
+    # velocity: mean squared difference of the velocities, all steps alike. mean: the exact KL of a step, which grows
+    # as its noise shrinks.
+    kl_space: str = "velocity"
     # Mix several rewards as "advantages" (each normalised in its group first) or as raw "rewards".
     mix: str = "advantages"
 
@@ -94,8 +110,11 @@ class OptimizerConfig:
     max_grad_norm: float = 1.0
     # Gradient updates an iteration: its images are split into so many minibatches at random. 4 in the paper.
     updates: int = 4
-    # Images a model call in the update; 0 takes a whole minibatch at once. Less needs less memory.
+    # Images a model call in the update; 0 takes as many as memory allows. The result stays the same.
     batch_size: int = 0
+    # Decay an iteration of a moving average of the adapter, which is then what is evaluated and saved as LoRA; 0.95
+    # averages over about 20 iterations. 0: off.
+    ema_decay: float = 0.0
 
 
 @dataclass
@@ -184,19 +203,26 @@ def _checks(c: TrainConfig):
     yield r.prompts_per_iteration < 1, "prompts_per_iteration must be at least 1."
     yield not 0 < r.flash_ratio <= 1, f"flash_ratio is {r.flash_ratio}: it must be above 0 and at most 1."
     yield r.tail_order not in (1, 2, 3), f"tail_order is {r.tail_order}: choose 1, 2 or 3."
+    yield r.tail_variant not in VARIANTS, f"tail_variant is '{r.tail_variant}': choose {' or '.join(VARIANTS)}."
     yield w.strategy not in STRATEGIES, f"window strategy is '{w.strategy}': choose {', '.join(STRATEGIES)}."
-    yield not 1 <= w.size < r.steps, (
-        f"window size is {w.size} with {r.steps} steps: it must be 1 to {r.steps - 1}, the last step is not trained."
+    yield not 0 <= w.size < r.steps, (
+        f"window size is {w.size} with {r.steps} steps: it must be 1 to {r.steps - 1} (the last step is not "
+        "trained), or 0 for all of them."
     )
+    yield not 0 < w.trained_share <= 1, f"trained_share is {w.trained_share}: it must be above 0 and at most 1."
     yield w.interval < 1, "window interval must be at least 1 iteration."
     yield w.stride < 1, "window stride must be at least 1 step."
+    yield c.loss.surrogate not in SURROGATES, f"surrogate is '{c.loss.surrogate}': choose {', '.join(SURROGATES)}."
     yield not c.loss.clip_range > 0, "clip_range must be above 0."
+    yield not c.loss.kl_mask_threshold > 0, "kl_mask_threshold must be above 0."
     yield not c.loss.kl_weight >= 0, "kl_weight must be 0 or more."
+    yield c.loss.kl_space not in KL_SPACES, f"kl_space is '{c.loss.kl_space}': choose {' or '.join(KL_SPACES)}."
     yield not c.loss.advantage_clip > 0, "advantage_clip must be above 0."
     yield c.loss.mix not in MIXES, f"mix is '{c.loss.mix}': choose {' or '.join(MIXES)}."
     yield not o.max_grad_norm > 0, "max_grad_norm must be above 0."
     yield not o.learning_rate > 0, "learning_rate must be above 0."
     yield o.schedule not in SCHEDULES, f"learning rate schedule is '{o.schedule}': choose {' or '.join(SCHEDULES)}."
+    yield not 0 <= o.ema_decay < 1, f"ema_decay is {o.ema_decay}: it must be 0 (off) or more, and below 1."
     images = r.group_size * r.prompts_per_iteration
     yield not 1 <= o.updates <= images, (
         f"updates is {o.updates} with {images} images an iteration: it must be 1 to {images}."

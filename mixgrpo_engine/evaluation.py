@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import torch
 from torch import Tensor
 
 from . import seeds
-from .events import Evaluation, Sample, read
+from .events import Best, Evaluation, Sample, read
 from .grid import labelled_grid
+from .rewards import Reward
 from .rollout import sample_ode
 
 SHOWN = 16  # images of the sample grid
@@ -16,42 +19,75 @@ SHOWN = 16  # images of the sample grid
 class HeldOut:
     """Evaluates a trainer's policy on held-out prompts; with none, on the first training prompts."""
 
-    def __init__(self, trainer, held_out: tuple[str, ...]):
+    def __init__(self, trainer, held_out: tuple[str, ...], watched: Mapping[str, Reward]):
+        """watched: rewards that are only looked at. They decide which LoRA is the best one; without any, the
+        trained rewards do."""
         self.trainer = trainer
         self.images_each = trainer.config.run.evaluate_images
         prompts = held_out or trainer.prompts.train[:8]
         self.prompts = [prompt for prompt in prompts for _ in range(self.images_each)]  # one an image
+        self.watched = {name + " (watched)" * (name in trainer.rewards): reward for name, reward in watched.items()}
 
     def has_been_done(self, iteration: int) -> bool:
         """Whether the run folder already holds this evaluation: a resumed run doesn't repeat it."""
-        history, _ = read(self.trainer.folder.events)
-        return any(event["type"] == "evaluation" and event["iteration"] == iteration for event in history)
+        return any(event["iteration"] == iteration for event in self._history())
 
     @torch.no_grad()
     def evaluate(self, iteration: int) -> None:
-        """Emits the mean scores and writes a sample grid. Its noises are the same every time."""
+        """Emits the mean scores, writes a sample grid, and keeps the LoRA if there was none better before.
+
+        The noises are the same every time.
+        """
         images = self._sample()
         rewards, strict = {}, {}
-        for name, reward in self.trainer.rewards.items():
+        for name, reward in {**self.trainer.rewards, **self.watched}.items():
             rewards[name] = _mean(reward.score(images, self.prompts))
             if hasattr(reward, "strict"):
                 strict[name] = _mean(reward.strict(images, self.prompts))
+        self._keep_if_best(iteration, rewards)
         self.trainer.emit(Evaluation(iteration, rewards, strict))
         self._write_samples(iteration, images)
 
+    def deciding_score(self, rewards: Mapping[str, float | None]) -> float:
+        """The one number that tells a better LoRA: the mean of the watched rewards, or the trained ones' weighted."""
+        if self.watched:
+            weights = dict.fromkeys(self.watched, 1.0)
+        else:
+            weights = self.trainer.weights or dict.fromkeys(self.trainer.rewards, 1.0)
+        known = {name: weight for name, weight in weights.items() if rewards.get(name) is not None}
+        total = sum(known.values())
+        return sum(weight * rewards[name] for name, weight in known.items()) / total if total else float("nan")
+
+    def _keep_if_best(self, iteration: int, rewards: Mapping[str, float]) -> None:
+        score = self.deciding_score(rewards)
+        earlier = [self.deciding_score(event["reward"]) for event in self._history()]
+        if not any(other >= score for other in earlier):
+            # Before the evaluation is told: a kill in between then repeats both.
+            self.trainer.policy.export(self.trainer.folder.best_lora, self.trainer.metadata())
+            self.trainer.emit(Best(iteration, score, self.trainer.folder.best_lora.name))
+
+    def _history(self) -> list[dict]:
+        return [event for event in read(self.trainer.folder.events)[0] if event["type"] == "evaluation"]
+
     def _sample(self) -> Tensor:
         """(images, height, width, 3), in batches no larger than a rollout's: what fits there fits here."""
-        trainer, rollout = self.trainer, self.trainer.config.rollout
-        size = rollout.batch_size or rollout.group_size * rollout.prompts_per_iteration
-        images = []
+        rollout = self.trainer.config.rollout
+        images_of_a_rollout = rollout.group_size * rollout.prompts_per_iteration
+        return self.trainer.sampler.batch_size.run(
+            lambda size: torch.cat([self._images(rows) for rows in self._batches(size or images_of_a_rollout)]),
+            images_of_a_rollout,
+        )
+
+    def _batches(self, size: int) -> Iterator[range]:
         for start in range(0, len(self.prompts), size):
-            rows = range(start, min(start + size, len(self.prompts)))
-            noise = trainer.policy.noise([seeds.derive(trainer.config.run.seed, "held-out", row) for row in rows])
-            condition = trainer.policy.condition([self.prompts[row] for row in rows])
-            velocity = trainer.velocity(condition, batch_size=0, phase="evaluate")
-            latents = sample_ode(velocity, noise.to(trainer.policy.device), trainer.sigmas)
-            images.append(trainer.policy.decode(latents))
-        return torch.cat(images)
+            yield range(start, min(start + size, len(self.prompts)))
+
+    def _images(self, rows: range) -> Tensor:
+        policy, sampler, seed = self.trainer.policy, self.trainer.sampler, self.trainer.config.run.seed
+        noise = policy.noise([seeds.derive(seed, "held-out", row) for row in rows])
+        condition = policy.condition([self.prompts[row] for row in rows])
+        velocity = sampler.velocity(condition, batch_size=0, phase="evaluate")
+        return policy.decode(sample_ode(velocity, noise.to(policy.device), sampler.sigmas))
 
     def _write_samples(self, iteration: int, images: Tensor) -> None:
         # One image a prompt before a second one of any: the grid shows many prompts rather than many noises.

@@ -81,6 +81,16 @@ class Evaluation(Event):
 
 
 @dataclass
+class Best(Event):
+    """No held-out evaluation before was better; score: the watched one. lora: relative to the run folder."""
+
+    type: ClassVar[str] = "best"
+    iteration: int
+    score: float
+    lora: str
+
+
+@dataclass
 class Sample(Event):
     """Sample images were written; path is relative to the run folder."""
 

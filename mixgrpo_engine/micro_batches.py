@@ -3,11 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from .policy import Condition
+
+Result = TypeVar("Result")
+# The name that every torch version has; on the CPU it never happens.
+OutOfMemory = torch.cuda.OutOfMemoryError
+
+
+class BatchSize:
+    """How many images a model call takes: a setting, or all at once (0) until memory runs out.
+
+    After an out-of-memory error the size is halved and the work is done again from its start, so work must not keep
+    anything that a second time would spoil. A size that has worked is kept.
+    """
+
+    def __init__(self, setting: int, name: str, notice: Callable[[str], None]):
+        """name: of the setting; notice(message) tells when the size had to be lowered."""
+        self.size, self._name, self._notice = setting, name, notice
+
+    def run(self, work: Callable[[int], Result], count: int) -> Result:
+        """work(size) for `count` images. Raises the out-of-memory error when one image is too many."""
+        while True:
+            try:
+                return work(self.size)
+            except OutOfMemory:
+                now = min(self.size or count, count)
+                if now == 1:
+                    raise
+            # Outside the except block: the error holds on to the tensors of the failed work.
+            self.size = (now + 1) // 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self._notice(
+                f"Out of memory with {now} images a model call: going on with {self.size}. "
+                f"Set {self._name} to {self.size} to begin with it."
+            )
 
 
 class BatchedVelocity:

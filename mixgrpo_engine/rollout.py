@@ -24,6 +24,8 @@ class Trajectory:
     log_probs: Tensor  # (window steps, batch)
     forwards: int  # image-forwards actually run
     sigmas: Tensor  # (steps + 1,), on the CPU
+    shared_noise: bool = False  # the images of a group have the same first state
+    means: Tensor | None = None  # (window steps, batch, ...): the transitions' means, where they were asked for
 
 
 @torch.no_grad()
@@ -39,18 +41,20 @@ def rollout(
     tail: DPMSolverPP | None = None,
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
     shared_noise: bool | None = None,
+    keep_means: bool = False,
 ) -> Trajectory:
     """Samples group_size images a prompt (arXiv 2507.21802, algorithm 1), image i belonging to prompt i // group_size.
 
-    velocity(latents, sigma) -> same shape. It sees (prompts, ...) before the window where the group shares its
-    noise, and (prompts * group_size, ...) from the window on: with the same start and no randomness the images of a
-    group are one and the same up to there, so that part runs once and is repeated.
+    velocity(latents, sigma) -> same shape. Where the group shares its noise, it sees (prompts, ...) up to and with
+    the window's first step, and (prompts * group_size, ...) after it: with the same start and no randomness the
+    images of a group are one and the same until the first noise is drawn, so that part runs once and is repeated.
     noise: (prompts, ...) when the group shares it, (prompts * group_size, ...) when not. shared_noise says which;
     None takes a number of rows that is a multiple of group_size as one noise an image.
     sigmas: (steps + 1,), falling to 0. window: step indices with noise; its last must not lead to sigma 0 under
     "cps", nor be the schedule's last step.
     tail: solver of the steps after the window, Euler when None. generator: of the noise inside the window;
     a sequence holds one an image, whose noise then doesn't depend on the others in the batch.
+    keep_means: keep the means of the window's transitions too (as much memory again as the states).
     """
     levels = [float(sigma) for sigma in sigmas]
     steps = len(levels) - 1
@@ -67,16 +71,20 @@ def rollout(
     for step in range(window.start):
         latents = euler(latents, velocity(latents, levels[step]), levels[step], levels[step + 1])
         forwards += len(latents)
-    if shared_noise:
-        latents = latents.repeat_interleave(group_size, dim=0)
 
-    states, log_probs = [latents], []
+    states, log_probs, means = [], [], []
     for step in window:
-        mean, std = transition(latents, velocity(latents, levels[step]), levels[step], levels[step + 1], eta)
+        predicted = velocity(latents, levels[step])
+        forwards += len(latents)
+        if shared_noise and step == window.start:
+            latents, predicted = (values.repeat_interleave(group_size, dim=0) for values in (latents, predicted))
+        mean, std = transition(latents, predicted, levels[step], levels[step + 1], eta)
+        states.append(latents)
         latents = draw(mean, std, generator)
         log_probs.append(log_prob(latents, mean, std))
-        states.append(latents)
-        forwards += len(latents)
+        if keep_means:
+            means.append(mean)
+    states.append(latents)
 
     if tail is not None:
         tail.reset()
@@ -84,7 +92,34 @@ def rollout(
     for step in range(window.stop, steps):
         latents = advance(latents, velocity(latents, levels[step]), levels[step], levels[step + 1])
         forwards += len(latents)
-    return Trajectory(latents, window, torch.stack(states), torch.stack(log_probs), forwards, sigmas.cpu())
+    return Trajectory(
+        latents,
+        window,
+        torch.stack(states),
+        torch.stack(log_probs),
+        forwards,
+        sigmas.cpu(),
+        shared_noise,
+        torch.stack(means) if keep_means else None,
+    )
+
+
+def join(trajectories: Sequence[Trajectory]) -> Trajectory:
+    """Trajectories of other prompts with the same window and sigmas as one: their images side by side."""
+    first = trajectories[0]
+    if len(trajectories) == 1:
+        return first
+    means = None if first.means is None else torch.cat([each.means for each in trajectories], dim=1)
+    return Trajectory(
+        torch.cat([each.latents for each in trajectories]),
+        first.window,
+        torch.cat([each.states for each in trajectories], dim=1),
+        torch.cat([each.log_probs for each in trajectories], dim=1),
+        sum(each.forwards for each in trajectories),
+        first.sigmas,
+        first.shared_noise,
+        means,
+    )
 
 
 @torch.no_grad()

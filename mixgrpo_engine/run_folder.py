@@ -16,7 +16,7 @@ class RunFolder:
     """Paths of one run and atomic access to its files.
 
     job.json (graph, settings, versions), status.json, events.jsonl, worker.log, checkpoints/, samples/,
-    `<run>.safetensors`.
+    `<run>.safetensors` (the last LoRA), `<run>-best.safetensors` (the best on held-out prompts).
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -31,6 +31,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
         self.lora = self.path / f"{self.name}.safetensors"
+        self.best_lora = self.path / f"{self.name}-best.safetensors"
         self._event_log = EventLog(self.events)
 
     def create(self) -> None:

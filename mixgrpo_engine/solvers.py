@@ -68,8 +68,8 @@ def _log_snr(sigma: float) -> float:
     return math.log((1 - sigma) / sigma) if sigma < 1 else -math.inf
 
 
-def dpm_tail(order: int) -> DPMSolverPP | None:
+def dpm_tail(order: int, variant: str = "midpoint") -> DPMSolverPP | None:
     """The tail solver of an order; None (plain Euler) for order 1."""
-    return DPMSolverPP(order) if order > 1 else None
+    return DPMSolverPP(order, variant) if order > 1 else None
 
 

@@ -3,7 +3,16 @@ import math
 import pytest
 import torch
 
-from mixgrpo_engine.objective import policy_loss, velocity_kl
+from mixgrpo_engine.objective import (
+    kl_mask_loss,
+    mean_kl,
+    mean_squared_shift,
+    policy_loss,
+    ratio_norm,
+    ratio_norm_loss,
+    velocity_kl,
+)
+from mixgrpo_engine.transitions import log_prob
 
 
 def test_at_ratio_1_the_loss_is_minus_the_mean_advantage_and_its_gradient_is_minus_the_advantage():
@@ -46,3 +55,69 @@ def test_velocity_kl_known_value_and_gradient():
     kl.sum().backward()
     torch.testing.assert_close(velocity.grad, torch.tensor([[1.0, 2.0], [0.0, -1.0]]))
     assert base.grad is None
+
+
+def test_mean_kl_is_the_kl_of_the_two_gaussians_and_has_a_gradient():
+    mean, base, std = torch.randn(3, 4).requires_grad_(), torch.randn(3, 4), 0.3
+    normal = torch.distributions.Normal
+    expected = torch.distributions.kl_divergence(normal(mean, std), normal(base, std)).mean(1)
+    kl = mean_kl(mean, base, std)
+    torch.testing.assert_close(kl, expected)
+    kl.sum().backward()
+    torch.testing.assert_close(mean.grad, (mean.detach() - base) / (4 * std**2))
+
+
+@pytest.fixture
+def step():
+    """A transition that has moved: noise eps, change dmu of the mean, std, new and old log-probabilities."""
+    generator = torch.Generator().manual_seed(0)
+    eps, change = (torch.randn(5, 3, 4, 4, generator=generator) for _ in range(2))
+    change, std = 0.02 * change, 0.4
+    old_mean = torch.randn(5, 3, 4, 4, generator=generator)
+    sample = old_mean + std * eps
+    new, old = log_prob(sample, old_mean + change, std), log_prob(sample, old_mean, std)
+    return eps, change, std, new, old
+
+
+def test_ratio_norm_is_the_mean_of_noise_times_change(step):
+    eps, change, std, new, old = step
+    shift = mean_squared_shift(change, torch.zeros_like(change))
+    expected = (eps * change).flatten(1).mean(1)
+    torch.testing.assert_close(ratio_norm(new, old, shift, std).log(), expected, atol=1e-6, rtol=1e-4)
+
+
+def test_ratio_norm_loss_is_the_clipped_loss_over_the_step_size(step):
+    eps, change, std, new, old = step
+    advantages = torch.tensor([1.0, -1.0, 0.5, 2.0, -0.3])
+    shift = mean_squared_shift(change, torch.zeros_like(change))
+    log_ratio = (eps * change).flatten(1).mean(1)
+    expected = policy_loss(log_ratio, torch.zeros(5), advantages, 1e-3) / 0.05
+    torch.testing.assert_close(
+        ratio_norm_loss(new, old, shift, std, 0.05, advantages, 1e-3), expected, atol=1e-5, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "ratio,advantage,shift,expected",
+    [
+        (1.5, 1.0, 0.1, 0.0),  # more probable and good, but too far already
+        (1.5, 1.0, 1e-9, -1.5),  # not far: no clip at all
+        (1.5, -1.0, 0.1, 1.5),  # too far, but it has to come back
+        (0.5, -1.0, 0.1, 0.0),
+        (0.5, 1.0, 0.1, -0.5),
+    ],
+)
+def test_kl_mask_known_values(ratio, advantage, shift, expected):
+    new = torch.tensor([math.log(ratio)], requires_grad=True)
+    loss = kl_mask_loss(new, torch.zeros(1), torch.tensor([shift]), 0.5, torch.tensor([advantage]), 1e-6)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-6)
+    (gradient,) = torch.autograd.grad(loss, new)
+    assert bool(gradient != 0) is (expected != 0)
+
+
+def test_kl_mask_threshold_is_the_kl_of_the_step():
+    one, threshold, std = torch.ones(1), 1e-6, 0.5
+    at_threshold = 2 * std**2 * threshold
+    for shift, masked in ((at_threshold * 1.001, True), (at_threshold * 0.999, False)):
+        loss = kl_mask_loss(one * 0.1, one * 0, one * shift, std, one, threshold)
+        assert (float(loss) == 0) is masked

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mixgrpo_engine.rollout import rollout, sample_ode
+from mixgrpo_engine.rollout import join, rollout, sample_ode
 from mixgrpo_engine.schedule import flash_sigmas, flow_sigmas
 from mixgrpo_engine.solvers import DPMSolverPP
 from mixgrpo_engine.transitions import TRANSITIONS, flow_sde, log_prob
@@ -39,8 +39,9 @@ def test_shapes_and_what_is_kept():
 def test_shared_prefix_runs_once_a_prompt():
     field = Field()
     trajectory = rollout(field, noise(2), flow_sigmas(10), range(3, 7), group_size=6, generator=seeded(), **SETTINGS)
-    assert [size for size, _ in field.batches] == [2] * 3 + [12] * 7
-    assert trajectory.forwards == 3 * 2 + 7 * 12
+    # The window's first step too: the images differ only once its noise is drawn.
+    assert [size for size, _ in field.batches] == [2] * 4 + [12] * 6
+    assert trajectory.forwards == 4 * 2 + 6 * 12
     separate = rollout(Field(), noise(12), flow_sigmas(10), range(3, 7), group_size=6, generator=seeded(), **SETTINGS)
     assert separate.forwards == 10 * 12
 
@@ -57,6 +58,34 @@ def test_shared_prefix_equals_an_unshared_one_bit_for_bit(start):
     assert torch.equal(shared.latents, apart.latents)
     assert torch.equal(shared.states, apart.states)
     assert torch.equal(shared.log_probs, apart.log_probs)
+
+
+def test_joined_parts_equal_the_whole():
+    window, sigmas = range(2, 5), flow_sigmas(8)
+
+    def run(starts, first):
+        generators = [torch.Generator().manual_seed(first + image) for image in range(len(starts) * 3)]
+        return rollout(
+            Field(), starts, sigmas, window, group_size=3, generator=generators, shared_noise=True, keep_means=True,
+            **SETTINGS,
+        )  # fmt: skip
+
+    starts = noise(2)
+    whole, parts = run(starts, 0), join([run(starts[:1], 0), run(starts[1:], 3)])
+    for name in ("latents", "states", "log_probs", "means"):
+        assert torch.equal(getattr(whole, name), getattr(parts, name)), name
+    assert parts.forwards == whole.forwards and parts.shared_noise
+
+
+def test_means_are_kept_when_asked_for():
+    window, sigmas = range(1, 4), flow_sigmas(8)
+    trajectory = rollout(
+        Field(), noise(1), sigmas, window, group_size=3, generator=seeded(), keep_means=True, **SETTINGS
+    )
+    step = sigmas[2:4].tolist()
+    before = trajectory.states[1]
+    expected, _ = TRANSITIONS[SETTINGS["transition"]](before, Field()(before, step[0]), *step, SETTINGS["eta"])
+    assert torch.equal(trajectory.means[1], expected)
 
 
 def test_says_explicitly_when_the_number_of_rows_is_ambiguous():

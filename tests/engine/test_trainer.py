@@ -1,15 +1,20 @@
 """The loop on a toy policy: it learns, resumes exactly, cancels cleanly, and reports what it does."""
 
 import json
+import threading
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mixgrpo_engine.config import TrainConfig
 from mixgrpo_engine.events import read
+from mixgrpo_engine.experience import score_images
+from mixgrpo_engine.policy_update import learning_rate
 from mixgrpo_engine.prompts import PromptSet
 from mixgrpo_engine.run_folder import RunFolder
-from mixgrpo_engine.trainer import Trainer, learning_rate, sliding_window
+from mixgrpo_engine.trainer import Trainer, sliding_window
+from mixgrpo_engine.transitions import log_prob
 
 PROMPTS = PromptSet(("up", "down"), ("left", "right"))
 
@@ -59,22 +64,25 @@ def test_events_tell_the_whole_run(toy, tmp_path):
     assert [event["iteration"] for event in events(trainer, "evaluation")] == [0, 4, 8]
     assert [event["iteration"] for event in events(trainer, "checkpoint")] == [2, 4, 6, 8]
     assert events(trainer, "done")[0]["iteration"] == 8
-    # window start l: l steps a prompt (2), 6 - l an image (12); updates: 2 window steps an image.
-    expected = sum(2 * s + (6 - s) * 12 + 2 * 12 for s in (0, 0, 1, 1, 2, 2, 3, 3))
-    assert iterations[-1]["forwards"] == expected == trainer.forwards
+    # Window start l: the steps up to and with l run once a prompt (2), the others once an image (12).
+    rollouts = sum(2 * (start + 1) + (6 - start - 1) * 12 for start in (0, 0, 1, 1, 2, 2, 3, 3))
+    # The update's second window step once an image, its first once a prompt of each of the two minibatches.
+    updates = iterations[-1]["forwards"] - rollouts
+    assert 8 * (12 + 2) <= updates <= 8 * (12 + 4)
+    assert iterations[-1]["forwards"] == trainer.forwards
     assert len(list(trainer.folder.samples.glob("*.png"))) == 3
 
 
 def test_ratio_is_1_before_the_first_update(toy, tmp_path):
     trainer = make(toy, tmp_path / "run")
     condition = trainer.policy.condition(["up", "down"])
-    trajectory = trainer.rollout(0, range(1, 3), condition)
+    trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
     rows = torch.arange(12)
-    for place, step in enumerate(trajectory.window):
-        prompts = condition.select([int(row) // 6 for row in rows])
-        velocity = trainer.state_velocity(trajectory, place, step, rows, prompts)
-        new = trainer.log_prob(trajectory, place, step, rows, velocity)
-        torch.testing.assert_close(new.detach(), trajectory.log_probs[place], atol=1e-6, rtol=0)
+    for place in range(2):
+        velocity = trainer.updates.velocity(trajectory, place, rows, condition)
+        mean, std = trainer.updates.step_mean(trajectory, place, rows, velocity)
+        new = log_prob(trajectory.states[place + 1], mean.detach(), std)
+        torch.testing.assert_close(new, trajectory.log_probs[place], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("stop_after", [3, 4])
@@ -113,7 +121,7 @@ def test_micro_batches_change_nothing_but_memory(toy, tmp_path):
 
 def test_cancel_keeps_what_was_done_and_resumes(toy, tmp_path):
     trainer = make(toy, tmp_path / "run", config(run={"checkpoint_every": 100}))
-    trainer.should_stop = lambda: len(events(trainer, "iteration")) >= 3
+    trainer.pulse.should_stop = lambda: len(events(trainer, "iteration")) >= 3
     assert trainer.run() == "cancelled"
     assert events(trainer, "cancelled")[0]["iteration"] == 3
     assert trainer.checkpoints.complete()[-1].name == "000003"
@@ -214,11 +222,10 @@ def test_an_adapter_that_is_not_finite_is_never_saved(toy, tmp_path):
     assert trainer.checkpoints.complete() == []
 
 
-def test_an_image_that_is_not_finite_has_no_score(toy, tmp_path):
-    trainer = make(toy, tmp_path / "run")
-    latents = torch.zeros(6, 1, 2, 2)
-    latents[2, 0, 0, 0] = float("inf")
-    scores = trainer.score(latents, ["up"] * 6)["toy"]
+def test_an_image_that_is_not_finite_has_no_score(toy):
+    images = torch.zeros(6, 2, 2, 3)
+    images[2, 0, 0, 0] = float("inf")
+    scores = score_images({"toy": toy.ToyReward()}, images, ["up"] * 6)["toy"]
     assert scores.isnan().tolist() == [False, False, True, False, False, False]
 
 
@@ -280,7 +287,7 @@ def test_cancel_in_the_first_update_gives_the_iteration_up(toy, tmp_path):
     trainer = make(toy, tmp_path / "run")
     before = adapter(trainer)
     asked = iter([False] * 13)  # the evaluation's and the rollout's calls, the score's, then the first update's
-    trainer.should_stop = lambda: next(asked, True)
+    trainer.pulse.should_stop = lambda: next(asked, True)
     assert trainer.run() == "cancelled"
     assert all(torch.equal(before[name], value) for name, value in adapter(trainer).items())
 
@@ -295,10 +302,10 @@ def test_half_a_line_in_the_event_log_spoils_no_other(toy, tmp_path):
 def test_every_image_is_in_exactly_one_minibatch(toy, tmp_path):
     trainer = make(toy, tmp_path / "run", config(optimizer={"updates": 5}))  # 12 images don't divide by 5
     condition = trainer.policy.condition(["up", "down"])
-    trajectory = trainer.rollout(0, range(1, 3), condition)
+    trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
     seen = []
-    trainer._accumulate = lambda t, c, a, rows, size: seen.append(rows) or (torch.zeros(()),) * 3
-    trainer.update(0, trajectory, condition, torch.ones(12))
+    trainer.updates.accumulate = lambda t, c, a, rows, size, places: seen.append(rows) or (torch.zeros(()),) * 3
+    trainer.updates.update(0, trajectory, condition, torch.ones(12))
     assert sorted(torch.cat(seen).tolist()) == list(range(12)) and len(seen) == 5
 
 
@@ -311,8 +318,8 @@ def test_events_file_is_json_without_nan(toy, tmp_path):
 
 def test_flash_re_spaces_with_the_models_shift_and_saves_forwards(toy, tmp_path):
     flash = make(toy, tmp_path / "run", config(rollout={"flash_ratio": 0.4, "tail_order": 2}))
-    trajectory = flash.rollout(0, range(1, 3), flash.policy.condition(["up", "down"]))
-    assert trajectory.forwards == 1 * 2 + (2 + 2) * 12  # of the 3 steps after the window, ceil(1.2) = 2 are left
+    trajectory = flash.sampler.rollout(0, range(1, 3), flash.policy.condition(["up", "down"]))
+    assert trajectory.forwards == 2 * 2 + (1 + 2) * 12  # of the 3 steps after the window, ceil(1.2) = 2 are left
     time_left = trajectory.sigmas / (3 - 2 * trajectory.sigmas)  # shift 3 undone: evenly spaced
     torch.testing.assert_close(time_left[3:], time_left[3] * torch.tensor([1.0, 0.5, 0.0]))
 
@@ -335,13 +342,157 @@ def test_kl_holds_the_policy_near_its_base(toy, tmp_path):
         trainer.run()
     size = [sum(float(value.abs().sum()) for value in adapter(trainer).values()) for trainer in (free, held)]
     assert size[1] < 0.5 * size[0]
-    # Window size 2, 12 images: one model call more for each image and step of the update.
-    assert held.forwards == free.forwards + 8 * 2 * 12
+    # One model call more for each of the update's: rollouts of window starts 0 0 1 1 2 2 3 3 are the rest.
+    rollouts = sum(2 * (start + 1) + (6 - start - 1) * 12 for start in (0, 0, 1, 1, 2, 2, 3, 3))
+    assert held.forwards - rollouts == 2 * (free.forwards - rollouts)
 
 
 def test_max_start_limits_the_window():
     window = sliding_window(config(window={"size": 2, "interval": 1, "max_start": 1}))
     assert {window.at(i).start for i in range(50)} == {0, 1}
+
+
+@pytest.mark.parametrize("surrogate", ["ratio_norm", "kl_mask"])
+def test_other_surrogates_learn_too(toy, tmp_path, surrogate):
+    settings = config(loss={"surrogate": surrogate, "kl_mask_threshold": 0.1}, run={"iterations": 60})
+    trainer = make(toy, tmp_path / "run", settings)
+    trainer.run()
+    first, *_, last = events(trainer, "evaluation")
+    assert last["reward"]["toy"] > 0.5 * first["reward"]["toy"]
+
+
+@pytest.mark.parametrize("space", ["velocity", "mean"])
+def test_kl_gradient_pulls_to_the_base(toy, tmp_path, space):
+    trainer = make(toy, tmp_path / "run", config(loss={"kl_weight": 1.0, "kl_space": space}))
+    trainer.policy.module.adapter.bias.data.fill_(0.3)
+    condition = trainer.policy.condition(["up", "down"])
+    trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
+    # Without advantage only the KL is left.
+    trainer.updates.accumulate(trajectory, condition, torch.zeros(12), torch.arange(12), 12, [0, 1])
+    assert (trainer.policy.module.adapter.bias.grad > 0).all()
+
+
+def test_a_share_of_the_window_is_trained(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run", config(window={"size": 0, "trained_share": 0.6}))
+    seen = []
+    accumulate = trainer.updates.accumulate
+    trainer.updates.accumulate = lambda *values: seen.append(values[-1]) or accumulate(*values)
+    trainer.run()
+    assert events(trainer, "iteration")[0]["window"] == [0, 5]
+    assert all(len(places) == 3 for places in seen) and len({tuple(places) for places in seen}) > 2
+
+
+def test_out_of_memory_halves_the_batch_and_changes_nothing_else(toy, tmp_path):
+    whole, tight = make(toy, tmp_path / "whole"), make(toy, tmp_path / "tight")
+
+    def limit(module, arguments):
+        # The rollout takes 12 at once; the update 6, of which some share their first step.
+        if len(arguments[0]) > (3 if torch.is_grad_enabled() else 4):
+            raise torch.cuda.OutOfMemoryError("made up")
+
+    tight.module.register_forward_pre_hook(limit)
+    for trainer in (whole, tight):
+        assert trainer.run() == "finished"
+    assert (tight.sampler.batch_size.size, tight.updates.batch_size.size) == (3, 3)
+    assert any("Out of memory" in event["message"] for event in events(tight, "notice"))
+    for name, value in adapter(whole).items():
+        torch.testing.assert_close(value, adapter(tight)[name], atol=1e-5, rtol=1e-4)
+
+
+def test_a_part_is_scored_while_the_next_one_is_sampled(toy, tmp_path):
+    """The first part's scorer waits for the second part's rollout: without overlap it would wait for ever."""
+    second = threading.Event()
+
+    class Waits(toy.ToyReward):
+        def score(self, images, prompts):
+            assert second.wait(30), "the second part wasn't sampled while the first one was scored"
+            return super().score(images, prompts)
+
+    trainer = make(toy, tmp_path / "run", config(rollout={"batch_size": 6}, run={"evaluate_every": 0}), Waits())
+    rollout = trainer.sampler.rollout
+
+    def watched(iteration, window, condition, first):
+        if first == 1:
+            second.set()
+        return rollout(iteration, window, condition, first)
+
+    trainer.sampler.rollout = watched
+    assert len(trainer.sampler.collect(0, range(1, 3), ["up", "down"]).rewards["toy"]) == 12
+
+
+def test_the_average_is_what_is_evaluated_and_saved(toy, tmp_path):
+    settings = config(optimizer={"ema_decay": 0.9})
+    trainer = make(toy, tmp_path / "run", settings)
+    trainer.run()
+    last, saved = adapter(trainer), load_file(trainer.folder.lora)
+    assert not torch.equal(last["bias"], saved["bias"])
+    plain = make(toy, tmp_path / "plain")
+    plain.run()
+    assert torch.equal(last["bias"], adapter(plain)["bias"]), "the average must not steer the training"
+    assert events(trainer, "evaluation")[-1]["reward"] != events(plain, "evaluation")[-1]["reward"]
+
+
+def test_the_average_survives_a_resume(toy, tmp_path):
+    settings = config(optimizer={"ema_decay": 0.9}, run={"checkpoint_every": 3})
+    whole = make(toy, tmp_path / "whole", settings)
+    whole.run()
+    broken = make(toy, tmp_path / "broken", settings)
+    broken.pulse.should_stop = lambda: broken.iteration >= 5
+    assert broken.run() == "cancelled"
+    resumed = make(toy, tmp_path / "broken", settings)
+    resumed.run()
+    one, other = load_file(whole.folder.lora), load_file(resumed.folder.lora)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Opposite:
+    """Falls where the toy reward rises: a reward that is being hacked."""
+
+    name = "opposite"
+
+    def __init__(self, toy):
+        self.reward = toy.ToyReward()
+
+    def score(self, images, prompts):
+        return -self.reward.score(images, prompts)
+
+
+def test_the_watched_reward_is_shown_and_chooses_the_best(toy, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    settings = config(run={"iterations": 20, "evaluate_every": 5})
+    rewards, watched = {"toy": toy.ToyReward()}, {"opposite": Opposite(toy)}
+    trainer = Trainer(toy.ToyPolicy(), rewards, PROMPTS, settings, folder, folder.emit, watched=watched)
+    trainer.run()
+    evaluations = events(trainer, "evaluation")
+    assert [e["reward"]["opposite"] for e in evaluations] == pytest.approx([-e["reward"]["toy"] for e in evaluations])
+    assert evaluations[-1]["reward"]["toy"] > evaluations[0]["reward"]["toy"]
+    assert "opposite" not in events(trainer, "iteration")[0]["reward"], "nothing is learned from it"
+    # The watched reward only falls, so the untrained adapter stays the best one.
+    assert [event["iteration"] for event in events(trainer, "best")] == [0]
+    assert float(load_file(folder.best_lora)["bias"].abs().sum()) == 0
+    assert float(load_file(folder.lora)["bias"].abs().sum()) > 0
+
+
+def test_without_a_watched_reward_the_trained_one_chooses(toy, tmp_path):
+    trainer = make(toy, tmp_path / "run", config(run={"iterations": 20, "evaluate_every": 5}))
+    trainer.run()
+    scores = {event["iteration"]: event["reward"]["toy"] for event in events(trainer, "evaluation")}
+    best = events(trainer, "best")[-1]
+    assert best["iteration"] == max(scores, key=scores.get) and best["score"] == pytest.approx(max(scores.values()))
+
+
+def test_a_best_lora_of_before_a_kill_is_not_overwritten_by_a_worse_one(toy, tmp_path):
+    settings = config(run={"iterations": 20, "evaluate_every": 5})
+    whole = make(toy, tmp_path / "whole", settings)
+    whole.run()
+    broken = make(toy, tmp_path / "broken", settings)
+    broken.pulse.should_stop = lambda: broken.iteration >= 12
+    broken.run()
+    resumed = make(toy, tmp_path / "broken", settings)
+    resumed.run()
+    assert [e["iteration"] for e in events(resumed, "best")] == [e["iteration"] for e in events(whole, "best")]
+    one, other = load_file(whole.folder.best_lora), load_file(resumed.folder.best_lora)
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize(
@@ -353,6 +504,12 @@ def test_max_start_limits_the_window():
         (dict(rollout={"group_size": 1}), "group_size is 1"),
         (dict(optimizer={"updates": 13}), "updates is 13 with 12 images"),
         (dict(rollout={"transition": "x"}), "transition is 'x'"),
+        (dict(rollout={"tail_variant": "x"}), "tail_variant is 'x'"),
+        (dict(window={"trained_share": 0.0}), "trained_share is 0"),
+        (dict(loss={"surrogate": "x"}), "surrogate is 'x'"),
+        (dict(loss={"kl_space": "x"}), "kl_space is 'x'"),
+        (dict(loss={"kl_mask_threshold": 0.0}), "kl_mask_threshold must be above 0"),
+        (dict(optimizer={"ema_decay": 1.0}), "ema_decay is 1"),
     ],
 )
 def test_bad_settings_are_named(toy, tmp_path, groups, sentence):

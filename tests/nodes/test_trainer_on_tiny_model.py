@@ -39,16 +39,16 @@ def make(room, tmp_path_factory):
 
 @pytest.mark.parametrize("transition", ["flow_sde", "dance_sde", "cps"])
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
-def test_ratio_is_1_before_the_first_update(make, transition, cfg):
+def test_ratio_is_1_before_the_first_update(room, make, transition, cfg):
     trainer, _ = make(rollout={"transition": transition, "cfg": cfg})
     condition = trainer.policy.condition(PROMPTS[:2])
-    trajectory = trainer.rollout(0, range(1, 4), condition)
+    trajectory = trainer.sampler.rollout(0, range(1, 4), condition)
     rows = torch.tensor([6, 0, 3])  # a minibatch: other rows, another batch size
-    for place, step in enumerate(trajectory.window):
-        prompts = condition.select([int(row) // 4 for row in rows])
-        velocity = trainer.state_velocity(trajectory, place, step, rows, prompts)
-        new = trainer.log_prob(trajectory, place, step, rows, velocity)
-        ratio = torch.exp(new.detach() - trajectory.log_probs[place, rows])
+    for place in range(3):
+        velocity = trainer.updates.velocity(trajectory, place, rows, condition)
+        mean, std = trainer.updates.step_mean(trajectory, place, rows, velocity)
+        new = room("mixgrpo_engine.transitions").log_prob(trajectory.states[place + 1, rows], mean.detach(), std)
+        ratio = torch.exp(new - trajectory.log_probs[place, rows])
         # An update moves the ratio by about 1e-5: rounding has to be well below that.
         torch.testing.assert_close(ratio, torch.ones(3), atol=1e-6, rtol=0)
 
@@ -72,8 +72,8 @@ def test_checkpointed_and_split_updates_give_the_same_adapter(make):
     plain, careful = make()[0], make(run={"gradient_checkpointing": True}, optimizer={"batch_size": 1})[0]
     for trainer in (plain, careful):
         condition = trainer.policy.condition(PROMPTS[:2])
-        trajectory = trainer.rollout(0, range(1, 4), condition)
+        trajectory = trainer.sampler.rollout(0, range(1, 4), condition)
         advantages = torch.linspace(-1, 1, 8)
-        trainer._accumulate(trajectory, condition, advantages, torch.arange(8), 8)
+        trainer.updates.accumulate(trajectory, condition, advantages, torch.arange(8), 8, range(3))
     for one, other in zip(plain.parameters, careful.parameters, strict=True):
         torch.testing.assert_close(one.grad, other.grad, atol=1e-7, rtol=1e-3)

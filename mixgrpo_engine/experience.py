@@ -1,0 +1,153 @@
+"""The first half of an iteration: groups of images are sampled and scored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from . import seeds
+from .config import TrainConfig
+from .micro_batches import BatchedVelocity, BatchSize
+from .policy import Condition, Policy
+from .pulse import Pulse
+from .rewards import Reward
+from .rollout import Trajectory, join, rollout
+from .schedule import flash_sigmas
+from .solvers import dpm_tail
+
+
+@dataclass
+class Experience:
+    """What an iteration learns from. Images of a prompt stand side by side."""
+
+    trajectory: Trajectory
+    rewards: dict[str, Tensor]  # name -> float32 (batch,), NaN where the image could not be scored
+    score_seconds: float  # spent on decoding, and on waiting for scores
+
+
+class Sampler:
+    """Rolls out the present policy and scores its images."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        module: nn.Module,
+        rewards: Mapping[str, Reward],
+        config: TrainConfig,
+        pulse: Pulse,
+    ):
+        """module: the policy's, as accelerate prepared it."""
+        self.policy, self.module, self.rewards = policy, module, rewards
+        self.config, self.pulse = config.rollout, pulse
+        self.seed = config.run.seed
+        self.sigmas = policy.sigmas(self.config.steps, self.config.shift)
+        self.keep_means = config.loss.surrogate != "clip"
+        self.batch_size = BatchSize(self.config.batch_size, "rollout_batch_size", pulse.notice)
+        # One thread: scorers need not be thread-safe among themselves.
+        self._scoring = ThreadPoolExecutor(1, "mixgrpo-score")
+
+    def collect(self, iteration: int, window: range, prompts: Sequence[str]) -> Experience:
+        """Samples and scores a group for each prompt.
+
+        With a rollout batch size the prompts are rolled out in parts, and a part is scored while the next one is
+        sampled. Every image has a noise of its own seed: how they are split up changes nothing but the rounding.
+        """
+        size = self.config.group_size
+        return self.batch_size.run(
+            lambda batch: self._collect(iteration, window, prompts, max(1, batch // size) if batch else len(prompts)),
+            len(prompts) * size,
+        )
+
+    def _collect(self, iteration: int, window: range, prompts: Sequence[str], at_once: int) -> Experience:
+        trajectories, scores, score_seconds = [], [], 0.0
+        try:
+            for start in range(0, len(prompts), at_once):
+                part = prompts[start : start + at_once]
+                trajectories.append(self.rollout(iteration, window, self.policy.condition(part), start))
+                rolled_out = time.monotonic()
+                scores.append(self._score_later(trajectories[-1], part))
+                score_seconds += time.monotonic() - rolled_out
+            rolled_out = time.monotonic()
+            scored = [later.result() for later in scores]
+            score_seconds += time.monotonic() - rolled_out
+        finally:
+            for later in scores:
+                later.cancel()
+        rewards = {name: torch.cat([each[name] for each in scored]) for name in self.rewards}
+        self._check(rewards, prompts)
+        return Experience(join(trajectories), rewards, score_seconds)
+
+    def rollout(self, iteration: int, window: range, condition: Condition, first: int = 0) -> Trajectory:
+        """Samples a group of images for every row of the condition; first: the first row's number in the iteration."""
+        config, sigmas = self.config, self.sigmas
+        if config.flash_ratio < 1:
+            shift = config.shift if config.shift > 0 else self.policy.shift()
+            sigmas = flash_sigmas(sigmas, window, config.flash_ratio, shift)
+        images = range(first * config.group_size, (first + len(condition)) * config.group_size)
+        starts = range(first, first + len(condition)) if config.shared_noise else images
+        noise = self.policy.noise([seeds.derive(self.seed, "noise", iteration, index) for index in starts])
+        return rollout(
+            self.velocity(condition, self.batch_size.size),
+            noise.to(self.policy.device),
+            sigmas,
+            window,
+            transition=config.transition,
+            eta=config.eta,
+            group_size=config.group_size,
+            tail=dpm_tail(config.tail_order, config.tail_variant),
+            generator=[seeds.generator(self.seed, "window", iteration, image) for image in images],
+            shared_noise=config.shared_noise,
+            keep_means=self.keep_means,
+        )
+
+    def velocity(self, condition: Condition, batch_size: int, phase: str = "rollout") -> BatchedVelocity:
+        """The present policy's velocity for rows of these prompts; it stops between model calls when asked to."""
+
+        def before_call(sigma: float) -> None:
+            self.pulse.raise_if_stopped()
+            self.pulse.progress(phase, round(100 * (1 - sigma)), 100)
+
+        return BatchedVelocity(self.module, condition, batch_size, before_call)
+
+    def _score_later(self, trajectory: Trajectory, prompts: Sequence[str]) -> Future[dict[str, Tensor]]:
+        """Decodes now, where the model runs, and scores in the background."""
+        images = self.policy.decode(trajectory.latents)
+        self.pulse.raise_if_stopped()
+        self.pulse.progress("score", 0, len(images))
+        return self._scoring.submit(
+            score_images, self.rewards, images, [p for p in prompts for _ in range(self.config.group_size)]
+        )
+
+    def _check(self, rewards: Mapping[str, Tensor], prompts: Sequence[str]) -> None:
+        """Raises RuntimeError when a scorer fails on every image of several iterations in a row."""
+        for name, scores in rewards.items():
+            self.pulse.tolerate(
+                f"reward {name}",
+                bool(scores.isnan().all()),
+                f"The reward '{name}' could score none of the {len(scores)} images of an iteration (first prompt: "
+                f"'{prompts[0]}'). Check that it can judge these prompts.",
+            )
+
+
+@torch.no_grad()
+def score_images(rewards: Mapping[str, Reward], images: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
+    """name -> float32 (batch,), on the CPU; NaN where a scorer failed or the image isn't finite.
+
+    Raises RuntimeError for a scorer that doesn't give one score an image.
+    """
+    broken = ~images.flatten(1).isfinite().all(1)
+    scores = {}
+    for name, reward in rewards.items():
+        scores[name] = torch.as_tensor(reward.score(images, prompts), dtype=torch.float32).detach().cpu().clone()
+        if scores[name].shape != (len(images),):
+            raise RuntimeError(
+                f"The reward '{name}' gave {list(scores[name].shape)} scores for {len(images)} images: "
+                "it must give one an image."
+            )
+        scores[name][broken] = float("nan")
+    return scores

@@ -1,0 +1,206 @@
+"""The second half of an iteration: gradient updates over random minibatches of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from . import seeds
+from .config import TrainConfig
+from .micro_batches import BatchSize
+from .objective import kl_mask_loss, mean_kl, mean_squared_shift, policy_loss, ratio_norm_loss, velocity_kl
+from .policy import Condition, Policy
+from .pulse import Pulse
+from .rollout import Trajectory
+from .transitions import TRANSITIONS, log_prob
+
+
+@dataclass
+class UpdateReport:
+    """What the updates of one iteration did."""
+
+    loss: float = 0.0
+    grad_norm: float = 0.0  # before clipping, mean over the updates
+    ratio_deviation: float = 0.0  # mean |ratio - 1| of the last update
+    clip_fraction: float = 0.0  # share of ratios outside 1 +- clip_range
+    forwards: int = 0  # image-forwards
+
+
+class PolicyUpdate:
+    """Improves the adapter on what an iteration has sampled."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        accelerator: Accelerator,
+        config: TrainConfig,
+        pulse: Pulse,
+    ):
+        """module, optimizer: as accelerate prepared them."""
+        self.policy, self.module, self.optimizer, self.accelerator = policy, module, optimizer, accelerator
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.config, self.pulse = config, pulse
+        self.transition = TRANSITIONS[config.rollout.transition]
+        self.batch_size = BatchSize(config.optimizer.batch_size, "update_batch_size", pulse.notice)
+        self.forwards = 0
+
+    def update(self, iteration: int, trajectory: Trajectory, condition: Condition, advantages: Tensor) -> UpdateReport:
+        """The iteration's updates, over random minibatches of all its images, none left over.
+
+        condition: one row a prompt; advantages: (batch,).
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, iteration)
+        self.forwards = 0
+        seed = self.config.run.seed
+        order = torch.randperm(len(advantages), generator=seeds.generator(seed, "minibatches", iteration))
+        places = trained_places(self.config, len(trajectory.window), iteration)
+        # An image without advantage has a zero gradient: leaving it out of the model calls changes nothing.
+        with_signal = (advantages != 0).cpu()
+        advantages = advantages.to(self.policy.device)
+        norms, reports = [], []
+        minibatches = order.tensor_split(self.config.optimizer.updates)
+        for number, rows in enumerate(minibatches):
+            self.pulse.progress("update", number, len(minibatches))
+            signal = rows[with_signal[rows]]
+            if not len(signal):
+                continue
+            if not reports:
+                self.pulse.raise_if_stopped()  # until the first step an iteration can be given up as if not begun
+            reports.append(self.accumulate(trajectory, condition, advantages, signal, len(rows), places))
+            norms.append(self.accelerator.clip_grad_norm_(self.parameters, self.config.optimizer.max_grad_norm))
+            self._step(norms[-1])
+        if not reports:
+            return UpdateReport()
+        losses, deviations, fractions = (torch.stack(values) for values in zip(*reports, strict=True))
+        means = torch.stack([losses.mean(), torch.stack(norms).mean(), deviations[-1], fractions.mean()])
+        return UpdateReport(*means.tolist(), forwards=self.forwards)
+
+    def accumulate(
+        self,
+        trajectory: Trajectory,
+        condition: Condition,
+        advantages: Tensor,
+        rows: Tensor,
+        minibatch: int,
+        places: Sequence[int],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of one minibatch, summed over window steps and micro-batches; (loss, |r - 1|, clipped share).
+
+        rows: the minibatch's images with an advantage; minibatch: its size with the others; places: trained steps,
+        counted from the window's first.
+        """
+
+        def work(size: int) -> tuple[Tensor, Tensor, Tensor]:
+            self.optimizer.zero_grad()  # of a first try that ran out of memory
+            totals = torch.zeros(3, device=advantages.device)
+            for part in rows.split(size or len(rows)):
+                for place in places:
+                    totals += self._backward(trajectory, condition, advantages, part, place, minibatch * len(places))
+            loss, deviation, clipped = totals
+            return loss, deviation / (len(rows) * len(places)), clipped / (len(rows) * len(places))
+
+        return self.batch_size.run(work, len(rows))
+
+    def _backward(
+        self, trajectory: Trajectory, condition: Condition, advantages: Tensor, rows: Tensor, place: int, terms: int
+    ) -> Tensor:
+        """Adds the gradient of some images' terms at one step; sums over the images: loss, |r - 1|, clipped (3,).
+
+        terms: how many terms the loss is the mean of.
+        """
+        options = self.config.loss
+        velocity = self.velocity(trajectory, place, rows, condition)
+        here = rows.to(advantages.device)
+        mean, std = self.step_mean(trajectory, place, here, velocity)
+        new, old = log_prob(trajectory.states[place + 1, here], mean, std), trajectory.log_probs[place, here]
+        loss = self._surrogate(trajectory, place, here, mean, std, new, old, advantages[here])
+        if options.kl_weight > 0:
+            with torch.no_grad(), self.policy.base():
+                base = self.velocity(trajectory, place, rows, condition)
+            if options.kl_space == "velocity":
+                divergence = velocity_kl(velocity, base)
+            else:
+                divergence = mean_kl(mean, self.step_mean(trajectory, place, here, base)[0], std)
+            loss = loss + options.kl_weight * divergence.mean()
+        loss = loss * (len(rows) / terms)
+        self.accelerator.backward(loss)
+        change = (torch.exp(new.detach() - old) - 1).abs()
+        return torch.stack([loss.detach(), change.sum(), (change > options.clip_range).sum()])
+
+    def _surrogate(
+        self, trajectory: Trajectory, place: int, rows: Tensor, mean: Tensor, std: float, new: Tensor, old: Tensor,
+        advantages: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """The mean over the rows of the objective that the settings ask for."""
+        options = self.config.loss
+        if options.surrogate == "clip":
+            return policy_loss(new, old, advantages, options.clip_range)
+        shift = mean_squared_shift(mean, trajectory.means[place, rows])
+        if options.surrogate == "kl_mask":
+            return kl_mask_loss(new, old, shift, std, advantages, options.kl_mask_threshold)
+        sigma, sigma_next = self._sigmas(trajectory, place)
+        return ratio_norm_loss(new, old, shift, std, sigma - sigma_next, advantages, options.clip_range)
+
+    def velocity(self, trajectory: Trajectory, place: int, rows: Tensor, condition: Condition) -> Tensor:
+        """The present policy's velocity at the states before a window step, with gradients: (rows, ...).
+
+        At the first step the images of a group that shares its noise are still one and the same: the model is
+        called once for all of them.
+        """
+        size, sigma = self.config.rollout.group_size, self._sigmas(trajectory, place)[0]
+        prompts = (rows // size).tolist()
+        if place == 0 and trajectory.shared_noise:
+            distinct = sorted(set(prompts))
+            self.forwards += len(distinct)
+            starts = trajectory.states[0, [prompt * size for prompt in distinct]]
+            velocity = self.module(starts, sigma, condition.select(distinct))
+            return velocity[[distinct.index(prompt) for prompt in prompts]]
+        self.forwards += len(rows)
+        states = trajectory.states[place, rows.to(trajectory.states.device)]
+        return self.module(states, sigma, condition.select(prompts))
+
+    def step_mean(self, trajectory: Trajectory, place: int, rows: Tensor, velocity: Tensor) -> tuple[Tensor, float]:
+        """Mean (rows, ...) and std of a window step's transition with this velocity."""
+        return self.transition(
+            trajectory.states[place, rows], velocity, *self._sigmas(trajectory, place), self.config.rollout.eta
+        )
+
+    def _sigmas(self, trajectory: Trajectory, place: int) -> tuple[float, float]:
+        step = trajectory.window[place]
+        return float(trajectory.sigmas[step]), float(trajectory.sigmas[step + 1])
+
+    def _step(self, grad_norm: Tensor) -> None:
+        """Updates the adapter, unless the gradient isn't finite: one such step would spoil every weight for good."""
+        finite = bool(grad_norm.isfinite())
+        # fp16's scaler skips such a step itself, and has to see it to lower its scale.
+        if finite or self.accelerator.scaler is not None:
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.pulse.tolerate(
+            "gradient",
+            not finite,
+            "A gradient isn't finite, so its update was left out: lower the learning rate or change the precision.",
+        )
+
+
+def learning_rate(config: TrainConfig, iteration: int) -> float:
+    """The learning rate of an iteration (0-based)."""
+    options = config.optimizer
+    left = 1 - iteration / config.run.iterations if options.schedule == "linear" else 1.0
+    return options.learning_rate * left
+
+
+def trained_places(config: TrainConfig, size: int, iteration: int) -> list[int]:
+    """The trained steps of a window of `size`, counted from its first: all, or a random share (on all ranks alike)."""
+    count = max(1, int(size * config.window.trained_share))
+    if count >= size:
+        return list(range(size))
+    drawn = torch.randperm(size, generator=seeds.generator(config.run.seed, "trained steps", iteration))
+    return sorted(drawn[:count].tolist())
