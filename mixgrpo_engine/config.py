@@ -110,7 +110,9 @@ class OptimizerConfig:
     max_grad_norm: float = 1.0
     # Gradient updates an iteration: its images are split into so many minibatches at random. 4 in the paper.
     updates: int = 4
-    # Images a model call in the update; 0 takes as many as memory allows. The result stays the same.
+    # Images a model call in the update, each at one window step; 0 takes a minibatch, or fewer when memory runs out.
+    # More than a minibatch joins several steps in a call, which is faster where the model is small. The result stays
+    # the same.
     batch_size: int = 0
     # Decay an iteration of a moving average of the adapter, which is then what is evaluated and saved as LoRA; 0.95
     # averages over about 20 iterations. 0: off.

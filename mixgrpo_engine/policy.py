@@ -29,7 +29,8 @@ class Policy(Protocol):
     """
 
     module: nn.Module
-    """`module(latents, sigma, condition) -> velocity`, float32, same shape as latents. sigma: a float in (0, 1].
+    """`module(latents, sigma, condition) -> velocity`, float32, same shape as latents. sigma: a float in (0, 1], or
+    float32 (batch,) on the device, one a latent.
     Classifier-free guidance, casting and gradient checkpointing happen inside. Its trainable parameters are the
     adapter's, and nothing else in it requires a gradient."""
 

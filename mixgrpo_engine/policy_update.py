@@ -30,6 +30,15 @@ class UpdateReport:
     forwards: int = 0  # image-forwards
 
 
+@dataclass
+class State:
+    """A state of the trajectory that the model is called at, and the images whose terms it serves."""
+
+    place: int  # window step, counted from the first
+    row: int  # image
+    images: list[int]
+
+
 class PolicyUpdate:
     """Improves the adapter on what an iteration has sampled."""
 
@@ -99,40 +108,69 @@ class PolicyUpdate:
 
         def work(size: int) -> tuple[Tensor, Tensor, Tensor]:
             self.optimizer.zero_grad()  # of a first try that ran out of memory
-            totals = torch.zeros(3, device=advantages.device)
-            for part in rows.split(size or len(rows)):
-                for place in places:
-                    totals += self._backward(trajectory, condition, advantages, part, place, minibatch * len(places))
+            terms, totals = len(rows) * len(places), torch.zeros(3, device=advantages.device)
+            for call in self.calls(trajectory, rows, places, size or len(rows)):
+                totals += self._backward(trajectory, condition, advantages, call, minibatch * len(places))
             loss, deviation, clipped = totals
-            return loss, deviation / (len(rows) * len(places)), clipped / (len(rows) * len(places))
+            return loss, deviation / terms, clipped / terms
 
         return self.batch_size.run(work, len(rows))
 
-    def _backward(
-        self, trajectory: Trajectory, condition: Condition, advantages: Tensor, rows: Tensor, place: int, terms: int
-    ) -> Tensor:
-        """Adds the gradient of some images' terms at one step; sums over the images: loss, |r - 1|, clipped (3,).
+    def calls(self, trajectory: Trajectory, rows: Tensor, places: Sequence[int], size: int) -> list[list[State]]:
+        """The states of some images at some window steps, `size` a model call: each state once, steps in order.
 
-        terms: how many terms the loss is the mean of.
+        At the first step the images of a group that shares its noise are still one and the same.
         """
-        options = self.config.loss
-        velocity = self.velocity(trajectory, place, rows, condition)
-        here = rows.to(advantages.device)
-        mean, std = self.step_mean(trajectory, place, here, velocity)
-        new, old = log_prob(trajectory.states[place + 1, here], mean, std), trajectory.log_probs[place, here]
-        loss = self._surrogate(trajectory, place, here, mean, std, new, old, advantages[here])
-        if options.kl_weight > 0:
+        states, group = [], self.config.rollout.group_size
+        for place in places:
+            alike: dict[int, State] = {}
+            for row in sorted(rows.tolist()):
+                same = row // group if place == 0 and trajectory.shared_noise else row
+                alike.setdefault(same, State(place, row, [])).images.append(row)
+            states += alike.values()
+        return [states[start : start + size] for start in range(0, len(states), size)]
+
+    def _backward(
+        self, trajectory: Trajectory, condition: Condition, advantages: Tensor, states: Sequence[State], terms: int
+    ) -> Tensor:
+        """Adds the gradient of one model call's terms; sums over them of loss, |r - 1| and clipped: (3,).
+
+        terms: how many terms the whole loss is the mean of.
+        """
+        velocity = self.velocity(trajectory, states, condition)
+        base = None
+        if self.config.loss.kl_weight > 0:
             with torch.no_grad(), self.policy.base():
-                base = self.velocity(trajectory, place, rows, condition)
-            if options.kl_space == "velocity":
-                divergence = velocity_kl(velocity, base)
-            else:
-                divergence = mean_kl(mean, self.step_mean(trajectory, place, here, base)[0], std)
-            loss = loss + options.kl_weight * divergence.mean()
-        loss = loss * (len(rows) / terms)
+                base = self.velocity(trajectory, states, condition)
+        loss, counts = 0.0, torch.zeros(2, device=advantages.device)
+        for place, numbers in _by_place(states):
+            # A state that several images share gives each of them its velocity.
+            images = [image for number in numbers for image in states[number].images]
+            source = [number for number in numbers for _ in states[number].images]
+            rows = torch.tensor(images, device=advantages.device)
+            loss_here, change = self._losses(
+                trajectory, place, rows, velocity[source], None if base is None else base[source], advantages[rows]
+            )
+            loss = loss + loss_here * (len(images) / terms)
+            counts += torch.stack([change.sum(), (change > self.config.loss.clip_range).sum()])
         self.accelerator.backward(loss)
-        change = (torch.exp(new.detach() - old) - 1).abs()
-        return torch.stack([loss.detach(), change.sum(), (change > options.clip_range).sum()])
+        return torch.cat([loss.detach()[None], counts])
+
+    def _losses(
+        self, trajectory: Trajectory, place: int, rows: Tensor, velocity: Tensor, base: Tensor | None,
+        advantages: Tensor,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Mean loss of some images at one step, KL to the base included, and |ratio - 1| (rows,)."""
+        options = self.config.loss
+        mean, std = self.step_mean(trajectory, place, rows, velocity)
+        new, old = log_prob(trajectory.states[place + 1, rows], mean, std), trajectory.log_probs[place, rows]
+        loss = self._surrogate(trajectory, place, rows, mean, std, new, old, advantages)
+        if base is not None and options.kl_space == "velocity":
+            loss = loss + options.kl_weight * velocity_kl(velocity, base).mean()
+        elif base is not None:
+            base_mean, _ = self.step_mean(trajectory, place, rows, base)
+            loss = loss + options.kl_weight * mean_kl(mean, base_mean, std).mean()
+        return loss, (torch.exp(new.detach() - old) - 1).abs()
 
     def _surrogate(
         self, trajectory: Trajectory, place: int, rows: Tensor, mean: Tensor, std: float, new: Tensor, old: Tensor,
@@ -148,23 +186,15 @@ class PolicyUpdate:
         sigma, sigma_next = self._sigmas(trajectory, place)
         return ratio_norm_loss(new, old, shift, std, sigma - sigma_next, advantages, options.clip_range)
 
-    def velocity(self, trajectory: Trajectory, place: int, rows: Tensor, condition: Condition) -> Tensor:
-        """The present policy's velocity at the states before a window step, with gradients: (rows, ...).
-
-        At the first step the images of a group that shares its noise are still one and the same: the model is
-        called once for all of them.
-        """
-        size, sigma = self.config.rollout.group_size, self._sigmas(trajectory, place)[0]
-        prompts = (rows // size).tolist()
-        if place == 0 and trajectory.shared_noise:
-            distinct = sorted(set(prompts))
-            self.forwards += len(distinct)
-            starts = trajectory.states[0, [prompt * size for prompt in distinct]]
-            velocity = self.module(starts, sigma, condition.select(distinct))
-            return velocity[[distinct.index(prompt) for prompt in prompts]]
-        self.forwards += len(rows)
-        states = trajectory.states[place, rows.to(trajectory.states.device)]
-        return self.module(states, sigma, condition.select(prompts))
+    def velocity(self, trajectory: Trajectory, states: Sequence[State], condition: Condition) -> Tensor:
+        """The present policy's velocity at some states of the window, with gradients: (states, ...)."""
+        self.forwards += len(states)
+        group = self.config.rollout.group_size
+        places, rows = ([getattr(state, name) for state in states] for name in ("place", "row"))
+        sigma = self._sigmas(trajectory, places[0])[0]
+        if len(set(places)) > 1:
+            sigma = trajectory.sigmas[[trajectory.window[place] for place in places]].to(self.policy.device)
+        return self.module(trajectory.states[places, rows], sigma, condition.select([row // group for row in rows]))
 
     def step_mean(self, trajectory: Trajectory, place: int, rows: Tensor, velocity: Tensor) -> tuple[Tensor, float]:
         """Mean (rows, ...) and std of a window step's transition with this velocity."""
@@ -188,6 +218,14 @@ class PolicyUpdate:
             not finite,
             "A gradient isn't finite, so its update was left out: lower the learning rate or change the precision.",
         )
+
+
+def _by_place(states: Sequence[State]) -> list[tuple[int, list[int]]]:
+    """(place, numbers of its states) for each place among some states."""
+    places: dict[int, list[int]] = {}
+    for number, state in enumerate(states):
+        places.setdefault(state.place, []).append(number)
+    return list(places.items())
 
 
 def learning_rate(config: TrainConfig, iteration: int) -> float:

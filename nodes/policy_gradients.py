@@ -15,6 +15,8 @@ from ..mixgrpo_engine.lora import BLOCK_LISTS
 
 _STREAM_DIMENSIONS = 3  # (batch, tokens, channels); norms of queries and keys see four
 
+ATTENTION_OVERRIDE = "optimized_attention_override"  # key of transformer_options
+
 
 def enable_training_mode() -> None:
     """Tells newer ComfyUI to take code paths that have a gradient, in this whole process."""
@@ -52,7 +54,7 @@ def attention_override() -> dict:
     def pytorch_attention(_function, *args, **kwargs):
         return attention.attention_pytorch(*args, **kwargs)
 
-    return {"optimized_attention_override": pytorch_attention}
+    return {ATTENTION_OVERRIDE: pytorch_attention}
 
 
 def _keep_input(_layer: nn.Module, args: tuple):

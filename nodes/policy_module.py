@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .policy_condition import Call, PromptCondition
+from .policy_gradients import ATTENTION_OVERRIDE
 
 # Functions that a patch node hangs into the sampler. They see whole sampling state that training hasn't.
 _UNSUPPORTED_OPTIONS = ("sampler_calc_cond_batch_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
@@ -33,17 +34,32 @@ class VelocityModule(nn.Module):
         # The model's output is the velocity; going through x - sigma * v and back would round it twice.
         model.model_sampling.calculate_denoised = _model_output
 
-    def forward(self, latents: Tensor, sigma: float, condition: PromptCondition) -> Tensor:
-        """latents: (batch, ...) float32; sigma: in (0, 1], one for the batch; condition: one row a latent."""
+    def forward(self, latents: Tensor, sigma: float | Tensor, condition: PromptCondition) -> Tensor:
+        """latents: (batch, ...) float32; sigma: in (0, 1], or (batch,), one a latent; condition: one row a latent."""
         if len(condition) != len(latents):
             raise ValueError(f"{len(latents)} latents came with {len(condition)} prompts: one prompt a latent.")
+        if isinstance(sigma, Tensor) and self.patched:
+            return self._one_sigma_a_call(latents, sigma, condition)
         calls, order = condition.plan()
         # Always a new tensor: some models write into their input.
         stacked = torch.cat([latents, latents]) if condition.guided else latents.clone()
-        timestep = torch.full((len(stacked),), sigma, dtype=torch.float32, device=latents.device)
+        timestep = torch.as_tensor(sigma, dtype=torch.float32, device=latents.device)
+        timestep = timestep.repeat(len(stacked) // timestep.numel())
         outputs = [self._call(call, stacked, timestep) for call in calls]
         velocity = outputs[0] if order is None else torch.cat(outputs)[order]
         return self._guide(velocity, latents, timestep) if condition.guided else velocity
+
+    @property
+    def patched(self) -> bool:
+        """Whether the MODEL carries patches of others. They may go by the noise level, and expect one a call."""
+        return bool(self.wrapper or self.cfg_function or self.options.keys() - {ATTENTION_OVERRIDE})
+
+    def _one_sigma_a_call(self, latents: Tensor, sigma: Tensor, condition: PromptCondition) -> Tensor:
+        velocity = torch.empty_like(latents)
+        for level in sigma.unique().tolist():
+            rows = (sigma == level).nonzero().flatten()
+            velocity = velocity.index_copy(0, rows, self(latents[rows], level, condition.select(rows.tolist())))
+        return velocity
 
     def _call(self, call: Call, latents: Tensor, timestep: Tensor) -> Tensor:
         if call.rows is not None:

@@ -63,6 +63,7 @@ def load_vae():
     """
     import comfy.sd
     import comfy.utils
+    import torch
     from comfy.taesd.taesd import TAESD
 
     thin = comfy.utils.load_torch_file(_existing(VAE), safe_load=True)
@@ -74,6 +75,8 @@ def load_vae():
             padded[key][tuple(slice(size) for size in thin[key].shape)] = thin[key]
     vae = comfy.sd.VAE(sd=padded)
     _cut_off_zeros(vae.first_stage_model, thin)
+    # On a CPU thin convolutions run twice as fast with the channels last.
+    vae.first_stage_model.to(memory_format=torch.channels_last)
     return vae
 
 

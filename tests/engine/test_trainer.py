@@ -79,10 +79,12 @@ def test_ratio_is_1_before_the_first_update(toy, tmp_path):
     trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
     rows = torch.arange(12)
     for place in range(2):
-        velocity = trainer.updates.velocity(trajectory, place, rows, condition)
-        mean, std = trainer.updates.step_mean(trajectory, place, rows, velocity)
-        new = log_prob(trajectory.states[place + 1], mean.detach(), std)
-        torch.testing.assert_close(new, trajectory.log_probs[place], atol=1e-6, rtol=0)
+        (states,) = trainer.updates.calls(trajectory, rows, [place], 12)
+        velocity = trainer.updates.velocity(trajectory, states, condition)
+        here = torch.tensor([state.row for state in states])
+        mean, std = trainer.updates.step_mean(trajectory, place, here, velocity)
+        new = log_prob(trajectory.states[place + 1, here], mean.detach(), std)
+        torch.testing.assert_close(new, trajectory.log_probs[place, here], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("stop_after", [3, 4])
@@ -380,6 +382,27 @@ def test_a_share_of_the_window_is_trained(toy, tmp_path):
     trainer.run()
     assert events(trainer, "iteration")[0]["window"] == [0, 5]
     assert all(len(places) == 3 for places in seen) and len({tuple(places) for places in seen}) > 2
+
+
+@pytest.mark.parametrize("kl_weight", [0.0, 0.5])
+@pytest.mark.parametrize("shared_noise", [True, False])
+def test_steps_joined_in_a_call_change_nothing(toy, tmp_path, kl_weight, shared_noise):
+    """All steps of a minibatch in one call, with one sigma a row, against one image and step a call."""
+    gradients, calls = [], []
+    for size in (1, 1000):
+        groups = dict(rollout={"shared_noise": shared_noise}, loss={"kl_weight": kl_weight})
+        trainer = make(toy, tmp_path / f"{size}", config(**groups, optimizer={"batch_size": size}))
+        trainer.policy.module.adapter.bias.data.fill_(0.1)
+        condition = trainer.policy.condition(["up", "down"])
+        trajectory = trainer.sampler.rollout(0, range(1, 4), condition)
+        trainer.policy.module.adapter.bias.data.fill_(0.2)  # ratios other than 1
+        rows, advantages = torch.tensor([7, 1, 0, 11, 5]), torch.linspace(-1, 1, 12)
+        totals = trainer.updates.accumulate(trajectory, condition, advantages, rows, 6, [0, 2])
+        gradients.append([parameter.grad.clone() for parameter in trainer.parameters] + list(totals))
+        calls.append(len(trainer.updates.calls(trajectory, rows, [0, 2], size)))
+    assert calls == [7 if shared_noise else 10, 1]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
 def test_out_of_memory_halves_the_batch_and_changes_nothing_else(toy, tmp_path):

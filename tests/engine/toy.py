@@ -40,6 +40,8 @@ class ToyModule(nn.Module):
         image = self.base(condition.targets[:, None])
         if self.on:
             image = image + self.adapter(condition.targets[:, None])
+        if isinstance(sigma, torch.Tensor):
+            sigma = sigma.view(-1, 1, 1, 1)
         # 0.8: the model never quite trusts its image, so that velocities stay finite at small sigma.
         return (latents - 0.8 * image.view_as(latents)) / (0.2 + 0.8 * sigma)
 

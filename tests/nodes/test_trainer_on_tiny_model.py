@@ -45,12 +45,14 @@ def test_ratio_is_1_before_the_first_update(room, make, transition, cfg):
     trajectory = trainer.sampler.rollout(0, range(1, 4), condition)
     rows = torch.tensor([6, 0, 3])  # a minibatch: other rows, another batch size
     for place in range(3):
-        velocity = trainer.updates.velocity(trajectory, place, rows, condition)
+        (states,) = trainer.updates.calls(trajectory, rows, [place], 3)
+        velocity = trainer.updates.velocity(trajectory, states, condition)
+        rows = torch.tensor([state.row for state in states])
         mean, std = trainer.updates.step_mean(trajectory, place, rows, velocity)
         new = room("mixgrpo_engine.transitions").log_prob(trajectory.states[place + 1, rows], mean.detach(), std)
         ratio = torch.exp(new - trajectory.log_probs[place, rows])
         # An update moves the ratio by about 1e-5: rounding has to be well below that.
-        torch.testing.assert_close(ratio, torch.ones(3), atol=1e-6, rtol=0)
+        torch.testing.assert_close(ratio, torch.ones(len(rows)), atol=1e-6, rtol=0)
 
 
 def test_an_update_changes_the_adapter_and_nothing_else(make):
