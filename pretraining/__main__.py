@@ -1,6 +1,6 @@
 """Makes the embedded tiny model from nothing: `python -m pretraining`.
 
-Needs ComfyUI's model classes (COMFYUI_DIR, or .comfyui here) and about an hour on two CPU cores.
+Needs ComfyUI's model classes (COMFYUI_DIR, or .comfyui here) and about 35 minutes on two idle CPU cores.
 Every stage leaves its result in --work; a second run goes on after the last finished stage.
 """
 
