@@ -86,7 +86,7 @@ def _inputs(workflow: dict, kind: str) -> dict:
 
 def import_comfyui() -> None:
     """Puts ComfyUI first on sys.path, in CPU mode, so that `import nodes` is ComfyUI's; again does nothing."""
-    folder = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".comfyui").expanduser().resolve()
+    folder = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".comfyui").expanduser().absolute()
     if not (folder / "main.py").exists():
         raise FileNotFoundError(
             f"There is no ComfyUI in {folder}: run `make setup`, or set COMFYUI_DIR to a ComfyUI folder."

@@ -102,7 +102,7 @@ def _reward(section: dict) -> str:
             f"Every run trains for {settings['seconds']:g} seconds (its iterations' own time: evaluations don't "
             f"count) at learning rate {run['optimizer']['learning_rate']:g}. The held-out prompts, "
             f"{run['run']['evaluate_images']} images each, are scored with the same noises at the start and "
-            f"{settings['evaluations']} times after it. Mean and standard deviation over the seeds.",
+            f"up to {settings['evaluations']} times after it. Mean and standard deviation over the seeds.",
             table,
             f"![Held-out reward against seconds of training]({REWARD_PLOT})",
             "The learning rate and the window are the demo's, which were chosen for MixGRPO-Flash; none of the "
