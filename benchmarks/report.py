@@ -1,0 +1,164 @@
+"""README.md of the results: both tables, the pictures, and how they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from . import machine, plots
+
+RUN = ".venv/bin/python -m benchmarks"
+COST_PLOT, REWARD_PLOT = "cost.png", "reward.png"
+
+
+def write(sections: dict[str, dict], folder: Path) -> Path:
+    """Writes README.md and the pictures of the sections that there are (of bench.json) into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = ["# Benchmarks", _intro()]
+    if "cost" in sections:
+        plots.cost(sections["cost"]["summary"], folder / COST_PLOT)
+        parts.append(_cost(sections["cost"]))
+    if "reward" in sections:
+        plots.reward(sections["reward"]["runs"], folder / REWARD_PLOT)
+        parts.append(_reward(sections["reward"]))
+    parts.append(_commands(sections))
+    path = folder / "README.md"
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return path
+
+
+def _intro() -> str:
+    return (
+        "Measured on the embedded tiny model (1.1 million parameters, 64x64 pixels) through ComfyUI's model code and "
+        "the engine's own trainer, on the CPU, at the sizes of `workflows/api/shapes_alignment.json`. The algorithms "
+        "are the pack's presets and differ in nothing else: no guidance, no KL, no average of the adapter, a constant "
+        "learning rate. A tiny model on a CPU tells how the costs relate; how much reward a large model wins "
+        "from each algorithm it can't tell. `bench.json` holds every single figure."
+    )
+
+
+def _cost(section: dict) -> str:
+    run, rows = section["settings"]["demo"], section["summary"]
+    sizes = (
+        f"{run['rollout']['steps']} steps, {run['rollout']['prompts_per_iteration']} prompts x "
+        f"{run['rollout']['group_size']} images, {run['optimizer']['updates']} updates, LoRA rank "
+        f"{run['adapter']['rank']}"
+    )
+    table = _table(
+        ("algorithm", "image-forwards an image: rollout", "update", "seconds an iteration", "rollout",
+         "decode and score", "update", "rest", f"of {rows[0]['variant']}", "overhead: denoiser only",
+         "overhead: denoiser + VAE decode"),
+        map(_cost_row, rows),
+    )  # fmt: skip
+    repeats, stride = section["settings"]["repeats"], section["settings"]["stride"]
+    places = "all its places" if stride == 1 else f"its places {stride} steps apart"
+    sweeps = "1 sweep" if repeats == 1 else f"{repeats} sweeps"
+    return "\n\n".join(
+        [
+            "## Cost of an iteration",
+            f"One iteration: {sizes}. The window visits {places} once a sweep; means over {sweeps} "
+            f"({rows[0]['iterations']} iterations of each algorithm, which take turns iteration by iteration), in "
+            "brackets the lowest and the highest sweep. All images have an advantage, so that none is left out of the "
+            "update.",
+            table,
+            f"![Seconds an iteration]({COST_PLOT})",
+            "*Nothing shared*: MixGRPO as other implementations run it, every image with its own copy of the steps "
+            "that a group that shares its noise has in common. *Overhead*: seconds of an iteration / seconds of the "
+            "model's bare work, timed right after it; median over the iterations, in brackets the quartiles. The bare "
+            "work is the very calls of that iteration again (the same batch sizes, in the same order, with ready "
+            "inputs, with a backward pass where the iteration had one), made on ComfyUI's diffusion model with its "
+            "LoRA directly; *+ VAE decode* counts the decoding of the images, too, so that what remains is sampling "
+            "mathematics, scoring, loss, optimizer and bookkeeping.",
+            f"Machine: {machine.sentence(section['machine'])}.",
+        ]
+    )
+
+
+def _cost_row(row: dict) -> list[str]:
+    seconds, overhead = row["seconds"], row["overhead"]
+    return [
+        row["variant"],
+        f"{row['forwards']['rollout']:.2f}",
+        f"{row['forwards']['update']:.2f}",
+        _span(seconds["iteration"], "mean", ".2f"),
+        *(f"{seconds[phase]['mean']:.3f}" for phase in ("rollout", "score", "update", "rest")),
+        _span(row["ratio"], "mean", ".0%"),
+        _span(overhead["denoiser"], "median", ".2f"),
+        _span(overhead["denoiser_and_vae"], "median", ".2f"),
+    ]
+
+
+def _reward(section: dict) -> str:
+    settings, rows = section["settings"], section["summary"]
+    run = settings["demo"]
+    table = _table(
+        ("algorithm", "seeds", "window", "iterations", "image-forwards", "held-out reward before", "after", "gain",
+         "strictly right before", "after"),
+        map(_reward_row, rows),
+    )  # fmt: skip
+    return "\n\n".join(
+        [
+            "## Reward against wall time",
+            f"Every run trains for {settings['seconds']:g} seconds (its iterations' own time: evaluations don't "
+            f"count) at learning rate {run['optimizer']['learning_rate']:g}. The held-out prompts, "
+            f"{run['run']['evaluate_images']} images each, are scored with the same noises at the start and "
+            f"up to {settings['evaluations']} times after it. Mean and standard deviation over the seeds.",
+            table,
+            f"![Held-out reward against seconds of training]({REWARD_PLOT})",
+            "The learning rate and the window are the demo's, which were chosen for MixGRPO-Flash; none of the "
+            "algorithms was tuned for this comparison.",
+            f"Machine: {machine.sentence(section['machine'])}.",
+        ]
+    )
+
+
+def _reward_row(row: dict) -> list[str]:
+    return [
+        row["variant"],
+        str(row["seeds"]),
+        window_words(row["window"]),
+        _plus_minus(row["iterations"], ".0f"),
+        f"{row['forwards']['mean']:,.0f}",
+        *(_plus_minus(row[name], ".3f") for name in ("reward_before", "reward_after", "gain")),
+        *(_plus_minus(row[name], ".3f") for name in ("strict_before", "strict_after")),
+    ]
+
+
+def window_words(window: dict) -> str:
+    """A window's settings (WindowConfig as a dict) in a few words."""
+    if window["size"] == 0:
+        return "every step" if window["trained_share"] == 1 else f"every step, {window['trained_share']:.0%} trained"
+    if window["strategy"] == "frozen":
+        return f"{window['size']} steps, frozen at the first"
+    places = f"starts 0 to {window['max_start']}" if window["max_start"] >= 0 else "all starts"
+    again = ", again and again" if window["wrap"] else ""
+    return f"{window['size']} steps, {places}, {window['interval']} iterations each{again}"
+
+
+def _commands(sections: dict[str, dict]) -> str:
+    lines = ["make bench    # both parts; an interrupted one goes on where it stopped"]
+    if "cost" in sections:
+        settings = sections["cost"]["settings"]
+        lines.append(f"{RUN} cost --repeats {settings['repeats']} --stride {settings['stride']}")
+    if "reward" in sections:
+        settings, rows = sections["reward"]["settings"], sections["reward"]["summary"]
+        lines.append(
+            f"{RUN} reward --seconds {settings['seconds']:g} "
+            f"--seeds {max(row['seeds'] for row in rows)} --evaluations {settings['evaluations']}"
+        )
+    lines.append(f"{RUN} report    # this page again, from bench.json")
+    return "\n".join(["## Commands", "", "```", *lines, "```"])
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _span(value: dict[str, float], middle: str, form: str) -> str:
+    return f"{value[middle]:{form}} ({value['low']:{form}} to {value['high']:{form}})"
+
+
+def _plus_minus(value: dict[str, float | None], form: str) -> str:
+    mean = f"{value['mean']:{form}}"
+    return mean if value["spread"] is None else f"{mean} +- {value['spread']:{form}}"

@@ -1,0 +1,87 @@
+"""A trainer whose iterations are run one at a time, so that several can take turns or stop at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from mixgrpo_engine.config import TrainConfig
+from mixgrpo_engine.events import Evaluation, Event, Iteration
+from mixgrpo_engine.experience import Sampler
+from mixgrpo_engine.policy import Condition
+from mixgrpo_engine.rewards import Reward
+from mixgrpo_engine.rewards.shapes import ShapesReward
+from mixgrpo_engine.rollout import Trajectory
+from mixgrpo_engine.run_folder import RunFolder
+from mixgrpo_engine.trainer import Trainer
+
+from .demo_model import DemoModel
+from .variants import Variant
+
+
+class SingleSteps(Trainer):
+    """The engine's trainer on the tiny model. Events go to its run folder, as in a real run, and to `events`."""
+
+    def __init__(
+        self, demo: DemoModel, variant: Variant, config: TrainConfig, folder: Path, reward: Reward | None = None
+    ):
+        """config: of the variant. folder: of the run, made here. reward: shapes when None."""
+        self.events: list[Event] = []
+        run_folder = RunFolder(folder)
+
+        def emit(event: Event) -> None:
+            run_folder.emit(event)
+            self.events.append(event)
+
+        rewards = {"shapes": reward or ShapesReward()}
+        super().__init__(demo.policy(config), rewards, demo.prompts, config, run_folder, emit)
+        if variant.own_copies:
+            self.sampler = OwnCopies(self.policy, self.module, self.rewards, config, self.pulse)
+
+    def step(self) -> tuple[Iteration, float]:
+        """Runs the next iteration; its event, and the seconds that all of it took."""
+        self.pulse.iteration = self.iteration
+        self._clock = time.monotonic()
+        started = time.perf_counter()
+        self._iterate(self.iteration)
+        seconds = time.perf_counter() - started
+        self.iteration += 1
+        return self._last(Iteration), seconds
+
+    def evaluate(self) -> Evaluation:
+        """Scores the held-out prompts now."""
+        self.held_out.evaluate(self.iteration)
+        return self._last(Evaluation)
+
+    def _last(self, kind: type) -> Event:
+        return next(event for event in reversed(self.events) if isinstance(event, kind))
+
+
+class OwnCopies(Sampler):
+    """Every image runs its own copy of what its group has in common, as published implementations do.
+
+    The mathematics and the random numbers are the same; the steps up to the window's first cost group_size times as
+    much, and so does that step in the update.
+    """
+
+    def rollout(self, iteration: int, window: range, condition: Condition, first: int = 0) -> Trajectory:
+        trajectory = super().rollout(iteration, window, condition, first)
+        copies = len(condition) * (self.config.group_size - 1)
+        forwards = trajectory.forwards + copies * (window.start + 1)
+        return dataclasses.replace(trajectory, shared_noise=False, forwards=forwards)
+
+    def velocity(
+        self, condition: Condition, batch_size: int, phase: str = "rollout"
+    ) -> Callable[[Tensor, float], Tensor]:
+        velocity = super().velocity(condition, batch_size, phase)
+        images = len(condition) * self.config.group_size
+
+        def of_copies(latents: Tensor, sigma: float) -> Tensor:
+            copies = images // len(latents)
+            return velocity(latents.repeat_interleave(copies, dim=0), sigma)[::copies]
+
+        return of_copies if phase == "rollout" else velocity
