@@ -29,6 +29,18 @@ def test_a_resumed_run_ends_bit_for_bit_as_an_uninterrupted_one(toy, tmp_path, s
     assert resumed.forwards == whole.forwards
 
 
+def test_ratio_is_1_before_the_first_update_after_a_resume(toy, tmp_path):
+    settings = toy.config(optimizer={"updates": 1})
+    broken = toy.make(tmp_path / "run", settings)
+    broken.pulse.should_stop = lambda: broken.iteration >= 3
+    assert broken.run() == "cancelled"
+    resumed = toy.make(tmp_path / "run", settings)
+    resumed.run()
+    again = toy.events(resumed, "iteration")[3:]
+    assert [event["iteration"] for event in again] == [4, 5, 6, 7, 8]
+    assert max(event["ratio_deviation"] for event in again) < 1e-5
+
+
 def test_a_half_written_checkpoint_is_ignored(toy, tmp_path):
     trainer = toy.make(tmp_path / "run")
     trainer.run()

@@ -7,7 +7,27 @@ from mixgrpo_engine.policy_update import learning_rate
 from mixgrpo_engine.transitions import log_prob
 
 
-def test_ratio_is_1_before_the_first_update(toy, tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(),
+        dict(rollout={"transition": "cps"}),
+        dict(rollout={"transition": "dance_sde"}),
+        dict(rollout={"shared_noise": False}),
+        dict(rollout={"batch_size": 5}, optimizer={"updates": 1, "batch_size": 4}),
+        dict(loss={"surrogate": "ratio_norm", "kl_weight": 0.1}),
+        dict(optimizer={"updates": 1, "ema_decay": 0.5}),
+    ],
+)
+def test_ratio_is_1_before_the_first_update(toy, tmp_path, changes):
+    """With one update an iteration, every ratio is one of before the first update: rollout and update must agree."""
+    trainer = toy.make(tmp_path / "run", toy.config(**{"optimizer": {"updates": 1}, **changes}))
+    trainer.run()
+    assert max(event["ratio_deviation"] for event in toy.events(trainer, "iteration")) < 1e-5
+    assert max(float(value.abs().max()) for value in toy.adapter(trainer).values()) > 0.05
+
+
+def test_the_update_finds_the_rollouts_log_probs(toy, tmp_path):
     trainer = toy.make(tmp_path / "run")
     condition = trainer.policy.condition(["up", "down"])
     trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
@@ -17,6 +37,12 @@ def test_ratio_is_1_before_the_first_update(toy, tmp_path):
         mean, std = trainer.updates.step_mean(trajectory, place, rows, velocity)
         new = log_prob(trajectory.states[place + 1], mean.detach(), std)
         torch.testing.assert_close(new, trajectory.log_probs[place], atol=1e-6, rtol=0)
+
+
+def test_ratio_leaves_1_with_the_second_update(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run")
+    trainer.run()
+    assert min(event["ratio_deviation"] for event in toy.events(trainer, "iteration")) > 1e-3
 
 
 def test_equal_rewards_update_nothing(toy, tmp_path):
