@@ -33,11 +33,21 @@ def test_a_group_without_spread_gives_no_signal():
     assert torch.equal(advantages[:4], torch.zeros(4)) and (advantages[4:] != 0).all()
 
 
-def test_a_failed_score_changes_no_other_image():
-    with_failure = group_advantages({"a": torch.tensor([1.0, NAN, 2.0, 4.0])}, 4)
-    without = group_advantages({"a": torch.tensor([1.0, 2.0, 4.0])}, 3)
+@pytest.mark.parametrize("mix", ["advantages", "rewards"])
+@pytest.mark.parametrize("failure", [NAN, float("inf"), -float("inf")])
+def test_a_failed_score_changes_no_other_image(mix, failure):
+    with_failure = group_advantages({"a": torch.tensor([1.0, failure, 2.0, 4.0])}, 4, mix=mix)
+    without = group_advantages({"a": torch.tensor([1.0, 2.0, 4.0])}, 3, mix=mix)
     torch.testing.assert_close(with_failure[[0, 2, 3]], without)
     assert with_failure[1] == 0
+
+
+def test_a_failed_score_takes_its_image_out_of_mixed_rewards():
+    a, b = torch.tensor([1.0, NAN, 2.0, 4.0]), torch.tensor([1.0, 9.0, 3.0, 5.0])
+    advantages = group_advantages({"a": a, "b": b}, 4, mix="rewards")
+    kept = [0, 2, 3]
+    torch.testing.assert_close(advantages[kept], group_advantages({"a": a[kept], "b": b[kept]}, 3, mix="rewards"))
+    assert advantages[1] == 0
 
 
 def test_a_failed_score_leaves_the_other_reward_alone():

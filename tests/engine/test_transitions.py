@@ -45,9 +45,10 @@ def test_cps_last_step_is_deterministic(xv):
 
 
 @pytest.mark.parametrize("sigma,sigma_next", STEPS[1:])
-def test_flow_sde_excess_variance(sigma, sigma_next):
+@pytest.mark.parametrize("eta", [0.3, 0.7, 1.0])
+def test_flow_sde_excess_variance(sigma, sigma_next, eta):
     """Euler-Maruyama adds (eta*Delta)^2 / (1 - sigma) * (1 + eta^2 / (4 (1 - sigma))) to sigma_next^2."""
-    eta, delta = 0.7, sigma - sigma_next
+    delta = sigma - sigma_next
     # x0 = 0: x = sigma * x1, v = x1 = x / sigma; the mean is linear in x, so one number gives the variance.
     x = torch.full((1, 1), sigma)
     mean, std = flow_sde(x, x / sigma, sigma, sigma_next, eta)
@@ -85,6 +86,17 @@ def test_log_prob_is_the_mean_of_torch_normal(xv):
     expected = torch.distributions.Normal(mean, 0.3).log_prob(sample).flatten(1).mean(1)
     torch.testing.assert_close(log_prob(sample, mean, 0.3), expected)
     assert log_prob(sample, mean, 0.3).shape == (3,)
+
+
+def test_log_ratio_is_the_mean_of_noise_times_change(xv):
+    """log(r_hat) = mean(eps * dmu)/std exactly, after RatioNorm's centring: pins log_prob's scale and sign."""
+    generator = torch.Generator().manual_seed(1)
+    eps, change = torch.randn(SHAPE, generator=generator), 0.01 * torch.randn(SHAPE, generator=generator)
+    old, std = flow_sde(*xv, 0.8, 0.7, 0.7)
+    sample = old + std * eps
+    log_ratio = log_prob(sample, old + change, std) - log_prob(sample, old, std)
+    centred = log_ratio + change.square().flatten(1).mean(1) / (2 * std**2)
+    torch.testing.assert_close(std * centred, (eps * change).flatten(1).mean(1), atol=1e-6, rtol=1e-4)
 
 
 def test_log_prob_refuses_a_deterministic_step(xv):

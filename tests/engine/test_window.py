@@ -19,8 +19,9 @@ def test_wrap_starts_again():
 
 @pytest.mark.parametrize("strategy", ["constant", "linear_decay", "exp_decay", "random", "frozen"])
 @pytest.mark.parametrize("size,stride", [(1, 1), (4, 1), (4, 3), (6, 2)])
-def test_always_full_width_and_never_the_last_step(strategy, size, stride):
-    window = SlidingWindow(25, size, stride, 5, strategy, wrap=True)
+@pytest.mark.parametrize("wrap", [False, True])
+def test_always_full_width_and_never_the_last_step(strategy, size, stride, wrap):
+    window = SlidingWindow(25, size, stride, 5, strategy, wrap=wrap)
     for iteration in range(600):
         steps = window.at(iteration)
         assert len(steps) == size and steps.start >= 0 and steps.stop <= 24
@@ -30,6 +31,13 @@ def test_every_trainable_step_is_reached():
     for strategy in ("constant", "linear_decay", "exp_decay", "random"):
         window = SlidingWindow(25, 4, 3, 4, strategy)
         assert {step for i in range(600) for step in window.at(i)} == set(range(24)), strategy
+
+
+def test_linear_decay_known_values():
+    # 10 iterations at the first of 4 places, a quarter less at each one after it, rounded up.
+    assert starts(SlidingWindow(8, 4, 1, 10, "linear_decay"), 30) == [0] * 10 + [1] * 8 + [2] * 5 + [3] * 7
+    wrapped = SlidingWindow(8, 4, 1, 10, "linear_decay", wrap=True)
+    assert starts(wrapped, 30) == [0] * 10 + [1] * 8 + [2] * 5 + [3] * 3 + [0] * 4
 
 
 def test_exp_decay_known_values():

@@ -1,4 +1,4 @@
-"""A small policy without ComfyUI: a linear velocity field with a LoRA-like adapter, on 4-value latents."""
+"""A small policy without ComfyUI, a linear velocity field with a LoRA-like adapter on 4-value latents, and its runs."""
 
 import contextlib
 
@@ -6,6 +6,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from mixgrpo_engine.config import TrainConfig
+from mixgrpo_engine.events import read
+from mixgrpo_engine.prompts import PromptSet
+from mixgrpo_engine.run_folder import RunFolder
+from mixgrpo_engine.schedule import flow_sigmas
+from mixgrpo_engine.trainer import Trainer
+
+PROMPTS = PromptSet(("up", "down"), ("left", "right"))
 TARGETS = {"up": 1.0, "down": -1.0, "left": 0.5, "right": -0.5}
 
 
@@ -53,8 +61,6 @@ class ToyPolicy:
         self.module = ToyModule(seed)
 
     def sigmas(self, steps, shift=0.0):
-        from mixgrpo_engine.schedule import flow_sigmas
-
         return flow_sigmas(steps, shift or 3.0)
 
     def shift(self):
@@ -95,3 +101,33 @@ class ToyReward:
     def score(self, images, prompts):
         targets = torch.tensor([TARGETS[p] for p in prompts])
         return -(images.flatten(1).mean(1) - targets).abs()
+
+
+def config(**groups):
+    """Settings of a run of a second: 8 iterations of 2 prompts with 6 images each. groups: what differs from them."""
+    values = {
+        "rollout": {"steps": 6, "group_size": 6, "prompts_per_iteration": 2},
+        "window": {"size": 2, "interval": 2},
+        "optimizer": {"learning_rate": 0.05, "updates": 2},
+        "loss": {"clip_range": 0.2},
+        "run": {"iterations": 8, "evaluate_every": 4, "checkpoint_every": 2},
+    }
+    for group, changes in groups.items():
+        values.setdefault(group, {}).update(changes)
+    return TrainConfig.from_dict(values)
+
+
+def make(folder, settings=None, reward=None, seed=0, **options):
+    """A Trainer of the toy policy in that folder. options: its should_stop, weights and watched."""
+    folder, reward = RunFolder(folder), reward or ToyReward()
+    rewards = {reward.name: reward}
+    return Trainer(ToyPolicy(seed), rewards, PROMPTS, settings or config(), folder, folder.emit, **options)
+
+
+def adapter(trainer):
+    """A copy of the adapter's tensors."""
+    return {name: value.clone() for name, value in trainer.policy.adapter_state().items()}
+
+
+def events(trainer, kind):
+    return [event for event in read(trainer.folder.events)[0] if event["type"] == kind]

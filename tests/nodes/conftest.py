@@ -1,10 +1,11 @@
-"""Fixtures of the node tests: the pack's modules, and a policy over a tiny model of each family."""
+"""Fixtures of the node tests: the pack's modules, a policy over a tiny model, stock sampling, and a run's folder."""
 
 import importlib
+import json
 
 import pytest
 
-from tests.nodes import tiny_models
+from tests.nodes import sampling_graph, tiny_models
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +50,45 @@ def policy_of(room, vae, encoded):
         )
 
     return make
+
+
+@pytest.fixture(scope="module")
+def graph(request, room):
+    """The embedded model in stock sampling nodes, with the test module's PROMPT."""
+    return sampling_graph.Graph(room, request.module.PROMPT)
+
+
+@pytest.fixture(scope="module")
+def sampling(room):
+    return room("nodes.sampling")
+
+
+@pytest.fixture(scope="module")
+def sigmas(request, sampling, graph):
+    """The embedded model's own schedule of the test module's STEPS."""
+    return sampling.MixGRPOSigmas.execute(graph.model, request.module.STEPS, 0.0, 1.0, 0, 4).result[0]
+
+
+@pytest.fixture
+def runs(room, tmp_path, monkeypatch):
+    """The package nodes.runs with its modules, over an empty output folder."""
+    import folder_paths
+
+    for name in (
+        "cancel", "curve", "follow", "job", "launch", "locks", "lora", "paths", "process", "routes", "signature",
+        "state", "submit", "wait",
+    ):  # fmt: skip
+        room(f"nodes.runs.{name}")
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+    monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path / "user"))
+    return room("nodes.runs")
+
+
+@pytest.fixture
+def folder(runs):
+    """The folder of a run that was never started, with a signed job."""
+    made = runs.paths.folder_of("some-run-12345678")
+    made.create()
+    job = {"name": "Some run", "fingerprint": "f", "run_id": made.name, "config": {"run": {"iterations": 3}}}
+    made.job.write_text(json.dumps(runs.signature.signed({**job, "graph": {}}, runs.signature.install_key())))
+    return made

@@ -1,5 +1,7 @@
 """ComfyUI's own sampling, to compare with."""
 
+import logging
+
 import torch
 
 STEPS = 5  # divides the step tables of SD3 and FLUX, where scheduler "simple" then takes exactly our sigmas
@@ -40,3 +42,17 @@ def one_velocity(model, x, sigma, positive, negative, cfg=1.0):
     start, denoised = trace[0]
     assert torch.allclose(start, x, atol=1e-5)
     return (start - denoised) / sigma
+
+
+def with_lora_of(policy, model, path, caplog):
+    """The MODEL with the policy's adapter by way of its file and the stock loader, which must take all of it."""
+    import comfy.sd
+    import comfy.utils
+
+    policy.export(path, {})
+    tensors = comfy.utils.load_torch_file(str(path), safe_load=True)
+    with caplog.at_level(logging.WARNING):
+        patched, _ = comfy.sd.load_lora_for_models(model, None, tensors, 1.0, 0.0)
+    assert "not loaded" not in caplog.text.lower()
+    assert len(patched.patches) == len(policy.adapted_layers)
+    return patched

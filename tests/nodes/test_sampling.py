@@ -9,21 +9,6 @@ STEPS = 10
 PROMPT = "a red circle to the left of a blue square on a white background"
 
 
-@pytest.fixture(scope="module")
-def graph(room):
-    return sampling_graph.Graph(room, PROMPT)
-
-
-@pytest.fixture(scope="module")
-def sampling(room):
-    return room("nodes.sampling")
-
-
-@pytest.fixture(scope="module")
-def sigmas(sampling, graph):
-    return sampling.MixGRPOSigmas.execute(graph.model, STEPS, 0.0, 1.0, 0, 4).result[0]
-
-
 def sampler(sampling, start=2, size=3, transition="flow_sde", eta=0.7, order=1, variant="midpoint"):
     return sampling.MixGRPOSampler.execute(start, size, transition, eta, order, variant).result[0]
 

@@ -10,21 +10,6 @@ PROMPT = "two blue squares on a white background"
 
 
 @pytest.fixture(scope="module")
-def graph(room):
-    return sampling_graph.Graph(room, PROMPT)
-
-
-@pytest.fixture(scope="module")
-def sampling(room):
-    return room("nodes.sampling")
-
-
-@pytest.fixture(scope="module")
-def sigmas(sampling, graph):
-    return sampling.MixGRPOSigmas.execute(graph.model, STEPS, 0.0, 1.0, 0, 4).result[0]
-
-
-@pytest.fixture(scope="module")
 def tuned(graph):
     """A patched clone, as a LoRA loader gives it: both MODELs share one set of weights."""
     return patched(graph.model)

@@ -1,0 +1,65 @@
+"""Only jobs that this ComfyUI has written are run, and the key that signs them stays out of the run folder."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def test_key_is_made_once_outside_of_output_and_private(runs, tmp_path):
+    key = runs.signature.install_key()
+    assert len(key) == 32 and runs.signature.install_key() == key
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.relative_to(tmp_path).as_posix() for path in files] == ["user/mixgrpo.key"]
+    assert files[0].stat().st_mode & 0o777 == 0o600
+    files[0].write_bytes(b"")
+    with pytest.raises(ValueError, match=r"mixgrpo.key is damaged"):
+        runs.signature.install_key()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda job: job["graph"].update(x={"class_type": "Evil", "inputs": {}}),
+        lambda job: job.update(comfyui={"root": "/evil"}),
+        lambda job: job.update(run_id="another-run"),
+        lambda job: job.pop("signature"),
+        lambda job: job.update(signature=None),
+        lambda job: job.update(signature="\u00fc"),
+        lambda job: job.update(signature="0" * 64),
+        lambda job: job.update(loss=float("nan")),
+    ],
+)
+def test_changed_job_is_neither_resumed_nor_started(runs, folder, monkeypatch, change):
+    started = []
+    monkeypatch.setattr(runs.launch.subprocess, "Popen", lambda *_, **__: started.append(1))
+    folder.set_status(state="failed")
+    job = json.loads(folder.job.read_text())
+    runs.signature.require(job, folder.name, runs.signature.install_key())
+    change(job)
+    folder.job.write_text(json.dumps(job))
+    for attempt in (lambda: runs.submit.resume(folder), lambda: runs.launch.launch(folder)):
+        with pytest.raises(ValueError, match="was not written by this ComfyUI"):
+            attempt()
+    assert started == [] and folder.status()["state"] == "failed"
+
+
+def test_worker_refuses_a_job_that_was_changed_after_the_server_looked(runs, folder):
+    """The worker's script as the server starts it, up to that check."""
+    job = json.loads(folder.job.read_text())
+    folder.job.write_text(json.dumps({**job, "graph": {"1": {}}}))
+    orders = {"comfyui": {}, "packs": [], "key": runs.signature.install_key().hex()}
+    command = [sys.executable, str(runs.launch.ENTRY), str(folder.path)]
+    done = subprocess.run(command, input=json.dumps(orders), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "was not written by this ComfyUI" in folder.status()["message"] and runs.state.state(folder) == "failed"
+    assert subprocess.run(command, input="", capture_output=True, timeout=60).returncode == 2
+
+
+def test_run_folder_does_not_say_how_comfyui_was_started(runs, folder):
+    job = json.loads(folder.job.read_text())
+    orders = runs.launch.start_orders(folder, job)
+    assert orders["comfyui"].keys() == {"root", "argv", "sys_path"} and orders["packs"] == []
+    text = "".join(path.read_text() for path in folder.path.rglob("*") if path.is_file())
+    assert orders["key"] not in text and orders["comfyui"]["root"] not in text
