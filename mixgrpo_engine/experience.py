@@ -70,7 +70,7 @@ class Sampler:
                 part = prompts[start : start + at_once]
                 trajectories.append(self.rollout(iteration, window, self.policy.condition(part), start))
                 rolled_out = time.monotonic()
-                scores.append(self._score_later(trajectories[-1], part))
+                scores += self._score_later(trajectories[-1], part)
                 score_seconds += time.monotonic() - rolled_out
             rolled_out = time.monotonic()
             scored = [later.result() for later in scores]
@@ -114,14 +114,15 @@ class Sampler:
 
         return BatchedVelocity(self.module, condition, batch_size, before_call)
 
-    def _score_later(self, trajectory: Trajectory, prompts: Sequence[str]) -> Future[dict[str, Tensor]]:
-        """Decodes now, where the model runs, and scores in the background."""
-        images = self.policy.decode(trajectory.latents)
-        self.pulse.raise_if_stopped()
-        self.pulse.progress("score", 0, len(images))
-        return self._scoring.submit(
-            score_images, self.rewards, images, [p for p in prompts for _ in range(self.config.group_size)]
-        )
+    def _score_later(self, trajectory: Trajectory, prompts: Sequence[str]) -> list[Future[dict[str, Tensor]]]:
+        """Decodes now, where the model runs, and scores in the background: a group while the next one is decoded."""
+        size, scores = self.config.group_size, []
+        for group, prompt in enumerate(prompts):
+            images = self.policy.decode(trajectory.latents[group * size : (group + 1) * size])
+            self.pulse.raise_if_stopped()
+            self.pulse.progress("score", group, len(prompts))
+            scores.append(self._scoring.submit(score_images, self.rewards, images, [prompt] * size))
+        return scores
 
     def _check(self, rewards: Mapping[str, Tensor], prompts: Sequence[str]) -> None:
         """Raises RuntimeError when a scorer fails on every image of several iterations in a row."""

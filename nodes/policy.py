@@ -60,7 +60,7 @@ class ComfyPolicy:
         self._model_sampling = copy.deepcopy(base_model.model_sampling)
         self.adapted_layers = lora.inject(base_model.diffusion_model, adapter, seed)
         policy_gradients.prepare(base_model.diffusion_model, gradient_checkpointing)
-        self.module = VelocityModule(base_model, _model_options(model), cfg)
+        self.module = VelocityModule(base_model, _model_options(model, self.device), cfg)
         self._inputs = functools.lru_cache(_CACHED_PROMPTS)(self._prepare_inputs)
 
     def sigmas(self, steps: int, shift: float = 0.0) -> Tensor:
@@ -156,7 +156,7 @@ def decode_images(vae, samples: Tensor) -> Tensor:
     return vae.decode(samples).flatten(0, -4)[..., :3].float().cpu().clamp(0, 1)
 
 
-def _model_options(model) -> dict:
+def _model_options(model, device: torch.device) -> dict:
     """The MODEL's options, with its wrappers and callbacks where the model code looks for them."""
     import comfy.model_patcher
     import comfy.patcher_extension
@@ -167,5 +167,5 @@ def _model_options(model) -> dict:
         registered = getattr(model, name, {})
         if registered:
             transformer[name] = comfy.patcher_extension.merge_nested_dicts(transformer.get(name, {}), registered)
-    transformer.update(policy_gradients.attention_override())
+    transformer.update(policy_gradients.attention_override(device))
     return options

@@ -85,14 +85,15 @@ def test_bare_work_is_the_calls_of_the_iteration(small, tmp_path):
     hook.remove()
 
     rollout = [(PROMPTS, False)] * 2 + [(IMAGES, False)] * 6
-    update = [[(count, True)] + [(IMAGES // UPDATES, True)] * 3 for count in prompts_of_minibatches(1)]
-    assert made == rollout + sum(update, [])
+    # The demo joins a minibatch's steps in one call: the first step's prompts, and its images at the other three.
+    update = [(count + 3 * IMAGES // UPDATES, True) for count in prompts_of_minibatches(1)]
+    assert made == rollout + update
     assert backward == [count for count, gradient in made if gradient]
     # It leaves the training alone.
     for parameter, before in zip(measured.trainer.parameters, adapter, strict=True):
         assert parameter.grad is None
         torch.testing.assert_close(parameter, before, atol=1e-5, rtol=0)
-    assert measured.vae.calls == [(IMAGES, False)]
+    assert measured.vae.calls == [(IMAGES // PROMPTS, False)] * PROMPTS
 
 
 def test_own_copies_are_the_same_images(small, tmp_path):
