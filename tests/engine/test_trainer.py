@@ -72,6 +72,14 @@ def test_cancel_in_the_first_update_gives_the_iteration_up(toy, tmp_path):
     assert all(torch.equal(before[name], value) for name, value in toy.adapter(trainer).items())
 
 
+def test_cancel_after_an_iterations_first_step_finishes_it(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run")
+    asked = iter([False] * 14)  # one more than above: the first update goes through
+    trainer.pulse.should_stop = lambda: next(asked, True)
+    assert trainer.run() == "cancelled"
+    assert len(toy.events(trainer, "iteration")) == 1 and trainer.checkpoints.complete()[-1].name == "000001"
+
+
 def test_max_start_limits_the_window(toy):
     window = sliding_window(toy.config(window={"size": 2, "interval": 1, "max_start": 1}))
     assert {window.at(i).start for i in range(50)} == {0, 1}
