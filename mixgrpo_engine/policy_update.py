@@ -117,18 +117,21 @@ class PolicyUpdate:
         return self.batch_size.run(work, len(rows))
 
     def calls(self, trajectory: Trajectory, rows: Tensor, places: Sequence[int], size: int) -> list[list[State]]:
-        """The states of some images at some window steps, `size` a model call: each state once, steps in order.
+        """The states of some images at some window steps, at most `size` a model call: each state once.
 
-        At the first step the images of a group that shares its noise are still one and the same.
+        A call holds one step, or with more room than these images need several. At the first step the images of a
+        group that shares its noise are still one and the same.
         """
-        states, group = [], self.config.rollout.group_size
+        group, steps = self.config.rollout.group_size, []
         for place in places:
             alike: dict[int, State] = {}
             for row in sorted(rows.tolist()):
                 same = row // group if place == 0 and trajectory.shared_noise else row
                 alike.setdefault(same, State(place, row, [])).images.append(row)
-            states += alike.values()
-        return [states[start : start + size] for start in range(0, len(states), size)]
+            steps.append(list(alike.values()))
+        if size > len(rows):
+            steps = [sum(steps, [])]
+        return [states[start : start + size] for states in steps for start in range(0, len(states), size)]
 
     def _backward(
         self, trajectory: Trajectory, condition: Condition, advantages: Tensor, states: Sequence[State], terms: int

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -20,6 +22,21 @@ def test_the_first_iterations_outweigh_the_start():
     parameter.data.fill_(1.0)
     average.update()
     assert float(average.averages[0]) == pytest.approx(1 - 2 / 11)
+
+
+def test_a_saved_average_goes_on_as_if_never_stopped():
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    whole, first = (AdapterAverage([parameter], 0.9) for _ in range(2))
+    for value in (1.0, 4.0, 9.0):
+        parameter.data.fill_(value)
+        whole.update()
+        if value < 9:
+            first.update()
+            saved = copy.deepcopy(first.state_dict())
+            resumed = AdapterAverage([parameter], 0.9)
+            resumed.load_state_dict(saved)
+    resumed.update()
+    assert torch.equal(resumed.averages[0], whole.averages[0]) and resumed.updates == whole.updates == 3
 
 
 def test_applied_swaps_and_gives_back():

@@ -27,6 +27,19 @@ def test_weights_are_normalised_and_rewards_mixed():
     torch.testing.assert_close(mixed, group_advantages({"x": 0.75 * a + 0.25 * b}, 4))
 
 
+@pytest.mark.parametrize("mix", ["advantages", "rewards"])
+@pytest.mark.parametrize("weights", [{"a": 2.0, "b": 0.0}, {"a": 2.0}])
+def test_a_reward_without_weight_counts_for_nothing(mix, weights):
+    a, b = torch.rand(8), torch.tensor([0.0, 1.0, NAN, 3.0] * 2)
+    torch.testing.assert_close(group_advantages({"a": a, "b": b}, 4, weights, mix), group_advantages({"a": a}, 4))
+
+
+def test_rounding_of_large_rewards_is_no_spread():
+    rewards = torch.tensor([1000.0, 1000.0 + 2.0**-13, 1000.0, 1000.0])
+    assert rewards.std() > 1e-5
+    assert torch.equal(group_advantages({"a": rewards}, 4), torch.zeros(4))
+
+
 def test_a_group_without_spread_gives_no_signal():
     rewards = torch.tensor([0.5, 0.5 + 1e-7, 0.5, 0.5, 0.1, 0.2, 0.3, 0.4])
     advantages = group_advantages({"a": rewards}, 4)
@@ -65,6 +78,9 @@ def test_clipping():
     rewards = torch.tensor([0.0] * 99 + [1.0])
     assert group_advantages({"a": rewards}, 100)[-1] == 5.0
     assert group_advantages({"a": rewards}, 100, clip=2.0)[-1] == 2.0
+    assert group_advantages({"a": -rewards}, 100, clip=2.0)[-1] == -2.0
+    # What is clipped is the mixed advantage: half of 9.9, not half of 2.
+    assert group_advantages({"a": rewards, "b": torch.zeros(100)}, 100, clip=2.0)[-1] == 2.0
 
 
 @pytest.mark.parametrize(

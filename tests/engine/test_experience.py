@@ -1,4 +1,4 @@
-"""Sampling and scoring: overlap, Flash's schedule, scorers that fail."""
+"""Sampling and scoring: noises, overlap, Flash's schedule, scorers that fail."""
 
 import threading
 
@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from mixgrpo_engine.experience import score_images
+from mixgrpo_engine.schedule import flash_sigmas, flow_sigmas
+from mixgrpo_engine.solvers import DPMSolverPP
+from mixgrpo_engine.transitions import TRANSITIONS, flow_sde, log_prob
 
 
 def test_a_part_is_scored_while_the_next_one_is_sampled(toy, tmp_path):
@@ -27,6 +30,100 @@ def test_a_part_is_scored_while_the_next_one_is_sampled(toy, tmp_path):
 
     trainer.sampler.rollout = watched
     assert len(trainer.sampler.collect(0, range(1, 3), ["up", "down"]).rewards["toy"]) == 12
+
+
+@pytest.mark.parametrize(
+    "transition,eta,order,variant",
+    [
+        ("flow_sde", 0.7, 1, "midpoint"),
+        ("flow_sde", 0.3, 2, "midpoint"),
+        ("dance_sde", 0.5, 2, "heun"),
+        ("cps", 0.9, 3, "midpoint"),
+    ],
+)
+def test_the_settings_reach_the_rollout(toy, tmp_path, transition, eta, order, variant):
+    rollout = {"steps": 8, "transition": transition, "eta": eta, "tail_order": order, "tail_variant": variant}
+    sampler = toy.make(tmp_path / "run", toy.config(rollout=rollout)).sampler
+    trajectory = sampler.rollout(0, range(1, 3), sampler.policy.condition(["up", "down"]))
+    images = sampler.policy.condition(["up"] * 6 + ["down"] * 6)
+    levels = trajectory.sigmas.tolist()
+    for place, step in enumerate(trajectory.window):
+        before, after = trajectory.states[place : place + 2]
+        velocity = sampler.module(before, levels[step], images)
+        mean, std = TRANSITIONS[transition](before, velocity, levels[step], levels[step + 1], eta)
+        torch.testing.assert_close(log_prob(after, mean, std), trajectory.log_probs[place])
+    latents, tail = trajectory.states[-1], DPMSolverPP(order, variant)
+    for sigma, sigma_next in zip(levels[3:-1], levels[4:], strict=True):
+        latents = tail.step(latents, sampler.module(latents, sigma, images), sigma, sigma_next)
+    torch.testing.assert_close(trajectory.latents, latents)
+    assert trajectory.means is None, "only what the surrogate needs is kept"
+
+
+def noises(toy, folder, iteration=0, seed=0, shared_noise=True):
+    """(3, 12, 4): what an iteration's 12 images start from, and the noises that its two window steps have drawn."""
+    settings = toy.config(rollout={"shared_noise": shared_noise}, loss={"surrogate": "ratio_norm"}, run={"seed": seed})
+    sampler = toy.make(folder, settings).sampler
+    trajectory = sampler.rollout(iteration, range(0, 2), sampler.policy.condition(["up", "down"]))
+    found, levels = [trajectory.states[0]], trajectory.sigmas.tolist()
+    for place in range(2):
+        drawn = trajectory.states[place + 1] - trajectory.means[place]
+        _, std = flow_sde(drawn, drawn, levels[place], levels[place + 1], settings.rollout.eta)
+        found.append(drawn / std)
+    return torch.stack(found).flatten(2)
+
+
+def smallest_distance(one, other):
+    return float(torch.cdist(one.flatten(0, 1), other.flatten(0, 1)).min())
+
+
+def test_every_image_has_its_own_noise(toy, tmp_path):
+    apart = noises(toy, tmp_path / "apart", shared_noise=False)
+    distances = torch.cdist(*[apart.flatten(0, 1)] * 2) + 9 * torch.eye(36)
+    assert float(distances.min()) > 0.01, "neither images nor steps nor start and window share a noise"
+    shared = noises(toy, tmp_path / "shared")
+    assert torch.equal(shared[0], shared[0, [0] * 6 + [6] * 6]) and not torch.equal(shared[0, 0], shared[0, 6])
+    torch.testing.assert_close(shared[1:], apart[1:], atol=1e-4, rtol=1e-4)
+
+
+def test_noises_are_those_of_the_seed_and_the_iteration(toy, tmp_path):
+    one = noises(toy, tmp_path / "one")
+    assert torch.equal(one, noises(toy, tmp_path / "again"))
+    for changes in ({"iteration": 1}, {"seed": 1}):
+        assert smallest_distance(one, noises(toy, tmp_path / "other", **changes)) > 0.01, changes
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_noises_do_not_depend_on_how_prompts_are_split_up(toy, tmp_path, shared):
+    settings = toy.config(rollout={"shared_noise": shared})
+    sampler = toy.make(tmp_path / "run", settings).sampler
+    whole = sampler.rollout(3, range(1, 3), sampler.policy.condition(["up", "down"]))
+    part = sampler.rollout(3, range(1, 3), sampler.policy.condition(["down"]), first=1)
+    torch.testing.assert_close(whole.states[:, 6:], part.states)
+
+
+def test_a_groups_images_are_scored_with_their_own_prompt(toy, tmp_path):
+    calls = []
+
+    class Spy(toy.ToyReward):
+        def score(self, images, prompts):
+            calls.append((images, prompts))
+            return super().score(images, prompts)
+
+    sampler = toy.make(tmp_path / "run", reward=Spy()).sampler
+    experience = sampler.collect(0, range(1, 3), ["down", "up"])
+    assert [prompts for _, prompts in calls] == [["down"] * 6, ["up"] * 6]
+    images, prompts = torch.cat([images for images, _ in calls]), ["down"] * 6 + ["up"] * 6
+    assert torch.equal(images, sampler.policy.decode(experience.trajectory.latents))
+    assert torch.equal(experience.rewards["toy"], toy.ToyReward().score(images, prompts))
+
+
+@pytest.mark.parametrize("shift,used", [(0.0, 3.0), (5.0, 5.0)])
+def test_the_shift_is_the_settings_or_the_models(toy, tmp_path, shift, used):
+    settings = toy.config(rollout={"shift": shift, "flash_ratio": 0.4})
+    sampler = toy.make(tmp_path / "run", settings).sampler
+    assert torch.equal(sampler.sigmas, flow_sigmas(6, used))
+    trajectory = sampler.rollout(0, range(1, 3), sampler.policy.condition(["up"]))
+    assert torch.equal(trajectory.sigmas, flash_sigmas(flow_sigmas(6, used), range(1, 3), 0.4, used))
 
 
 def test_flash_re_spaces_with_the_models_shift_and_saves_forwards(toy, tmp_path):

@@ -115,9 +115,16 @@ def test_kl_mask_known_values(ratio, advantage, shift, expected):
     assert bool(gradient != 0) is (expected != 0)
 
 
+def test_kl_mask_leaves_masked_images_in_the_mean():
+    log_prob = torch.full((4,), 0.1)
+    shift, advantages = torch.tensor([1.0, 1.0, 0.0, 0.0]), torch.tensor([1.0, -1.0, 2.0, 3.0])
+    loss = kl_mask_loss(log_prob, torch.zeros(4), shift, 0.5, advantages, 1e-6)
+    assert float(loss) == pytest.approx(-math.exp(0.1) * (0 - 1 + 2 + 3) / 4, rel=1e-6)
+
+
 def test_kl_mask_threshold_is_the_kl_of_the_step():
-    one, threshold, std = torch.ones(1), 1e-6, 0.5
+    one, threshold, std = torch.ones(1), 2.0**-20, 0.5  # exact in binary, so that "reached" can be tested
     at_threshold = 2 * std**2 * threshold
-    for shift, masked in ((at_threshold * 1.001, True), (at_threshold * 0.999, False)):
+    for shift, masked in ((at_threshold * 1.001, True), (at_threshold, True), (at_threshold * 0.999, False)):
         loss = kl_mask_loss(one * 0.1, one * 0, one * shift, std, one, threshold)
         assert (float(loss) == 0) is masked

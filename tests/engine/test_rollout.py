@@ -88,6 +88,15 @@ def test_means_are_kept_when_asked_for():
     assert torch.equal(trajectory.means[1], expected)
 
 
+def test_means_are_not_kept_unless_asked_for():
+    assert rollout(Field(), noise(1), flow_sigmas(8), range(1, 4), group_size=3, **SETTINGS).means is None
+
+
+def test_half_precision_noise_is_sampled_in_float32():
+    trajectory = rollout(Field(), noise(1).half(), flow_sigmas(8), range(0, 3), group_size=3, **SETTINGS)
+    assert trajectory.states.dtype == trajectory.latents.dtype == torch.float32
+
+
 def test_says_explicitly_when_the_number_of_rows_is_ambiguous():
     trajectory = rollout(
         Field(), noise(4), flow_sigmas(6), range(1, 3), group_size=2, shared_noise=True, generator=seeded(), **SETTINGS

@@ -66,10 +66,18 @@ def test_cancel_keeps_what_was_done_and_resumes(toy, tmp_path):
 def test_cancel_in_the_first_update_gives_the_iteration_up(toy, tmp_path):
     trainer = toy.make(tmp_path / "run")
     before = toy.adapter(trainer)
-    asked = iter([False] * 13)  # the evaluation's and the rollout's calls, the score's, then the first update's
+    asked = iter([False] * 14)  # of evaluation and rollout, of the two groups' scores, then the first update's
     trainer.pulse.should_stop = lambda: next(asked, True)
     assert trainer.run() == "cancelled"
     assert all(torch.equal(before[name], value) for name, value in toy.adapter(trainer).items())
+
+
+def test_cancel_after_an_iterations_first_step_finishes_it(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run")
+    asked = iter([False] * 15)  # one more than above: the first update goes through
+    trainer.pulse.should_stop = lambda: next(asked, True)
+    assert trainer.run() == "cancelled"
+    assert len(toy.events(trainer, "iteration")) == 1 and trainer.checkpoints.complete()[-1].name == "000001"
 
 
 def test_max_start_limits_the_window(toy):

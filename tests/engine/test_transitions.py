@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mixgrpo_engine.schedule import flow_sigmas
-from mixgrpo_engine.transitions import cps, dance_sde, draw, euler, flow_sde, log_prob
+from mixgrpo_engine.transitions import TRANSITIONS, cps, dance_sde, draw, euler, flow_sde, log_prob
 
 SHAPE = (3, 4, 5, 5)
 STEPS = [(1.0, 0.96), (0.9, 0.85), (0.5, 0.4), (0.1, 0.05)]
@@ -16,6 +16,10 @@ STEPS = [(1.0, 0.96), (0.9, 0.85), (0.5, 0.4), (0.1, 0.05)]
 def xv():
     generator = torch.Generator().manual_seed(0)
     return torch.randn(SHAPE, generator=generator), torch.randn(SHAPE, generator=generator)
+
+
+def test_names():
+    assert all(TRANSITIONS[each.__name__] is each for each in (flow_sde, dance_sde, cps))
 
 
 @pytest.mark.parametrize("sigma,sigma_next", STEPS)
@@ -36,6 +40,15 @@ def test_cps_keeps_the_noise_budget_exactly(sigma, sigma_next, eta):
     x0, x1 = torch.ones(1, 4), torch.zeros(1, 4)
     mean, _ = cps((1 - sigma) * x0 + sigma * x1, x1 - x0, sigma, sigma_next, eta)
     assert float(mean[0, 0]) == pytest.approx(1 - sigma_next, rel=1e-6)
+
+
+@pytest.mark.parametrize("eta,share", [(0.5, 0.5**0.5), (1 / 3, 0.5), (1.0, 1.0)])
+def test_cps_replaces_the_asked_share_of_the_noise(xv, eta, share):
+    """std = sigma' * sin(eta * pi / 2); at eta = 1 nothing of the predicted noise is left in the mean."""
+    mean, std = cps(*xv, 0.9, 0.85, eta)
+    assert std == pytest.approx(0.85 * share)
+    denoised, noise = xv[0] - 0.9 * xv[1], xv[0] + 0.1 * xv[1]
+    torch.testing.assert_close(mean, 0.15 * denoised + 0.85 * math.sqrt(1 - share**2) * noise)
 
 
 def test_cps_last_step_is_deterministic(xv):
@@ -109,6 +122,7 @@ def test_half_precision_input_is_computed_in_float32(xv):
     for transition in (flow_sde, dance_sde, cps):
         assert transition(x, v, 0.9, 0.85, 0.7)[0].dtype == torch.float32
     assert euler(x, v, 0.9, 0.85).dtype == torch.float32
+    torch.testing.assert_close(log_prob(x, v, 0.3), log_prob(x.float(), v.float(), 0.3))
 
 
 def test_draw_has_the_asked_spread_and_is_seeded():
