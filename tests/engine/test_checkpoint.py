@@ -1,5 +1,7 @@
 """Checkpoints: a resume ends bit for bit where the run would have ended, and no damage goes unnoticed."""
 
+import json
+
 import pytest
 import torch
 
@@ -43,10 +45,31 @@ def test_ratio_is_1_before_the_first_update_after_a_resume(toy, tmp_path):
 
 def test_a_half_written_checkpoint_is_ignored(toy, tmp_path):
     trainer = toy.make(tmp_path / "run")
+    (trainer.folder.checkpoints / ".000002.tmp").mkdir()
+    (trainer.folder.checkpoints / ".000003.tmp").mkdir()
     trainer.run()
+    assert not list(trainer.folder.checkpoints.glob(".*")), "what a kill has left is removed by the next checkpoint"
     (trainer.folder.checkpoints / ".000010.tmp").mkdir()
     assert trainer.checkpoints.complete()[-1].name == "000008"
     assert [path.name for path in sorted(trainer.folder.checkpoints.glob("0*"))] == ["000006", "000008"]
+
+
+def test_the_last_iteration_has_a_checkpoint_whatever_its_number(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", toy.config(run={"iterations": 5, "checkpoint_every": 3}))
+    trainer.run()
+    assert [event["path"] for event in toy.events(trainer, "checkpoint")] == [
+        "checkpoints/000003",
+        "checkpoints/000005",
+    ]
+
+
+def test_a_resumed_run_goes_on_counting_its_seconds(toy, tmp_path):
+    toy.make(tmp_path / "run").run()
+    progress = tmp_path / "run" / "checkpoints" / "000008" / "progress.json"
+    progress.write_text(json.dumps({**json.loads(progress.read_text()), "train_seconds": 1000.0}))
+    resumed = toy.make(tmp_path / "run")
+    resumed.run()
+    assert toy.events(resumed, "done")[-1]["train_seconds"] >= 1000
 
 
 def test_checkpoints_are_ordered_by_number(toy, tmp_path):

@@ -1,8 +1,89 @@
 """Held-out prompts, the rewards that are only watched, the best LoRA, and the average that is evaluated."""
 
+import math
+
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from mixgrpo_engine.prompts import PromptSet
+
+
+class Spy:
+    """Notes what it is asked to score."""
+
+    name = "spy"
+
+    def __init__(self):
+        self.images, self.prompts = [], []
+
+    def score(self, images, prompts):
+        self.images.append(images)
+        self.prompts.append(list(prompts))
+        return torch.arange(len(images)).float()
+
+
+class Scripted:
+    """The scores of its evaluations, one after another."""
+
+    name = "scripted"
+
+    def __init__(self, *scores):
+        self.scores = list(scores)
+
+    def score(self, images, prompts):
+        return torch.full((len(images),), self.scores.pop(0))
+
+
+def evaluated(toy, folder, times=1, **options):
+    """A trainer that has only evaluated, and its spy."""
+    spy = Spy()
+    trainer = toy.make(folder, watched={"spy": spy}, **options)
+    for iteration in range(times):
+        trainer.held_out.evaluate(iteration)
+    return trainer, spy
+
+
+def test_images_have_noises_of_their_own_that_are_the_same_every_time(toy, tmp_path):
+    _, spy = evaluated(toy, tmp_path / "run", 2)
+    images = spy.images[0].flatten(1)
+    assert spy.prompts == [["left"] * 4 + ["right"] * 4] * 2
+    assert torch.equal(*spy.images)
+    assert len(images) == 8 and float((torch.cdist(images, images) + torch.eye(8)).min()) > 1e-3
+    _, other = evaluated(toy, tmp_path / "other", settings=toy.config(run={"seed": 1}))
+    assert float((spy.images[0] - other.images[0]).abs().flatten(1).amax(1).min()) > 1e-3
+
+
+def test_without_held_out_prompts_the_first_training_prompts_are_taken(toy, tmp_path):
+    _, spy = evaluated(toy, tmp_path / "run", prompts=PromptSet(("down", "up")))
+    assert spy.prompts == [["down"] * 4 + ["up"] * 4]
+
+
+def test_the_grid_shows_every_prompt_before_one_twice(toy, tmp_path):
+    trainer, _ = evaluated(toy, tmp_path / "run", settings=toy.config(run={"evaluate_images": 20}))
+    (sample,) = toy.events(trainer, "sample")
+    assert sample["prompts"] == ["left", "right"] * 8 and (trainer.folder.path / sample["path"]).exists()
+
+
+def test_means_leave_out_what_could_not_be_scored(toy, tmp_path):
+    class Strict(toy.ToyReward):
+        def score(self, images, prompts):
+            return torch.tensor([1.0, float("nan"), 3.0, 5.0] + [3.0] * 4)
+
+        def strict(self, images, prompts):
+            return torch.tensor([1.0, float("nan"), 0.0, 0.0] + [1.0] * 4)
+
+    trainer = toy.make(tmp_path / "run", reward=Strict())
+    trainer.held_out.evaluate(0)
+    (event,) = toy.events(trainer, "evaluation")
+    assert event["reward"] == {"toy": 3.0} and event["strict"] == {"toy": pytest.approx(5 / 7)}
+
+
+def test_a_finished_evaluation_is_not_repeated(toy, tmp_path):
+    for _ in range(2):
+        trainer = toy.make(tmp_path / "run")
+        trainer.run()
+    assert [event["iteration"] for event in toy.events(trainer, "evaluation")] == [0, 4, 8]
 
 
 def test_evaluation_calls_the_model_with_no_more_images_than_a_rollout(toy, tmp_path):
@@ -65,6 +146,34 @@ def test_without_a_watched_reward_the_trained_one_chooses(toy, tmp_path):
     assert best["iteration"] == max(scores, key=scores.get) and best["score"] == pytest.approx(max(scores.values()))
 
 
+def test_the_best_is_better_than_all_before(toy, tmp_path):
+    scores = Scripted(1.0, 3.0, 2.0, 2.5, 3.0, 4.0)
+    trainer = toy.make(tmp_path / "run", toy.config(run={"iterations": 5, "evaluate_every": 1}), watched={"s": scores})
+    trainer.run()
+    assert [(e["iteration"], e["score"]) for e in toy.events(trainer, "best")] == [(0, 1.0), (1, 3.0), (5, 4.0)]
+
+
+def test_the_deciding_score(toy, tmp_path):
+    rewards = {"toy": 1.0, "brightness": 3.0}
+    others = [toy.Brightness()]
+    alike = toy.make(tmp_path / "alike", others=others).held_out
+    weighted = toy.make(tmp_path / "weighted", others=others, weights={"toy": 9.0, "brightness": 3.0}).held_out
+    watched = toy.make(tmp_path / "watched", watched={"a": Spy(), "b": Spy()}).held_out
+    assert alike.deciding_score(rewards) == 2.0
+    assert weighted.deciding_score(rewards) == 1.5
+    assert weighted.deciding_score({**rewards, "toy": None}) == 3.0
+    assert watched.deciding_score({"toy": 7.0, "a": 1.0, "b": 2.0}) == 1.5
+    assert math.isnan(watched.deciding_score({"toy": 7.0, "a": None, "b": None}))
+
+
+def test_a_reward_that_is_trained_and_watched_is_told_twice(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", watched={"toy": Scripted(5.0)})
+    trainer.held_out.evaluate(0)
+    (event,) = toy.events(trainer, "evaluation")
+    assert event["reward"].keys() == {"toy", "toy (watched)"} and event["reward"]["toy (watched)"] == 5.0
+    assert toy.events(trainer, "best")[0]["score"] == 5.0
+
+
 def test_a_best_lora_of_before_a_kill_is_not_overwritten_by_a_worse_one(toy, tmp_path):
     settings = toy.config(run={"iterations": 20, "evaluate_every": 5})
     whole = toy.make(tmp_path / "whole", settings)
@@ -89,6 +198,24 @@ def test_the_average_is_what_is_evaluated_and_saved(toy, tmp_path):
     plain.run()
     assert torch.equal(last["bias"], toy.adapter(plain)["bias"]), "the average must not steer the training"
     assert toy.events(trainer, "evaluation")[-1]["reward"] != toy.events(plain, "evaluation")[-1]["reward"]
+
+
+def test_the_average_is_over_the_iterations(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", toy.config(optimizer={"ema_decay": 0.3}))
+    expected, emit = toy.adapter(trainer), trainer.emit
+
+    def follow(event):
+        emit(event)
+        if event.type == "iteration":
+            decay = min(0.3, (1 + event.iteration) / (10 + event.iteration))
+            for name, value in toy.adapter(trainer).items():
+                expected[name] = decay * expected[name] + (1 - decay) * value
+
+    trainer.emit = follow
+    trainer.run()
+    saved = load_file(trainer.folder.lora)
+    for name, value in expected.items():
+        torch.testing.assert_close(saved[name], value, atol=1e-6, rtol=1e-5)
 
 
 def test_the_average_survives_a_resume(toy, tmp_path):

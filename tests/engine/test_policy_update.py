@@ -80,6 +80,7 @@ def test_gradients_are_scaled_down_to_the_norm(toy, tmp_path):
     trainer.optimizer.optimizer.register_step_pre_hook(note)
     trainer.run()
     assert norms == pytest.approx([1e-3] * 16, rel=1e-3)
+    assert all(parameter.grad is None for parameter in trainer.parameters), "no memory for them in the rollout"
     assert min(event["grad_norm"] for event in toy.events(trainer, "iteration")) > 2e-3, "told before the scaling"
 
 

@@ -33,3 +33,4 @@ def test_every_epoch_shows_every_prompt_once():
         assert sorted(shown[epoch * 7 : epoch * 7 + 7]) == list("abcdefg")
     assert shown[:7] != shown[7:14]
     assert prompts.at(9, 2, seed=3) == shown[18:20]
+    assert shown[:7] != [p for i in range(7) for p in prompts.at(i, 1, seed=4)]

@@ -93,7 +93,11 @@ def test_means_are_not_kept_unless_asked_for():
 
 
 def test_half_precision_noise_is_sampled_in_float32():
-    trajectory = rollout(Field(), noise(1).half(), flow_sigmas(8), range(0, 3), group_size=3, **SETTINGS)
+    def field(latents, sigma):
+        assert latents.dtype == torch.float32
+        return Field()(latents, sigma).half()
+
+    trajectory = rollout(field, noise(1).half(), flow_sigmas(8), range(0, 3), group_size=3, **SETTINGS)
     assert trajectory.states.dtype == trajectory.latents.dtype == torch.float32
 
 
@@ -127,6 +131,18 @@ def test_tail_is_the_ode_from_the_windows_last_state():
     sigmas, window = flow_sigmas(10), range(2, 5)
     trajectory = rollout(Field(), noise(1), sigmas, window, group_size=3, generator=seeded(), **SETTINGS)
     assert torch.equal(trajectory.latents, sample_ode(Field(), trajectory.states[-1], sigmas[5:]))
+
+
+@pytest.mark.parametrize("order,variant", [(2, "midpoint"), (2, "heun"), (3, "midpoint")])
+def test_the_tail_is_the_solvers(order, variant):
+    sigmas, window = flow_sigmas(10), range(2, 5)
+    settings = dict(group_size=3, tail=DPMSolverPP(order, variant), generator=seeded(), **SETTINGS)
+    trajectory = rollout(Field(), noise(1), sigmas, window, **settings)
+    latents, solver = trajectory.states[-1], DPMSolverPP(order, variant)
+    for sigma, sigma_next in zip(sigmas[5:-1].tolist(), sigmas[6:].tolist(), strict=True):
+        latents = solver.step(latents, Field()(latents, sigma), sigma, sigma_next)
+    assert torch.equal(trajectory.latents, latents)
+    assert not torch.equal(latents, sample_ode(Field(), trajectory.states[-1], sigmas[5:]))
 
 
 def test_the_tail_solver_forgets_what_was_before_the_window():

@@ -45,6 +45,7 @@ def test_flash_with_ratio_1_is_the_schedule_itself():
 
 def test_flash_steps_rounds_up_without_binary_surprises():
     assert [flash_steps(n, 0.4) for n in (1, 5, 10, 17, 21)] == [1, 2, 4, 7, 9]
+    assert 25 * 0.28 > 7 and flash_steps(25, 0.28) == 7
     assert flash_steps(0, 0.4) == 0
 
 

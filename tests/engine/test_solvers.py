@@ -48,6 +48,20 @@ def test_agrees_with_diffusers(order, variant):
     torch.testing.assert_close(run(DPMSolverPP(order, variant), velocity, start, sigmas), x, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("order,variant", [(2, "midpoint"), (2, "heun"), (3, "midpoint")])
+def test_the_step_from_pure_noise_says_nothing_of_a_slope(order, variant):
+    """At sigma = 1 lambda is infinite: the solver begins as if it had started after that step."""
+
+    def velocity(x, sigma):
+        return torch.sin(3 * x) - x * sigma + 0.3
+
+    start = torch.linspace(-1, 1, 9)[None]
+    sigmas = flow_sigmas(8)[:-2]
+    second = euler(start, velocity(start, 1.0), 1.0, float(sigmas[1]))
+    expected = run(DPMSolverPP(order, variant), velocity, second, sigmas[1:])
+    torch.testing.assert_close(run(DPMSolverPP(order, variant), velocity, start, sigmas), expected)
+
+
 def test_higher_orders_are_more_accurate():
     def velocity(x, sigma):
         return torch.sin(3 * x) + sigma

@@ -5,7 +5,10 @@ import json
 import pytest
 import torch
 
+from mixgrpo_engine.advantage import group_advantages
+from mixgrpo_engine.prompts import PromptSet
 from mixgrpo_engine.trainer import sliding_window
+from mixgrpo_engine.window import SlidingWindow
 
 
 def test_held_out_reward_rises(toy, tmp_path):
@@ -78,6 +81,74 @@ def test_cancel_after_an_iterations_first_step_finishes_it(toy, tmp_path):
     trainer.pulse.should_stop = lambda: next(asked, True)
     assert trainer.run() == "cancelled"
     assert len(toy.events(trainer, "iteration")) == 1 and trainer.checkpoints.complete()[-1].name == "000001"
+
+
+@pytest.mark.parametrize("mix", ["advantages", "rewards"])
+def test_the_settings_reach_the_advantages(toy, tmp_path, mix):
+    weights = {"toy": 3.0, "brightness": 1.0}
+    settings = toy.config(loss={"mix": mix, "advantage_clip": 0.8}, run={"iterations": 1})
+    trainer = toy.make(tmp_path / "run", settings, others=[toy.Brightness()], weights=weights)
+    rewards, advantages = [], []
+    collect, update = trainer.sampler.collect, trainer.updates.update
+
+    def collected(*arguments):
+        experience = collect(*arguments)
+        rewards.append(experience.rewards)
+        return experience
+
+    trainer.sampler.collect = collected
+    trainer.updates.update = lambda *arguments: advantages.append(arguments[-1]) or update(*arguments)
+    trainer.run()
+    torch.testing.assert_close(advantages, [group_advantages(rewards[0], 6, weights, mix, 0.8)])
+
+
+def test_events_tell_mean_and_spread_of_what_could_be_scored(toy, tmp_path):
+    scores = [0.0, 1.0, float("nan"), 3.0, 4.0, 7.0] + [10.0, 10.0, 10.0, 10.0, 10.0, 16.0]
+
+    class Known:
+        name = "known"
+
+        def score(self, images, prompts):
+            return torch.tensor(scores)
+
+    trainer = toy.make(tmp_path / "run", toy.config(run={"iterations": 1, "evaluate_every": 0}), Known())
+    trainer.run()
+    (event,) = toy.events(trainer, "iteration")
+    assert event["reward"]["known"] == pytest.approx((15 + 66) / 11)
+    # Inside the groups: 0 1 3 4 7 has variance 6, five 10 and a 16 have variance 5.
+    assert event["reward_std"] == pytest.approx((6**0.5 + 5**0.5) / 2)
+
+
+def test_the_time_left_is_told_from_the_iterations_so_far(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run")
+    trainer.run()
+    left = [event["eta_seconds"] for event in toy.events(trainer, "iteration")]
+    # An iteration took so far, times the iterations that are left: undo both.
+    spent = [left[done - 1] * done / (8 - done) for done in range(1, 8)]
+    assert left[-1] == 0 and spent == sorted(spent) and 0 < spent[-1] < trainer.train_seconds
+
+
+def test_the_settings_reach_optimizer_and_window(toy, tmp_path):
+    options = {"learning_rate": 0.01, "weight_decay": 0.02, "beta1": 0.8, "beta2": 0.9}
+    trainer = toy.make(tmp_path / "run", toy.config(optimizer=options))
+    (group,) = trainer.optimizer.param_groups
+    assert (group["lr"], group["weight_decay"], group["betas"]) == (0.01, 0.02, (0.8, 0.9))
+    window = {"size": 2, "stride": 3, "interval": 4, "strategy": "random", "wrap": True}
+    made = sliding_window(toy.config(rollout={"steps": 12}, window=window, run={"seed": 7}))
+    assert made == SlidingWindow(12, 2, 3, 4, "random", 7, True)
+
+
+def test_prompts_come_in_the_order_of_the_seed(toy, tmp_path):
+    prompts, orders = PromptSet(("up", "down", "left")), []
+    for seed in (0, 1):
+        settings = toy.config(rollout={"prompts_per_iteration": 1}, run={"seed": seed, "evaluate_every": 0})
+        trainer, seen = toy.make(tmp_path / f"{seed}", settings, prompts=prompts), []
+        collect = trainer.sampler.collect
+        trainer.sampler.collect = lambda *a, collect=collect, seen=seen: seen.extend(a[-1]) or collect(*a)
+        trainer.run()
+        assert seen == [prompts.at(i, 1, seed)[0] for i in range(8)]
+        orders.append(seen)
+    assert orders[0] != orders[1]
 
 
 def test_max_start_limits_the_window(toy):

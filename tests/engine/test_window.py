@@ -12,6 +12,11 @@ def test_constant_moves_every_interval_and_stays_at_the_end():
     assert starts(window, 15) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3, 3]
 
 
+def test_a_wider_stride_ends_at_the_last_place_too():
+    assert starts(SlidingWindow(steps=10, size=4, stride=2, interval=2), 10) == [0, 0, 2, 2, 4, 4, 5, 5, 5, 5]
+    assert starts(SlidingWindow(steps=9, size=4, stride=2, interval=1), 5) == [0, 2, 4, 4, 4]
+
+
 def test_wrap_starts_again():
     window = SlidingWindow(steps=7, size=4, interval=2, wrap=True)
     assert starts(window, 8) == [0, 0, 1, 1, 2, 2, 0, 0]

@@ -117,11 +117,22 @@ def config(**groups):
     return TrainConfig.from_dict(values)
 
 
-def make(folder, settings=None, reward=None, seed=0, **options):
-    """A Trainer of the toy policy in that folder. options: its should_stop, weights and watched."""
-    folder, reward = RunFolder(folder), reward or ToyReward()
-    rewards = {reward.name: reward}
-    return Trainer(ToyPolicy(seed), rewards, PROMPTS, settings or config(), folder, folder.emit, **options)
+class Brightness:
+    """Ten times an image's mean, whatever the prompt."""
+
+    name = "brightness"
+
+    def score(self, images, prompts):
+        return 10 * images.flatten(1).mean(1)
+
+
+def make(folder, settings=None, reward=None, others=(), seed=0, prompts=PROMPTS, **options):
+    """A Trainer of the toy policy in that folder.
+
+    reward: the toy's own unless given; others: more rewards. options: the Trainer's should_stop, weights and watched.
+    """
+    folder, rewards = RunFolder(folder), {each.name: each for each in (reward or ToyReward(), *others)}
+    return Trainer(ToyPolicy(seed), rewards, prompts, settings or config(), folder, folder.emit, **options)
 
 
 def adapter(trainer):
