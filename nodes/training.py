@@ -7,12 +7,15 @@ import asyncio
 from comfy_api.latest import io
 
 from ..mixgrpo_engine import config
+from .algorithm import ALGORITHM, LORA
 from .category import CATEGORY
+from .prompts import PROMPTS
+from .rewards import REWARD
 from .runs import job, launch, lora, memory, state, submit, wait
 from .worker import stash
 
 RUN = io.Custom("MIXGRPO_RUN")
-LAZY = ("model", "clip", "vae", "reward")
+LAZY = ("model", "clip", "vae", "reward", "watch")
 
 
 class MixGRPOTrain(io.ComfyNode):
@@ -23,8 +26,8 @@ class MixGRPOTrain(io.ComfyNode):
             display_name="MixGRPO Train",
             category=CATEGORY,
             description="Trains a LoRA that makes the model's images score higher, in a background process. What is "
-            "connected to model, clip, vae and reward is loaded there, not in this server. Queueing the same graph "
-            "again returns to the same run, or goes on with it where it stopped.",
+            "connected to model, clip, vae, reward and watch is loaded there, not in this server. Queueing the same "
+            "graph again returns to the same run, or goes on with it where it stopped.",
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
             inputs=[
@@ -33,11 +36,9 @@ class MixGRPOTrain(io.ComfyNode):
                 ),
                 io.Clip.Input("clip", lazy=True, tooltip="Encodes the prompts once, then its memory is freed."),
                 io.Vae.Input("vae", lazy=True, tooltip="Decodes the training images for the reward."),
-                io.Custom("MIXGRPO_REWARD").Input(
-                    "reward", lazy=True, tooltip="What is wanted: scores images, higher is better."
-                ),
-                io.Custom("MIXGRPO_PROMPTS").Input("prompts", tooltip="Prompts to train on, and held-out ones."),
-                io.Custom("MIXGRPO_ALGORITHM").Input("algorithm", tooltip="How images are sampled and learned from."),
+                REWARD.Input("reward", lazy=True, tooltip="What is wanted: scores images, higher is better."),
+                PROMPTS.Input("prompts", tooltip="Prompts to train on, and held-out ones."),
+                ALGORITHM.Input("algorithm", tooltip="How images are sampled and learned from."),
                 io.String.Input(
                     "run_name", default="my-run",
                     tooltip="The run's folder and LoRA are named after it. Another name makes another run.",
@@ -89,8 +90,14 @@ class MixGRPOTrain(io.ComfyNode):
                     tooltip="When the same run exists. reuse: join it, go on with it, or return its result. restart: "
                     "train again from the start as a run of its own; the old one stays.",
                 ),
-                io.Custom("MIXGRPO_LORA").Input(
+                LORA.Input(
                     "lora", optional=True, tooltip="Size and layers of the LoRA. Without it: rank 32 on all layers."
+                ),
+                REWARD.Input(
+                    "watch", optional=True, lazy=True,
+                    tooltip="A second reward that nothing is learned from. It only scores the held-out prompts and "
+                    "chooses the best LoRA. If it falls while the trained reward rises, the model has found a way to "
+                    "please the reward instead of people (reward hacking). Needs evaluate_every above 0.",
                 ),
             ],
             outputs=[
@@ -112,9 +119,11 @@ class MixGRPOTrain(io.ComfyNode):
         return [name for name in LAZY if name in values and values[name] is None] if launch.in_worker() else []
 
     @classmethod
-    async def execute(cls, model=None, clip=None, vae=None, reward=None, **settings) -> io.NodeOutput:
+    async def execute(
+        cls, model=None, clip=None, vae=None, reward=None, watch=None, **settings
+    ) -> io.NodeOutput:  # fmt: skip
         if launch.in_worker():
-            stash.put({"model": model, "clip": clip, "vae": vae, "reward": reward})
+            stash.put({"model": model, "clip": clip, "vae": vae, "reward": reward, "watch": watch})
             return io.NodeOutput(None, None)
         made = job.make(cls.hidden.dynprompt, cls.hidden.unique_id, LAZY, **settings)
         restart, waits = settings["if_exists"] == "restart", settings["mode"] == "wait"

@@ -41,8 +41,8 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
         seed=config.run.seed,
         gradient_checkpointing=config.run.gradient_checkpointing,
     )
-    reward = loaded.pop("reward")
-    trainer = Trainer(policy, {reward.name: reward}, prompts, config, folder, reporter.emit, stop.requested)
+    rewards, watched = ({loaded[kind].name: loaded[kind]} if kind in loaded else {} for kind in ("reward", "watch"))
+    trainer = Trainer(policy, rewards, prompts, config, folder, reporter.emit, stop.requested, watched=watched)
     # A run is finished when its LoRA is where people look for it, not before.
     reporter.before_done(lambda: publish(folder))
     reporter.before_done(lambda: draw_curve(folder))

@@ -40,13 +40,16 @@ PLACE = """
   return [box.left + (x + ds.offset[0]) * ds.scale, box.top + (y + ds.offset[1]) * ds.scale];
 }
 """
-LOAD = "async (graph) => { await window.app.loadGraphData(graph, true, true); await new Promise((d) => setTimeout(d, 300)); }"
-DROP = "async (prompt) => { window.app.loadApiJson(prompt, 'dropped'); await new Promise((d) => setTimeout(d, 300)); }"
+SETTLE = "await new Promise((done) => setTimeout(done, 300));"
+LOAD = "async (graph) => { await window.app.loadGraphData(graph, true, true); " + SETTLE + " }"
+DROP = "async (prompt) => { window.app.loadApiJson(prompt, 'dropped'); " + SETTLE + " }"
 
 
 @pytest.fixture(scope="module")
 def presets(server):
-    return server.get("/object_info/MixGRPO_Algorithm")["MixGRPO_Algorithm"]["input"]["required"]["preset"][1]["presets"]
+    """Preset -> field -> value, as the server gives them."""
+    node = server.get("/object_info/MixGRPO_Algorithm")["MixGRPO_Algorithm"]
+    return node["input"]["required"]["preset"][1]["presets"]
 
 
 class Canvas:

@@ -96,6 +96,30 @@ class TestReward(Loader):
         return (Redness(seconds, fail_at),)
 
 
+class Scripted:
+    """At call number k every image has the k-th score."""
+
+    name = "scripted"
+
+    def __init__(self, scores):
+        self.scores = iter([float(score) for score in scores.split()])
+
+    def score(self, images, prompts):
+        return [next(self.scores)] * len(images)
+
+
+class TestScripted(Loader):
+    RETURN_TYPES = ("MIXGRPO_REWARD",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"scores": ("STRING", {"default": ""})}}
+
+    def load(self, scores):
+        leave_trace("scripted")
+        return (Scripted(scores),)
+
+
 class CountPatches:
     """How many weights of a model are patched, as text."""
 
@@ -164,6 +188,7 @@ NODE_CLASS_MAPPINGS = {
     "Test_Clip": TestClip,
     "Test_Vae": TestVae,
     "Test_Reward": TestReward,
+    "Test_Scripted": TestScripted,
     "Test_CountPatches": CountPatches,
     "Test_Slow": Slow,
     "Test_Anything": TestAnything,
