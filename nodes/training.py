@@ -11,7 +11,7 @@ from .algorithm import ALGORITHM, LORA
 from .category import CATEGORY
 from .prompts import PROMPTS
 from .rewards import REWARD
-from .runs import job, launch, lora, memory, state, submit, wait
+from .runs import job, launch, lora, memory, paths, state, submit, wait
 from .worker import stash
 
 RUN = io.Custom("MIXGRPO_RUN")
@@ -195,6 +195,11 @@ class MixGRPOApplyRun(io.ComfyNode):
                     "strength", default=1.0, min=-100.0, max=100.0, step=0.01,
                     tooltip="How strongly the LoRA acts: 0 not at all, 1 as trained.",
                 ),
+                io.Combo.Input(
+                    "which", options=list(paths.WHICH), default=paths.LAST, optional=True,
+                    tooltip="last: the LoRA at the end of the training. best: the one whose held-out prompts scored "
+                    "best, by the watched reward if there is one; it needs a run with evaluate_every above 0.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the run's LoRA."),
@@ -203,19 +208,19 @@ class MixGRPOApplyRun(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, run_id="", **_):
+    def fingerprint_inputs(cls, run_id="", which=paths.LAST, **_):
         folder = state.find(run_id.strip()) if run_id else None
-        return lora.version(folder) if folder else run_id
+        return lora.version(folder, which) if folder else run_id
 
     @classmethod
-    def check_lazy_status(cls, model=None, run=None, run_id="", **_) -> list[str]:
-        lora.require_finished(find_run(run, run_id))
+    def check_lazy_status(cls, model=None, run=None, run_id="", which=paths.LAST, **_) -> list[str]:
+        lora.require_finished(find_run(run, run_id), which)
         return ["model"] if model is None else []
 
     @classmethod
-    def execute(cls, model, strength, run=None, run_id="") -> io.NodeOutput:
+    def execute(cls, model, strength, run=None, run_id="", which=paths.LAST) -> io.NodeOutput:
         folder = find_run(run, run_id)
-        return io.NodeOutput(lora.apply(folder, model, strength), lora.name(folder))
+        return io.NodeOutput(lora.apply(folder, model, strength, which), lora.name(folder, which))
 
 
 def find_run(run: dict | None, run_id: str):
@@ -249,6 +254,10 @@ def describe(summary: dict, action: str) -> str:
             f"{name} {value:.3f}" for name, value in summary["held_out_reward"].items() if value is not None
         )
         lines.append(f"Held-out prompts: {scores}")
+    best = summary.get("best")
+    if best and best.get("lora"):
+        score = "" if best.get("score") is None else f" ({best['score']:.3f})"
+        lines.append(f"Best on held-out prompts after iteration {best['iteration']}{score}: {best['lora']}")
     if summary["state"] == "finished":
         lines.append(f"LoRA: {summary.get('lora', '')}")
     elif action != "finished":

@@ -1,4 +1,4 @@
-"""The worker's job, once ComfyUI is up: encode the prompts, load the models, train, publish the LoRA."""
+"""The worker's job, once ComfyUI is up: encode the prompts, load the models, train, publish the LoRAs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.events import Stage
 from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.run_folder import RunFolder
-from ..runs import curve, lora
+from ..runs import curve, lora, paths, state
 from . import stages
 from .report import LOG
 
@@ -60,6 +60,10 @@ def draw_curve(folder: RunFolder) -> dict:
 
 
 def publish(folder: RunFolder) -> dict:
-    """The run's LoRA where ComfyUI's LoRA loaders look; status fields."""
+    """The run's LoRAs where ComfyUI's LoRA loaders look; status fields."""
     lora.publish(folder)
-    return {"lora": lora.name(folder)}
+    fields, best = {"lora": lora.name(folder)}, state.status(folder).get("best")
+    if best and folder.best_lora.exists():
+        lora.publish(folder, paths.BEST)
+        fields["best"] = {**best, "lora": lora.name(folder, paths.BEST)}
+    return fields

@@ -16,7 +16,11 @@ def test_ui_has_images_text_and_files_that_can_be_viewed(server, first_run):
     ui = first_run[0]["train"]
     assert set(ui) >= {"images", "text", "files"} and all(isinstance(value, list) for value in ui.values())
     assert [item["filename"] for item in ui["images"]][0] == "reward.png"
-    assert {item["filename"] for item in ui["files"]} == {f"{first_run[1]}.safetensors", "events.jsonl"}
+    assert {item["filename"] for item in ui["files"]} == {
+        f"{first_run[1]}.safetensors",
+        f"{first_run[1]}-best.safetensors",
+        "events.jsonl",
+    }
     for item in ui["images"] + ui["files"]:
         assert server.request("HEAD", "/view?" + urllib.parse.urlencode(item))[0] == 200, item
 

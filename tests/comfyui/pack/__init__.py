@@ -136,6 +136,29 @@ class CountPatches:
         return {"ui": {"text": [str(len(model.patches))]}}
 
 
+class SamePatches:
+    """How many weights two models have patched with the very same values, as text; fails where they differ."""
+
+    CATEGORY = "test"
+    FUNCTION = "compare"
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"one": ("MODEL",), "other": ("MODEL",)}}
+
+    def compare(self, one, other):
+        if one.patches.keys() != other.patches.keys():
+            raise ValueError("Other weights are patched.")
+        for key in one.patches:
+            mine, theirs = (model.patches[key][0][1].weights for model in (one, other))
+            # The two low-rank matrices.
+            if (mine[0] != theirs[0]).any() or (mine[1] != theirs[1]).any():
+                raise ValueError(f"{key} is patched with other values.")
+        return {"ui": {"text": [str(len(one.patches))]}}
+
+
 class Slow:
     """Lets other nodes start, then holds the prompt's event loop, deaf but to ComfyUI's interrupt."""
 
@@ -190,6 +213,7 @@ NODE_CLASS_MAPPINGS = {
     "Test_Reward": TestReward,
     "Test_Scripted": TestScripted,
     "Test_CountPatches": CountPatches,
+    "Test_SamePatches": SamePatches,
     "Test_Slow": Slow,
     "Test_Anything": TestAnything,
 }
