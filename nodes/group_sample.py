@@ -87,7 +87,7 @@ class MixGRPOGroupSample(io.ComfyNode):
         negative=None,
     ) -> io.NodeOutput:  # fmt: skip
         check_flow_matching(model)
-        window = range(window_start, window_start + algorithm.window.size)
+        window = range(window_start, window_start + algorithm.window_size)
         positive, negative = _conditions(clip, prompt, positive, negative, algorithm.rollout.cfg)
         images = sample_group(model, vae, positive, negative, algorithm, window, seed, width, height)
         size = len(images)
@@ -135,6 +135,7 @@ def sample_group(
         transition=options.transition,
         eta=options.eta,
         tail_order=options.tail_order,
+        tail_variant=options.tail_variant,
         shared_noise=options.shared_noise,
         batch_size=options.batch_size,
     )

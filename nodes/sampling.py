@@ -62,7 +62,9 @@ class MixGRPOSampler(io.ComfyNode):
     @classmethod
     def execute(cls, window_start, window_size, transition, eta, tail_order, tail_variant) -> io.NodeOutput:
         # The settings' own checks, with their sentences; whether the window fits is known when it meets its sigmas.
-        TrainConfig(RolloutConfig(transition=transition, eta=eta, tail_order=tail_order)).validate()
+        TrainConfig(
+            RolloutConfig(transition=transition, eta=eta, tail_order=tail_order, tail_variant=tail_variant)
+        ).validate()
         window = range(window_start, window_start + window_size)
         return io.NodeOutput(
             rollout_sampler(window, transition=transition, eta=eta, tail_order=tail_order, tail_variant=tail_variant)

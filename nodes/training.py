@@ -7,12 +7,15 @@ import asyncio
 from comfy_api.latest import io
 
 from ..mixgrpo_engine import config
+from .algorithm import ALGORITHM, LORA
 from .category import CATEGORY
-from .runs import job, launch, lora, memory, state, submit, wait
+from .prompts import PROMPTS
+from .rewards import REWARD
+from .runs import job, launch, lora, memory, paths, state, submit, wait
 from .worker import stash
 
 RUN = io.Custom("MIXGRPO_RUN")
-LAZY = ("model", "clip", "vae", "reward")
+LAZY = ("model", "clip", "vae", "reward", "watch")
 
 
 class MixGRPOTrain(io.ComfyNode):
@@ -23,8 +26,8 @@ class MixGRPOTrain(io.ComfyNode):
             display_name="MixGRPO Train",
             category=CATEGORY,
             description="Trains a LoRA that makes the model's images score higher, in a background process. What is "
-            "connected to model, clip, vae and reward is loaded there, not in this server. Queueing the same graph "
-            "again returns to the same run, or goes on with it where it stopped.",
+            "connected to model, clip, vae, reward and watch is loaded there, not in this server. Queueing the same "
+            "graph again returns to the same run, or goes on with it where it stopped.",
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
             inputs=[
@@ -33,11 +36,9 @@ class MixGRPOTrain(io.ComfyNode):
                 ),
                 io.Clip.Input("clip", lazy=True, tooltip="Encodes the prompts once, then its memory is freed."),
                 io.Vae.Input("vae", lazy=True, tooltip="Decodes the training images for the reward."),
-                io.Custom("MIXGRPO_REWARD").Input(
-                    "reward", lazy=True, tooltip="What is wanted: scores images, higher is better."
-                ),
-                io.Custom("MIXGRPO_PROMPTS").Input("prompts", tooltip="Prompts to train on, and held-out ones."),
-                io.Custom("MIXGRPO_ALGORITHM").Input("algorithm", tooltip="How images are sampled and learned from."),
+                REWARD.Input("reward", lazy=True, tooltip="What is wanted: scores images, higher is better."),
+                PROMPTS.Input("prompts", tooltip="Prompts to train on, and held-out ones."),
+                ALGORITHM.Input("algorithm", tooltip="How images are sampled and learned from."),
                 io.String.Input(
                     "run_name", default="my-run",
                     tooltip="The run's folder and LoRA are named after it. Another name makes another run.",
@@ -89,8 +90,14 @@ class MixGRPOTrain(io.ComfyNode):
                     tooltip="When the same run exists. reuse: join it, go on with it, or return its result. restart: "
                     "train again from the start as a run of its own; the old one stays.",
                 ),
-                io.Custom("MIXGRPO_LORA").Input(
+                LORA.Input(
                     "lora", optional=True, tooltip="Size and layers of the LoRA. Without it: rank 32 on all layers."
+                ),
+                REWARD.Input(
+                    "watch", optional=True, lazy=True,
+                    tooltip="A second reward that nothing is learned from. It only scores the held-out prompts and "
+                    "chooses the best LoRA. If it falls while the trained reward rises, the model has found a way to "
+                    "please the reward instead of people (reward hacking). Needs evaluate_every above 0.",
                 ),
             ],
             outputs=[
@@ -112,9 +119,11 @@ class MixGRPOTrain(io.ComfyNode):
         return [name for name in LAZY if name in values and values[name] is None] if launch.in_worker() else []
 
     @classmethod
-    async def execute(cls, model=None, clip=None, vae=None, reward=None, **settings) -> io.NodeOutput:
+    async def execute(
+        cls, model=None, clip=None, vae=None, reward=None, watch=None, **settings
+    ) -> io.NodeOutput:  # fmt: skip
         if launch.in_worker():
-            stash.put({"model": model, "clip": clip, "vae": vae, "reward": reward})
+            stash.put({"model": model, "clip": clip, "vae": vae, "reward": reward, "watch": watch})
             return io.NodeOutput(None, None)
         made = job.make(cls.hidden.dynprompt, cls.hidden.unique_id, LAZY, **settings)
         restart, waits = settings["if_exists"] == "restart", settings["mode"] == "wait"
@@ -186,6 +195,11 @@ class MixGRPOApplyRun(io.ComfyNode):
                     "strength", default=1.0, min=-100.0, max=100.0, step=0.01,
                     tooltip="How strongly the LoRA acts: 0 not at all, 1 as trained.",
                 ),
+                io.Combo.Input(
+                    "which", options=list(paths.WHICH), default=paths.LAST, optional=True,
+                    tooltip="last: the LoRA at the end of the training. best: the one whose held-out prompts scored "
+                    "best, by the watched reward if there is one; it needs a run with evaluate_every above 0.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the run's LoRA."),
@@ -194,19 +208,19 @@ class MixGRPOApplyRun(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, run_id="", **_):
+    def fingerprint_inputs(cls, run_id="", which=paths.LAST, **_):
         folder = state.find(run_id.strip()) if run_id else None
-        return lora.version(folder) if folder else run_id
+        return lora.version(folder, which) if folder else run_id
 
     @classmethod
-    def check_lazy_status(cls, model=None, run=None, run_id="", **_) -> list[str]:
-        lora.require_finished(find_run(run, run_id))
+    def check_lazy_status(cls, model=None, run=None, run_id="", which=paths.LAST, **_) -> list[str]:
+        lora.require_finished(find_run(run, run_id), which)
         return ["model"] if model is None else []
 
     @classmethod
-    def execute(cls, model, strength, run=None, run_id="") -> io.NodeOutput:
+    def execute(cls, model, strength, run=None, run_id="", which=paths.LAST) -> io.NodeOutput:
         folder = find_run(run, run_id)
-        return io.NodeOutput(lora.apply(folder, model, strength), lora.name(folder))
+        return io.NodeOutput(lora.apply(folder, model, strength, which), lora.name(folder, which))
 
 
 def find_run(run: dict | None, run_id: str):
@@ -240,6 +254,10 @@ def describe(summary: dict, action: str) -> str:
             f"{name} {value:.3f}" for name, value in summary["held_out_reward"].items() if value is not None
         )
         lines.append(f"Held-out prompts: {scores}")
+    best = summary.get("best")
+    if best and best.get("lora"):
+        score = "" if best.get("score") is None else f" ({best['score']:.3f})"
+        lines.append(f"Best on held-out prompts after iteration {best['iteration']}{score}: {best['lora']}")
     if summary["state"] == "finished":
         lines.append(f"LoRA: {summary.get('lora', '')}")
     elif action != "finished":

@@ -29,7 +29,7 @@ def open_comfyui(url: str, width: int = 1600, height: int = 1000) -> Iterator:
         try:
             # A first visit opens the template browser over the graph.
             page.request.post(f"{url}/settings/Comfy.TutorialCompleted", data="true")
-            page.goto(url)
+            page.goto(url, wait_until="domcontentloaded")
             page.wait_for_function(READY, timeout=120_000)
             page.wait_for_function("() => Object.keys(window.LiteGraph.registered_node_types).length > 100")
             yield page

@@ -73,7 +73,7 @@ def demonstrate(server: ComfyServer, arguments: argparse.Namespace, output: Path
     run = train_and_follow(server, workflow)
     summary = server.get(f"/mixgrpo/runs/{run}")
     for file in summary["files"] + summary["images"]:
-        if file["filename"].endswith(".safetensors"):
+        if file["filename"] == f"{run}.safetensors":
             lora = f"{file['subfolder'].removeprefix('loras/')}/{file['filename']}"
             (output / "lora.safetensors").write_bytes(server.view(file))
         elif file["filename"] == "reward.png":

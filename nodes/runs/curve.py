@@ -26,6 +26,9 @@ def draw(folder: RunFolder) -> Path | None:
             axes.plot(*zip(*trained[name], strict=True), color=color, alpha=0.6, label=f"{name}, training prompts")
         if name in held_out:
             axes.plot(*zip(*held_out[name], strict=True), "o-", color=color, label=f"{name}, held-out prompts")
+    best = best_iteration(history)
+    if best is not None:
+        axes.axvline(best, color="0.4", linestyle=":", label=f"best LoRA, iteration {best}")
     axes.set(title=folder.name, xlabel="iteration", ylabel="reward")
     axes.grid(alpha=0.3)
     axes.legend()
@@ -34,6 +37,11 @@ def draw(folder: RunFolder) -> Path | None:
     FigureCanvasAgg(figure).print_png(temporary)
     temporary.replace(target)
     return target
+
+
+def best_iteration(history: list[dict]) -> int | None:
+    """After how many iterations the best LoRA was kept; None when none was."""
+    return next((event["iteration"] for event in reversed(history) if event["type"] == "best"), None)
 
 
 def series(history: list[dict], kind: str) -> dict[str, list[tuple[int, float]]]:

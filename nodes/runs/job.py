@@ -42,6 +42,8 @@ def make(
     config.validate()
     cut = graph.cut(prompt, node_id, inputs)
     _require_links(cut[node_id]["inputs"], cut)
+    if "watch" in cut[node_id]["inputs"] and not run.evaluate_every:
+        raise ValueError("watch is connected but evaluate_every is 0: set it above 0, or nothing would be watched.")
     _refuse_nested_training(cut, node_id)
     settings = config.as_dict()
     texts = {"train": list(prompts.train), "held_out": list(prompts.held_out)}

@@ -1,4 +1,7 @@
-"""Where runs live: `<output>/mixgrpo/<run id>/`, and their LoRAs `<output>/loras/mixgrpo/<run id>.safetensors`."""
+"""Where runs live: `<output>/mixgrpo/<run id>/`, and their LoRAs `<output>/loras/mixgrpo/<run id>.safetensors`.
+
+The best LoRA on held-out prompts is called `<run id>-best.safetensors`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from pathlib import Path
 from ...mixgrpo_engine.run_folder import RunFolder
 
 FOLDER = "mixgrpo"
+LAST, BEST = WHICH = ("last", "best")
+"""A run's LoRAs."""
+
 ID = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 
 
@@ -29,13 +35,13 @@ def folder_of(run_id: str) -> RunFolder:
     return RunFolder(runs_directory() / run_id)
 
 
-def lora_name(run_id: str) -> str:
-    """The run's LoRA as stock LoRA loaders list it."""
-    return f"{FOLDER}/{run_id}.safetensors"
+def lora_name(run_id: str, which: str = LAST) -> str:
+    """A run's LoRA as stock LoRA loaders list it."""
+    return f"{FOLDER}/{run_id}{'-best' if which == BEST else ''}.safetensors"
 
 
-def lora_file(run_id: str) -> Path:
-    return output_directory() / "loras" / FOLDER / f"{run_id}.safetensors"
+def lora_file(run_id: str, which: str = LAST) -> Path:
+    return output_directory() / "loras" / lora_name(run_id, which)
 
 
 def slug(name: str) -> str:

@@ -143,8 +143,9 @@ def images(folder: RunFolder, sample: str | None) -> list[dict]:
 
 
 def files(folder: RunFolder) -> list[dict]:
-    """The LoRA and the metrics, as far as they exist, as /view wants them."""
-    return [_view(path) for path in (paths.lora_file(folder.name), folder.events) if path.exists()]
+    """The LoRAs and the metrics, as far as they exist, as /view wants them."""
+    loras = [paths.lora_file(folder.name, which) for which in paths.WHICH]
+    return [_view(path) for path in (*loras, folder.events) if path.exists()]
 
 
 def _view(path) -> dict:
@@ -185,10 +186,20 @@ def _is_rewards(value) -> bool:
     return isinstance(value, dict) and all(item is None or _is_number(item) for item in value.values())
 
 
+def _is_best(value) -> bool:
+    return (
+        isinstance(value, dict)
+        and _is_number(value.get("iteration"))
+        and (value.get("score") is None or _is_number(value["score"]))
+        and (value.get("lora") is None or _is_text(value["lora"]))
+    )
+
+
 STATUS_FIELDS = {
     "a number": (
         _is_number, ("iteration", "iterations", "checkpoint", "eta_seconds", "updated", "phase_done", "phase_total"),
     ),
     "a text": (_is_text, ("stage", "message", "node_id", "phase", "sample", "lora")),
+    "iteration, score and lora": (_is_best, ("best",)),
     "numbers by name": (_is_rewards, ("reward", "held_out_reward", "held_out_strict")),
 }  # fmt: skip

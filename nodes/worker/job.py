@@ -1,4 +1,4 @@
-"""The worker's job, once ComfyUI is up: encode the prompts, load the models, train, publish the LoRA."""
+"""The worker's job, once ComfyUI is up: encode the prompts, load the models, train, publish the LoRAs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.events import Stage
 from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.run_folder import RunFolder
-from ..runs import curve, lora
+from ..runs import curve, lora, paths, state
 from . import stages
 from .report import LOG
 
@@ -41,8 +41,8 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
         seed=config.run.seed,
         gradient_checkpointing=config.run.gradient_checkpointing,
     )
-    reward = loaded.pop("reward")
-    trainer = Trainer(policy, {reward.name: reward}, prompts, config, folder, reporter.emit, stop.requested)
+    rewards, watched = ({loaded[kind].name: loaded[kind]} if kind in loaded else {} for kind in ("reward", "watch"))
+    trainer = Trainer(policy, rewards, prompts, config, folder, reporter.emit, stop.requested, watched=watched)
     # A run is finished when its LoRA is where people look for it, not before.
     reporter.before_done(lambda: publish(folder))
     reporter.before_done(lambda: draw_curve(folder))
@@ -60,6 +60,10 @@ def draw_curve(folder: RunFolder) -> dict:
 
 
 def publish(folder: RunFolder) -> dict:
-    """The run's LoRA where ComfyUI's LoRA loaders look; status fields."""
+    """The run's LoRAs where ComfyUI's LoRA loaders look; status fields."""
     lora.publish(folder)
-    return {"lora": lora.name(folder)}
+    fields, best = {"lora": lora.name(folder)}, state.status(folder).get("best")
+    if best and folder.best_lora.exists():
+        lora.publish(folder, paths.BEST)
+        fields["best"] = {**best, "lora": lora.name(folder, paths.BEST)}
+    return fields

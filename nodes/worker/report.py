@@ -68,11 +68,17 @@ def _evaluation(event) -> dict:
     return {"held_out_reward": event.reward, "held_out_strict": event.strict, "evaluated_at": event.iteration}
 
 
+def _best(event) -> dict:
+    # Its LoRA gets a name once it is published, at the run's end.
+    return {"best": {"iteration": event.iteration, "score": event.score, "lora": None}}
+
+
 _FIELDS = {
     "stage": _stage,
     "iteration": _iteration,
     "progress": _progress,
     "evaluation": _evaluation,
+    "best": _best,
     "sample": lambda event: {"sample": event.path},
     "checkpoint": lambda event: {"checkpoint": event.iteration},
     "done": lambda event: {"state": "finished", "stage": "", "iteration": event.iteration, "eta_seconds": 0.0},

@@ -92,7 +92,7 @@ def _sentence(error: BaseException) -> str:
         sentence = f"A node or library ended the training's process (SystemExit: {error.code})."
     if type(error).__name__ == "OutOfMemoryError":
         sentence += (
-            "\nThe memory is too small for these settings: lower rollout_batch_size and update_batch_size of MixGRPO "
-            "Algorithm (the result stays the same), switch on gradient_checkpointing, or train smaller images."
+            "\nThe memory is too small for these settings, and model calls are split by themselves as far as it goes: "
+            "switch on gradient_checkpointing, train smaller images, or end other programs that use the GPU."
         )
     return sentence

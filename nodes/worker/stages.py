@@ -15,6 +15,7 @@ KINDS = {
     "clip": (("tokenize", "encode_from_tokens_scheduled"), "a text encoder: connect a CLIP loader"),
     "vae": (("decode", "first_stage_model"), "a VAE: connect a VAE loader"),
     "reward": (("name", "score"), "a reward: connect a MixGRPO reward node"),
+    "watch": (("name", "score"), "a reward: connect a MixGRPO reward node"),
 }
 """What tells a value of the right kind, for other packs' classes too, and what to connect otherwise."""
 
@@ -34,18 +35,20 @@ class Loader:
         self.graph, self.node_id = job["graph"], job["node_id"]
         self.folder, self.comfy, self.reporter, self.stop = folder, comfy, reporter, stop
         self.encodings = folder.path / "encodings.safetensors"
+        # All that the training itself needs: whatever is connected but the text encoder.
+        self.wanted = [name for name in KINDS if name in self.graph[self.node_id]["inputs"] and name != "clip"]
 
     def load(self, prompts: list[str]):
-        """(encoded prompts, {"model", "vae", "reward"}). Stored encodings are taken if they are there (a resume)."""
+        """(encoded prompts, {"model", "vae", "reward", maybe "watch"}). Stored encodings are taken (a resume)."""
         if self.encodings.exists():
-            return self._stored(), self._execute("model", "vae", "reward")
+            return self._stored(), self._execute(*self.wanted)
         if self._shares_a_loader():
-            loaded = self._execute("model", "clip", "vae", "reward")
+            loaded = self._execute("clip", *self.wanted)
             self._encode(loaded.pop("clip"), prompts)
         else:
             self._encode(self._execute("clip")["clip"], prompts)
             self.comfy.free()
-            loaded = self._execute("model", "vae", "reward")
+            loaded = self._execute(*self.wanted)
         return self._stored(), loaded
 
     def _execute(self, *inputs: str) -> dict:
@@ -60,8 +63,9 @@ class Loader:
         # ComfyUI resets its interrupt flag when it starts: a request from just before is noticed here.
         self.stop.check()
         values = stash.take()
-        require_kinds({name: values.get(name) for name in inputs})
-        return values
+        wanted = {name: values.get(name) for name in inputs}
+        require_kinds(wanted)
+        return wanted
 
     def _encode(self, clip, prompts: list[str]) -> None:
         import torch
@@ -81,8 +85,6 @@ class Loader:
 
     def _shares_a_loader(self) -> bool:
         """Whether one node gives both the text encoder and something else: loading twice would cost more."""
-        clip, rest = (
-            graph.keep_inputs(self.graph, self.node_id, inputs) for inputs in (["clip"], ["model", "vae", "reward"])
-        )
+        clip, rest = (graph.keep_inputs(self.graph, self.node_id, inputs) for inputs in (["clip"], self.wanted))
         shared = (clip.keys() & rest.keys()) - {self.node_id}
         return any(HEAVY & self.comfy.output_types(clip[i]["class_type"], self.folder.log) for i in shared)

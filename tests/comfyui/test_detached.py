@@ -1,5 +1,11 @@
 """Detached runs: other prompts run meanwhile, a Wait node waits, and the same graph finds its run again."""
 
+import json
+import urllib.parse
+import urllib.request
+
+from scripts.comfyui_server import ROOT
+
 
 def wait(run_id, timeout=0):
     return {"wait": {"class_type": "MixGRPO_Wait", "inputs": {"run_id": run_id, "timeout": timeout}}}
@@ -52,3 +58,23 @@ def test_two_submissions_at_the_same_moment_are_one_run_and_a_restart_another(se
     assert graphs.same_tensors(server.lora(run_id), server.lora(again))
     # From now on the same graph means the newest one.
     assert server.run_id(server.outputs(graphs.train("double"), 60)) == again
+
+
+def test_template_gives_the_pictures_after_a_detached_training_too(server):
+    graph = json.loads((ROOT / "workflows" / "api" / "shapes_alignment.json").read_text(encoding="utf-8"))
+    by_title = {node["_meta"]["title"]: node_id for node_id, node in graph.items()}
+    train, waits = by_title["Train"], by_title["Wait for the training"]
+    graph[train]["inputs"] |= {"mode": "detached", "run_name": "template", "iterations": 2, "evaluate_every": 0}
+    graph[by_title["Algorithm"]]["inputs"] |= {"group_size": 4, "prompts_per_iteration": 1}
+    outputs = server.outputs(graph)
+    assert "Started in the background" in outputs[train]["text"][0]
+    run_id = outputs[train]["run_id"][0]
+    assert outputs[waits]["run_id"] == [run_id] and f"LoRA: mixgrpo/{run_id}.safetensors" in outputs[waits]["text"][0]
+    before, after = (outputs[by_title[title]]["images"] for title in ("Before", "After"))
+    assert len(before) == len(after) == 8
+    assert picture(server, before[0]) != picture(server, after[0])
+
+
+def picture(server, image):
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/view?{urllib.parse.urlencode(image)}") as answer:
+        return answer.read()

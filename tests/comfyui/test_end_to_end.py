@@ -16,7 +16,11 @@ def test_ui_has_images_text_and_files_that_can_be_viewed(server, first_run):
     ui = first_run[0]["train"]
     assert set(ui) >= {"images", "text", "files"} and all(isinstance(value, list) for value in ui.values())
     assert [item["filename"] for item in ui["images"]][0] == "reward.png"
-    assert {item["filename"] for item in ui["files"]} == {f"{first_run[1]}.safetensors", "events.jsonl"}
+    assert {item["filename"] for item in ui["files"]} == {
+        f"{first_run[1]}.safetensors",
+        f"{first_run[1]}-best.safetensors",
+        "events.jsonl",
+    }
     for item in ui["images"] + ui["files"]:
         assert server.request("HEAD", "/view?" + urllib.parse.urlencode(item))[0] == 200, item
 
@@ -65,6 +69,18 @@ def test_embedded_tiny_model_trains_with_one_loader_for_everything(server, graph
     assert [e["name"] for e in events if e["type"] == "stage"] == ["boot", "load", "encode", "train"]
     assert events[-1]["type"] == "done"
     assert all(0 <= e["reward"]["shapes"] <= 1 for e in events if e["type"] == "iteration")
+
+
+def test_a_preset_alone_is_an_algorithm(server, graphs):
+    graph = graphs.tiny("by preset")
+    graph["algorithm"]["inputs"] = {"preset": "MixGRPO-Flash*"}
+    run = server.run(server.run_id(server.outputs(graph)))
+    assert (run["state"], run["iteration"]) == ("finished", 2)
+    rollout, window = run["config"]["rollout"], run["config"]["window"]
+    assert (rollout["flash_ratio"], rollout["tail_order"], window["strategy"]) == (0.2, 2, "frozen")
+    assert (rollout["steps"], rollout["group_size"], rollout["shift"], window["size"]) == (25, 12, 3.0, 4)
+    graph["algorithm"]["inputs"] = {"preset": "MixGRPO", "window_size": 30}
+    assert "window size is 30 with 25 steps" in server.error(graph, 30)["exception_message"]
 
 
 def test_apply_run_loads_the_model_after_the_training_and_patches_it(server, graphs):

@@ -66,6 +66,7 @@ def test_rewards_and_advantages_are_the_engines(room, group, reward):
         {"window_start": 3},
         {"shared_noise": False, "transition": "cps"},
         {"steps": 14, "flash_ratio": 0.4, "tail_order": 2},
+        {"steps": 14, "flash_ratio": 0.4, "tail_order": 2, "tail_variant": "heun"},
         {"window_start": 2, "cfg": 3.0},
     ],
 )
@@ -93,11 +94,29 @@ def test_the_images_are_those_of_a_rollout_of_the_trainings_policy(room, graph, 
         transition=changes.get("transition", "flow_sde"),
         eta=0.7,
         group_size=SIZE if shared else 1,
-        tail=room("mixgrpo_engine.solvers").dpm_tail(changes.get("tail_order", 1)),
+        tail=room("mixgrpo_engine.solvers").dpm_tail(
+            changes.get("tail_order", 1), changes.get("tail_variant", "midpoint")
+        ),
         generator=room("nodes.rollout_sampler").row_generators(every, 1),
         shared_noise=shared,
     )
     assert (policy.decode(trajectory.latents) - images).abs().max() < 2e-3
+
+
+def test_the_tails_variant_is_another_solver(group):
+    flash = {"steps": 14, "flash_ratio": 0.4, "tail_order": 2}
+    _, midpoint, _ = group(**flash)
+    _, heun, _ = group(**flash, tail_variant="heun")
+    assert (midpoint - heun).abs().max() > 0.01
+
+
+def test_window_size_0_is_every_step_but_the_last(group):
+    _, every, scores = group(window_size=0)
+    assert scores["window"] == [0, 7]
+    _, same, _ = group(window_size=7)
+    assert torch.equal(every, same)
+    with pytest.raises(ValueError, match=r"window 2\.\.9 doesn't fit 8 steps"):
+        group(window_size=0, window_start=2)
 
 
 def test_steps_before_the_window_run_once_for_the_group(graph, group):
@@ -116,7 +135,7 @@ def test_steps_before_the_window_run_once_for_the_group(graph, group):
     assert calls == [SIZE] * 8
     calls.clear()
     group(model=model, window_start=4, batch_size=4)
-    assert calls == [1] * 4 + [4, 2] * 4
+    assert calls == [1] * 5 + [4, 2] * 3
 
 
 def test_an_image_does_not_depend_on_the_groups_size(group):

@@ -96,6 +96,30 @@ class TestReward(Loader):
         return (Redness(seconds, fail_at),)
 
 
+class Scripted:
+    """At call number k every image has the k-th score."""
+
+    name = "scripted"
+
+    def __init__(self, scores):
+        self.scores = iter([float(score) for score in scores.split()])
+
+    def score(self, images, prompts):
+        return [next(self.scores)] * len(images)
+
+
+class TestScripted(Loader):
+    RETURN_TYPES = ("MIXGRPO_REWARD",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"scores": ("STRING", {"default": ""})}}
+
+    def load(self, scores):
+        leave_trace("scripted")
+        return (Scripted(scores),)
+
+
 class CountPatches:
     """How many weights of a model are patched, as text."""
 
@@ -110,6 +134,29 @@ class CountPatches:
 
     def count(self, model):
         return {"ui": {"text": [str(len(model.patches))]}}
+
+
+class SamePatches:
+    """How many weights two models have patched with the very same values, as text; fails where they differ."""
+
+    CATEGORY = "test"
+    FUNCTION = "compare"
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"one": ("MODEL",), "other": ("MODEL",)}}
+
+    def compare(self, one, other):
+        if one.patches.keys() != other.patches.keys():
+            raise ValueError("Other weights are patched.")
+        for key in one.patches:
+            mine, theirs = (model.patches[key][0][1].weights for model in (one, other))
+            # The two low-rank matrices.
+            if (mine[0] != theirs[0]).any() or (mine[1] != theirs[1]).any():
+                raise ValueError(f"{key} is patched with other values.")
+        return {"ui": {"text": [str(len(one.patches))]}}
 
 
 class Slow:
@@ -164,7 +211,9 @@ NODE_CLASS_MAPPINGS = {
     "Test_Clip": TestClip,
     "Test_Vae": TestVae,
     "Test_Reward": TestReward,
+    "Test_Scripted": TestScripted,
     "Test_CountPatches": CountPatches,
+    "Test_SamePatches": SamePatches,
     "Test_Slow": Slow,
     "Test_Anything": TestAnything,
 }

@@ -1,0 +1,77 @@
+// MixGRPO Algorithm: choosing a preset fills in its fields, and changing a field afterwards makes it "custom".
+//
+// The presets' values come with the node's own definition. Widgets only call back when a value is chosen or typed, or
+// an API prompt is dropped onto the canvas; loading a workflow, undo and paste set values silently and change nothing.
+import { app } from "../../scripts/app.js";
+
+const NODE = "MixGRPO_Algorithm";
+const CUSTOM = "custom";
+
+let presets = {};
+
+app.registerExtension({
+  name: "mixgrpo.presets",
+
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    if (nodeData.name === NODE) presets = nodeData.input.required.preset[1].presets;
+  },
+
+  nodeCreated(node) {
+    if (node.comfyClass === NODE) connect(node);
+  },
+});
+
+function connect(node) {
+  const preset = node.widgets.find((widget) => widget.name === "preset");
+  let writing = false;
+  let touched = null; // widgets that were given a value since the last look
+
+  // Later in the same turn: a dropped API prompt gives preset and fields in any order, and a given field wins.
+  function look() {
+    const given = touched;
+    touched = null;
+    if (!(preset.value in presets)) return;
+    if (given.has(preset)) fillIn(given);
+    if (!fields().every((widget) => same(widget.value, wanted(widget)))) write(preset, CUSTOM);
+  }
+
+  function fillIn(given) {
+    for (const widget of fields()) if (!given.has(widget)) write(widget, wanted(widget));
+  }
+
+  function fields() {
+    return node.widgets.filter((widget) => widget.name in presets[preset.value]);
+  }
+
+  function wanted(widget) {
+    return presets[preset.value][widget.name];
+  }
+
+  function write(widget, value) {
+    writing = true;
+    try {
+      widget.value = value;
+      widget.callback?.(value);
+      widget.value = value; // number widgets round what they are given by callback
+    } finally {
+      writing = false;
+    }
+  }
+
+  for (const widget of node.widgets) {
+    const callback = widget.callback;
+    widget.callback = function (...values) {
+      const result = callback?.apply(this, values);
+      if (!writing) {
+        if (!touched) queueMicrotask(look);
+        touched = (touched ?? new Set()).add(widget);
+      }
+      return result;
+    };
+  }
+}
+
+function same(value, other) {
+  if (typeof value !== "number" || typeof other !== "number") return value === other;
+  return Math.abs(value - other) <= 1e-6 * Math.max(Math.abs(value), Math.abs(other));
+}

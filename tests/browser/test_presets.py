@@ -1,0 +1,157 @@
+"""MixGRPO_Algorithm in the browser: a chosen preset fills in the fields, an edit makes it custom, loading does nothing.
+
+With real clicks and keys, both as the canvas draws nodes and as Nodes 2.0 does.
+"""
+
+import pytest
+
+ADD = """
+async () => {
+  const { app, LiteGraph } = window;
+  app.graph.clear();
+  const node = LiteGraph.createNode("MixGRPO_Algorithm");
+  node.pos = [200, 150];
+  app.graph.add(node);
+  Object.assign(app.canvas.ds, { scale: 1, offset: [0, 0] });
+  app.canvas.setDirty(true, true);
+  await new Promise((done) => setTimeout(done, 500));
+}
+"""
+VALUES = """
+() => {
+  const node = window.app.graph._nodes.find((n) => n.type === "MixGRPO_Algorithm");
+  return Object.fromEntries(node.widgets.map((w) => [w.name, w.value]));
+}
+"""
+POSTED = """
+async () => {
+  const { output } = await window.app.graphToPrompt();
+  return Object.values(output).find((n) => n.class_type === "MixGRPO_Algorithm").inputs;
+}
+"""
+# The middle of a widget on the screen, as the canvas draws it.
+PLACE = """
+(name) => {
+  const { canvas, ds } = window.app.canvas;
+  const node = window.app.graph._nodes[0];
+  const widget = node.widgets.find((w) => w.name === name);
+  const box = canvas.getBoundingClientRect();
+  const [x, y] = [node.pos[0] + node.size[0] / 2, node.pos[1] + widget.y + 10];
+  return [box.left + (x + ds.offset[0]) * ds.scale, box.top + (y + ds.offset[1]) * ds.scale];
+}
+"""
+SETTLE = "await new Promise((done) => setTimeout(done, 300));"
+LOAD = "async (graph) => { await window.app.loadGraphData(graph, true, true); " + SETTLE + " }"
+DROP = "async (prompt) => { window.app.loadApiJson(prompt, 'dropped'); " + SETTLE + " }"
+
+
+@pytest.fixture(scope="module")
+def presets(server):
+    """Preset -> field -> value, as the server gives them."""
+    node = server.get("/object_info/MixGRPO_Algorithm")["MixGRPO_Algorithm"]
+    return node["input"]["required"]["preset"][1]["presets"]
+
+
+class Canvas:
+    """A person at the canvas as it draws nodes itself."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def choose(self, name, option):
+        self.page.mouse.click(*self.page.evaluate(PLACE, name))
+        self.page.locator(".litecontextmenu .litemenu-entry").get_by_text(option, exact=True).click()
+        self.page.wait_for_timeout(200)
+
+    def type(self, name, text):
+        self.page.mouse.click(*self.page.evaluate(PLACE, name))
+        field = self.page.locator(".graphdialog input")
+        field.fill(text)
+        field.press("Enter")
+        self.page.wait_for_timeout(200)
+
+
+class Nodes2:
+    """The same person with Nodes 2.0, where widgets are elements of the page."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def _row(self, name):
+        return self.page.locator("[data-node-id] .lg-node-widget", has=self.page.get_by_text(name, exact=True))
+
+    def choose(self, name, option):
+        self._row(name).locator("[role=combobox]").click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+        self.page.wait_for_timeout(200)
+
+    def type(self, name, text):
+        # Such a field follows the keys, not the element's value.
+        self._row(name).locator("input").click(click_count=3)
+        self.page.keyboard.type(text)
+        self.page.keyboard.press("Tab")
+        self.page.wait_for_timeout(200)
+
+
+@pytest.fixture(params=[Canvas, Nodes2])
+def person(request, page):
+    set_nodes2 = "(on) => window.app.ui.settings.setSettingValueAsync('Comfy.VueNodes.Enabled', on)"
+    page.evaluate(set_nodes2, request.param is Nodes2)
+    page.evaluate(ADD)
+    yield request.param(page)
+    page.evaluate(set_nodes2, False)
+
+
+def test_choosing_a_preset_fills_in_every_field(page, presets, person):
+    assert page.evaluate(VALUES) == {"preset": "MixGRPO", **presets["MixGRPO"]}
+    for name in ("Flow-GRPO-Fast", "DanceGRPO"):
+        person.choose("preset", name)
+        assert page.evaluate(VALUES) == {"preset": name, **presets[name]}
+        assert page.evaluate(POSTED) == {"preset": name, **presets[name]}
+    person.choose("preset", "custom")
+    assert page.evaluate(POSTED) == {"preset": "custom", **presets["DanceGRPO"]}
+
+
+def test_an_edited_field_makes_the_preset_custom(page, presets, person):
+    person.choose("preset", "MixGRPO-Flash")
+    person.type("steps", "25")
+    assert page.evaluate(POSTED) == {"preset": "MixGRPO-Flash", **presets["MixGRPO-Flash"]}
+    person.type("steps", "16")
+    assert page.evaluate(POSTED) == {**presets["MixGRPO-Flash"], "preset": "custom", "steps": 16}
+    person.choose("preset", "MixGRPO")
+    person.choose("transition", "cps")
+    assert page.evaluate(POSTED) == {**presets["MixGRPO"], "preset": "custom", "transition": "cps"}
+
+
+def test_loading_a_workflow_changes_nothing(page, presets):
+    """A saved graph may say a preset's name with fields of its own: the fields are what counts."""
+    page.evaluate(ADD)
+    changed = {"preset": "DanceGRPO", **presets["Flow-GRPO"], "steps": 3, "kl_weight": 0.25}
+    graph = page.evaluate(
+        """
+        (values) => {
+          for (const widget of window.app.graph._nodes[0].widgets) widget.value = values[widget.name];
+          return JSON.parse(JSON.stringify(window.app.graph.serialize()));
+        }
+        """,
+        changed,
+    )
+    page.evaluate(LOAD, {**graph, "nodes": []})
+    page.evaluate(LOAD, graph)
+    assert page.evaluate(VALUES) == changed and page.evaluate(POSTED) == changed
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_an_api_prompt_means_the_same_when_it_is_dropped_onto_the_canvas(page, presets, reverse):
+    """There a field that isn't given has the preset's value and a given one wins, in whatever order they stand."""
+
+    def drop(**inputs):
+        inputs = dict(reversed(inputs.items())) if reverse else inputs
+        node = {"class_type": "MixGRPO_Algorithm", "inputs": inputs, "_meta": {"title": "Algorithm"}}
+        page.evaluate(DROP, {"1": node})
+        return page.evaluate(POSTED)
+
+    assert drop(preset="MixGRPO-Flash*") == {"preset": "MixGRPO-Flash*", **presets["MixGRPO-Flash*"]}
+    assert drop(preset="DanceGRPO", steps=7) == {**presets["DanceGRPO"], "preset": "custom", "steps": 7}
+    custom = {"preset": "custom", **presets["Flow-GRPO"], "eta": 0.2}
+    assert drop(**custom) == custom

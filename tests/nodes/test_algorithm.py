@@ -1,0 +1,130 @@
+"""MixGRPO_Algorithm: presets, fields that win over them, and sentences for what can't work."""
+
+import dataclasses
+
+import pytest
+
+GROUPS = ("rollout", "window", "loss", "optimizer")
+
+
+@pytest.fixture
+def config(room):
+    return room("mixgrpo_engine.config")
+
+
+@pytest.fixture
+def presets(room):
+    return room("mixgrpo_engine.presets")
+
+
+@pytest.fixture
+def node(room):
+    return room("nodes.algorithm").MixGRPOAlgorithm
+
+
+@pytest.fixture
+def settings(room, node):
+    """`settings(preset, **given)` runs the node: {group: {field: value}} of what it gives."""
+    return lambda preset, **given: dataclasses.asdict(node.execute(preset, **given).result[0])
+
+
+def widgets(node):
+    return {widget.id: widget for widget in node.define_schema().inputs}
+
+
+def as_dict(config):
+    return {group: values for group, values in config.as_dict().items() if group in GROUPS}
+
+
+def test_every_setting_but_the_betas_has_one_field(room, config):
+    fields = room("nodes.algorithm_fields").FIELDS
+    places = [(field.group, field.setting) for field in fields]
+    wanted = {
+        (group.name, field.name)
+        for group in dataclasses.fields(config.TrainConfig)
+        if group.name in GROUPS
+        for field in dataclasses.fields(group.default_factory)
+    }
+    wanted -= {("optimizer", "beta1"), ("optimizer", "beta2")}
+    assert len(places) == len(set(places)) == len({field.name for field in fields})
+    assert set(places) == wanted
+
+
+def test_preset_comes_first_and_may_be_the_only_one_given(node):
+    first, *others = node.define_schema().inputs
+    assert first.id == "preset" and not first.optional and all(other.optional for other in others)
+    assert all(widget.tooltip for widget in [first, *others])
+
+
+def test_widgets_begin_with_the_papers_values(node, presets, settings):
+    found = widgets(node)
+    assert found.pop("preset").default == "MixGRPO"
+    given = {name: widget.default for name, widget in found.items()}
+    assert settings("custom", **given) == as_dict(presets.preset("MixGRPO"))
+
+
+def test_a_preset_alone_is_its_settings(presets, settings):
+    for name in presets.PRESETS:
+        assert settings(name) == as_dict(presets.preset(name))
+
+
+def test_custom_alone_is_the_defaults(config, settings):
+    assert settings("custom") == as_dict(config.TrainConfig())
+
+
+def test_a_given_field_wins(presets, settings):
+    expected = as_dict(presets.preset("DanceGRPO"))
+    expected["rollout"] |= {"steps": 7, "shared_noise": False, "shift": 0.0}
+    expected["loss"]["mix"] = "rewards"
+    assert settings("DanceGRPO", steps=7, shared_noise=False, shift=0.0, reward_mix="rewards") == expected
+    # What one call changes, the next one doesn't see.
+    assert settings("DanceGRPO") == as_dict(presets.preset("DanceGRPO"))
+
+
+def test_the_browser_is_told_the_values_that_the_server_takes(node, presets, settings):
+    told = node.define_schema().inputs[0].as_dict()
+    assert told["options"] == ["custom", *told["presets"]] and list(told["presets"]) == list(presets.PRESETS)
+    names = set(widgets(node)) - {"preset"}
+    for name, values in told["presets"].items():
+        assert values.keys() == names
+        # A browser posts all fields, whatever it calls them.
+        assert settings("custom", **values) == settings(name)
+
+
+def test_a_whole_number_serves_where_a_number_is_wanted(settings):
+    shift = settings("custom", shift=3)["rollout"]["shift"]
+    assert shift == 3.0 and type(shift) is float
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"window_size": 25}, r"window size is 25 with 25 steps: it must be 1 to 24 .*, or 0 for all of them\."),
+        ({"trained_share": 0.0}, r"trained_share is 0\.0: it must be above 0 and at most 1\."),
+        ({"surrogate": "ppo"}, r"surrogate is 'ppo': choose clip, ratio_norm, kl_mask\."),
+        ({"kl_mask_threshold": 0.0}, r"kl_mask_threshold must be above 0\."),
+        ({"kl_space": "latent"}, r"kl_space is 'latent': choose velocity or mean\."),
+        ({"ema_decay": 1.0}, r"ema_decay is 1\.0: it must be 0 \(off\) or more, and below 1\."),
+        ({"tail_variant": "euler"}, r"tail_variant is 'euler': choose midpoint or heun\."),
+        ({"reward_mix": "sum"}, r"mix is 'sum': choose advantages or rewards\."),
+        ({"updates": 13}, r"updates is 13 with 12 images an iteration: it must be 1 to 12\."),
+        ({"steps": "8"}, r"steps is a str: it must be a whole number\."),
+        ({"steps": 8.0}, r"steps is a float: it must be a whole number\."),
+        ({"group_size": True}, r"group_size is a bool: it must be a whole number\."),
+        ({"eta": None}, r"eta is a NoneType: it must be a number\."),
+        ({"shared_noise": 1}, r"shared_noise is a int: it must be true or false\."),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(settings, given, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        settings("MixGRPO", **given)
+
+
+def test_an_unknown_preset_is_one_sentence(settings):
+    with pytest.raises(ValueError, match="no preset 'PPO': choose MixGRPO, "):
+        settings("PPO")
+
+
+def test_window_size_0_stands_for_every_step_but_the_last(node):
+    assert node.execute("Flow-GRPO").result[0].window_size == 9
+    assert node.execute("Flow-GRPO", window_size=2).result[0].window_size == 2
