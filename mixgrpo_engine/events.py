@@ -32,7 +32,7 @@ class Stage(Event):
 
 @dataclass
 class Progress(Event):
-    """A sign of life inside an iteration, a few seconds apart. phase: rollout, score, update or evaluate."""
+    """A sign of life, a few seconds apart. phase: encode, rollout, score, update or evaluate."""
 
     type: ClassVar[str] = "progress"
     iteration: int  # how many are finished

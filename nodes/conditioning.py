@@ -1,8 +1,4 @@
-"""Prompts through ComfyUI's CLIP object, and their encodings on disk.
-
-A run encodes its prompts once and keeps the result in its folder: the text encoder is freed before training, and a
-resumed run never loads it.
-"""
+"""Prompts through ComfyUI's CLIP object, and a file format for their encodings."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from ..mixgrpo_engine import tensor_files
@@ -28,9 +25,7 @@ class Encoded:
 
     def __getitem__(self, prompt: str) -> list:
         if prompt not in self.conditionings:
-            raise KeyError(
-                f"The prompt '{prompt}' was not encoded: encode all prompts of a run, the negative one too, before it."
-            )
+            raise KeyError(not_encoded(prompt))
         return self.conditionings[prompt]
 
     def __contains__(self, prompt: str) -> bool:
@@ -71,17 +66,33 @@ def save(encoded: Encoded, path: str | os.PathLike) -> None:
     tensor_files.save(tensors, path, {_STRUCTURE: json.dumps(structure)})
 
 
-def load(path: str | os.PathLike) -> Encoded:
-    """The reverse of `save`. Raises ValueError when the file isn't one of save's."""
-    from safetensors import safe_open
+def load(path: str | os.PathLike, prompts: Iterable[str] | None = None) -> Encoded:
+    """The reverse of `save`; of some prompts only, when they are given: nothing else is then read.
 
+    The tensors are views of the file in memory, as far as safetensors does that: they take memory once they are used.
+    Raises ValueError when the file isn't one of save's, KeyError for a prompt that it doesn't hold.
+    """
     with safe_open(Path(path), framework="pt") as file:
-        metadata = file.metadata() or {}
-        if _STRUCTURE not in metadata:
-            raise ValueError(f"'{path}' holds no encoded prompts: delete it, and the run encodes its prompts again.")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    structure = json.loads(metadata[_STRUCTURE])
-    return Encoded({prompt: _rebuild(node, tensors) for prompt, node in structure.items()})
+        structure = _structure(file, path)
+        wanted = structure if prompts is None else {prompt: structure[prompt] for prompt in prompts}
+        return Encoded({prompt: _rebuild(node, file.get_tensor) for prompt, node in wanted.items()})
+
+
+def stored_prompts(path: str | os.PathLike) -> list[str]:
+    """The prompts that a file of `save` holds, in order; their tensors aren't read. Raises as `load` does."""
+    with safe_open(Path(path), framework="pt") as file:
+        return list(_structure(file, path))
+
+
+def not_encoded(prompt: str) -> str:
+    return f"The prompt '{prompt}' was not encoded: encode all prompts of a run, the negative one too, before it."
+
+
+def _structure(file, path: str | os.PathLike) -> dict:
+    metadata = file.metadata() or {}
+    if _STRUCTURE not in metadata:
+        raise ValueError(f"'{path}' holds no encoded prompts: delete it, and the run encodes its prompts again.")
+    return json.loads(metadata[_STRUCTURE])
 
 
 def _to_cpu(tensor: Tensor) -> Tensor:
@@ -115,12 +126,13 @@ def _describe(value, tensors: dict[str, Tensor], where: str) -> dict:
     )
 
 
-def _rebuild(node: dict, tensors: dict[str, Tensor]):
+def _rebuild(node: dict, tensor: Callable[[str], Tensor]):
+    """The reverse of _describe; tensor: gives the tensor of a name."""
     ((kind, content),) = node.items()
     if kind == "tensor":
-        return tensors[content]
+        return tensor(content)
     if kind == "list":
-        return [_rebuild(item, tensors) for item in content]
+        return [_rebuild(item, tensor) for item in content]
     if kind == "dict":
-        return {key: _rebuild(item, tensors) for key, item in content.items()}
+        return {key: _rebuild(item, tensor) for key, item in content.items()}
     return content

@@ -15,6 +15,7 @@ from ..mixgrpo_engine import lora
 from ..mixgrpo_engine.config import AdapterConfig
 from . import policy_gradients, schedule
 from .conditioning import Encoded
+from .encodings import StoredEncodings
 from .policy_condition import PromptCondition, model_inputs
 from .policy_copy import private_copy
 from .policy_module import VelocityModule
@@ -33,7 +34,7 @@ class ComfyPolicy:
         self,
         model,
         vae,
-        encoded: Encoded,
+        encoded: Encoded | StoredEncodings,
         *,
         width: int,
         height: int,

@@ -34,7 +34,9 @@ def launch(folder: RunFolder) -> None:
     orders = start_orders(folder, made)
     folder.cancel_file.unlink(missing_ok=True)
     (folder.path / "launch.json").unlink(missing_ok=True)
-    folder.set_status(state="queued", stage="", message="", node_id="", iterations=made["config"]["run"]["iterations"])
+    folder.set_status(
+        state="queued", stage="", message="", node_id="", phase="", iterations=made["config"]["run"]["iterations"]
+    )
     with open(folder.log, "ab") as log:
         worker = subprocess.Popen(
             [sys.executable, "-u", str(ENTRY), str(folder.path)],

@@ -150,7 +150,9 @@ class _Progress:
 def line(status: dict) -> str:
     """A run's status in a line, e.g. "iteration 12 of 300, reward 0.41, 1 h 05 min left"."""
     if not status.get("iteration") or status.get("stage") not in ("train", "", None):
-        return status.get("message") or status.get("stage") or status["state"]
+        words = status.get("message") or status.get("stage") or status["state"]
+        counted = status.get("stage") and status.get("phase") == status["stage"]
+        return f"{words} {status.get('phase_done')} of {status.get('phase_total')} done." if counted else words
     rewards = ", ".join(
         f"{name} {value:.3f}" for name, value in (status.get("reward") or {}).items() if value is not None
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ...mixgrpo_engine.events import Stage
+from ...mixgrpo_engine.pulse import Pulse
 from ...mixgrpo_engine.run_folder import RunFolder
+from ..encodings import StoredEncodings
 from ..runs import graph
 from . import stash
 
@@ -34,22 +36,23 @@ class Loader:
     def __init__(self, job: dict, folder: RunFolder, comfy, reporter, stop):
         self.graph, self.node_id = job["graph"], job["node_id"]
         self.folder, self.comfy, self.reporter, self.stop = folder, comfy, reporter, stop
-        self.encodings = folder.path / "encodings.safetensors"
+        self.iterations = job["config"]["run"]["iterations"]
         # All that the training itself needs: whatever is connected but the text encoder.
         self.wanted = [name for name in KINDS if name in self.graph[self.node_id]["inputs"] and name != "clip"]
 
-    def load(self, prompts: list[str]):
+    def load(self, prompts: list[str]) -> tuple[StoredEncodings, dict]:
         """(encoded prompts, {"model", "vae", "reward", maybe "watch"}). Stored encodings are taken (a resume)."""
-        if self.encodings.exists():
-            return self._stored(), self._execute(*self.wanted)
+        stored = StoredEncodings(self.folder.path / "encodings", prompts)
+        if not stored.missing():
+            return stored, self._execute(*self.wanted)
         if self._shares_a_loader():
             loaded = self._execute("clip", *self.wanted)
-            self._encode(loaded.pop("clip"), prompts)
+            self._encode(loaded.pop("clip"), stored)
         else:
-            self._encode(self._execute("clip")["clip"], prompts)
+            self._encode(self._execute("clip")["clip"], stored)
             self.comfy.free()
             loaded = self._execute(*self.wanted)
-        return self._stored(), loaded
+        return stored, loaded
 
     def _execute(self, *inputs: str) -> dict:
         """The values of some inputs of the Train node."""
@@ -67,21 +70,18 @@ class Loader:
         require_kinds(wanted)
         return wanted
 
-    def _encode(self, clip, prompts: list[str]) -> None:
-        import torch
+    def _encode(self, clip, stored: StoredEncodings) -> None:
+        """Raises StopRequested when the run is cancelled between two prompts; the files made so far stay."""
+        total = len(stored)
+        self.reporter.emit(Stage("encode", f"Encoding {total} prompts."))
+        pulse = Pulse(self.reporter.emit, self.stop.requested, self.iterations)
 
-        from .. import conditioning
+        def before_each(done: int) -> None:
+            self.stop.check()
+            pulse.progress("encode", done, total)
 
-        prompts = list(dict.fromkeys(prompts))
-        self.reporter.emit(Stage("encode", f"Encoding {len(prompts)} prompts."))
-        with torch.no_grad():
-            conditioning.save(conditioning.encode_prompts(clip, prompts), self.encodings)
+        stored.encode(clip, before_each)
         self.stop.check()
-
-    def _stored(self):
-        from .. import conditioning
-
-        return conditioning.load(self.encodings)
 
     def _shares_a_loader(self) -> bool:
         """Whether one node gives both the text encoder and something else: loading twice would cost more."""

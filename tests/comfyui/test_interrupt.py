@@ -48,6 +48,30 @@ def test_cancel_right_after_the_start_is_heard(server, graphs):
     assert not [e for e in server.events(run_id) if e["type"] == "iteration"]
 
 
+def test_cancel_while_prompts_are_encoded_keeps_those_that_are_done(server, graphs):
+    """64 prompts a file: the first one is whole when the cancel comes, the second is begun."""
+    prompts = [f"prompt {number}" for number in range(64)] + [f"slow {number}" for number in range(8)]
+    graph = graphs.train("encoding", prompts="\n".join(prompts), held_out=0)
+    run_id = server.start_run(graph)
+    encodings = server.folder(run_id) / "encodings"
+    server.wait((encodings / "000000.safetensors").exists, "the first file of encodings")
+    assert server.request("POST", f"/mixgrpo/runs/{run_id}/cancel")[0] == 200
+    server.wait_for_state(run_id, "cancelled", seconds=20)
+    assert [path.name for path in encodings.iterdir()] == ["000000.safetensors"]
+    before = encoded(server)
+    assert before[:64] == prompts[:64] and len(before) < 72
+
+    assert server.run_id(server.outputs(graphs.train("encoding", prompts="\n".join(prompts), held_out=0))) == run_id
+    assert encoded(server)[len(before) :] == [*prompts[64:], ""]
+    assert sorted(path.name for path in encodings.iterdir()) == ["000000.safetensors", "000001.safetensors"]
+
+
+def encoded(server):
+    """The prompts of this test that were encoded, in order, and the negative one after them."""
+    texts = (server.output / "encoded.txt").read_text().split("\n")[:-1]
+    return texts[texts.index("prompt 0") :]
+
+
 def test_resume_over_http_finishes_a_cancelled_run(server, graphs):
     run_id = server.start_run(graphs.train("over http", seconds=0.2, iterations=4))
     server.wait_for_iteration(run_id, 1)

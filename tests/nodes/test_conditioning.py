@@ -76,6 +76,17 @@ def test_all_kinds_of_plain_values_round_trip(conditioning, tmp_path):
     assert same(conditioning.load(tmp_path / "prompts.safetensors").conditionings, encoded.conditionings)
 
 
+def test_some_prompts_are_read_without_the_others(clip, conditioning, tmp_path):
+    encoded = conditioning.encode_prompts(clip, PROMPTS)
+    path = tmp_path / "prompts.safetensors"
+    conditioning.save(encoded, path)
+    some = conditioning.load(path, [PROMPTS[2], PROMPTS[0]])
+    assert list(some.conditionings) == [PROMPTS[2], PROMPTS[0]] and same(some[PROMPTS[0]], encoded[PROMPTS[0]])
+    assert conditioning.stored_prompts(path) == PROMPTS[:3]
+    with pytest.raises(KeyError):
+        conditioning.load(path, ["another"])
+
+
 def test_a_value_that_cannot_be_stored_is_named(conditioning, tmp_path):
     encoded = conditioning.Encoded({"a cat": [[torch.zeros(1, 2, 3), {"hooks": object()}]]})
     with pytest.raises(ValueError, match="'hooks' of prompt 'a cat' is a object, which can't be stored"):
@@ -87,8 +98,9 @@ def test_a_foreign_file_is_refused(conditioning, tmp_path):
     from safetensors.torch import save_file
 
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="holds no encoded prompts"):
-        conditioning.load(tmp_path / "other.safetensors")
+    for read in (conditioning.load, conditioning.stored_prompts):
+        with pytest.raises(ValueError, match="holds no encoded prompts"):
+            read(tmp_path / "other.safetensors")
 
 
 def test_a_missing_clip_is_named(conditioning):

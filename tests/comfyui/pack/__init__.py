@@ -45,6 +45,8 @@ class TestModel(Loader):
 
 
 class TestClip(Loader):
+    """Takes half a second for each prompt with the word "slow", and leaves a trace of every one."""
+
     RETURN_TYPES = ("CLIP",)
 
     @classmethod
@@ -52,8 +54,20 @@ class TestClip(Loader):
         return {"required": {}}
 
     def load(self):
+        import folder_paths
+
         leave_trace("clip")
-        return (tiny_models().clip(),)
+        clip = tiny_models().clip()
+        tokenize = clip.tokenize
+
+        def traced(text):
+            with open(Path(folder_paths.get_output_directory()) / "encoded.txt", "a") as file:
+                file.write(f"{text}\n")
+            time.sleep(0.5 if "slow" in text else 0.0)
+            return tokenize(text)
+
+        clip.tokenize = traced
+        return (clip,)
 
 
 class TestVae(Loader):

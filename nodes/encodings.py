@@ -1,0 +1,72 @@
+"""The encoded prompts of a run on disk: written while they are made, read when they are asked for.
+
+A run encodes its prompts once: the text encoder is freed before training, and a resumed run doesn't load it again.
+A prompt may be megabytes (4 MB with FLUX's T5), and a run may have ten thousand of them: memory never holds more than
+one file's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from . import conditioning
+
+PROMPTS_A_FILE = 64
+
+
+class StoredEncodings:
+    """Encoded prompts in a folder of safetensors files, for whoever takes a `conditioning.Encoded`.
+
+    File k holds the prompts from number k * PROMPTS_A_FILE on. A file is there whole or not at all, so what a killed
+    or cancelled worker has made is taken by the next one.
+    """
+
+    def __init__(self, folder: Path, prompts: Iterable[str]):
+        """prompts: all of the run, the negative one too; a repeated one counts once."""
+        self.folder = folder
+        self.prompts = list(dict.fromkeys(prompts))
+        self._files = {prompt: number // PROMPTS_A_FILE for number, prompt in enumerate(self.prompts)}
+
+    def missing(self) -> list[int]:
+        """Numbers of the files that have yet to be made: they aren't there, or damaged, or hold other prompts."""
+        return [number for number in sorted(set(self._files.values())) if not self._is_made(number)]
+
+    def encode(self, clip, before_each: Callable[[int], None] = lambda done: None) -> None:
+        """Makes the missing files. before_each(done) is called before each prompt, with the number of all before it.
+
+        Raises ValueError when there is no CLIP; an exception of before_each leaves the files that are whole.
+        """
+        self.folder.mkdir(exist_ok=True)
+        for number in self.missing():
+            first = number * PROMPTS_A_FILE
+
+            def told(done: int, first: int = first) -> None:
+                before_each(first + done)
+
+            conditioning.save(conditioning.encode_prompts(clip, self._prompts_of(number), told), self._path(number))
+
+    def __getitem__(self, prompt: str) -> list:
+        if prompt not in self._files:
+            raise KeyError(conditioning.not_encoded(prompt))
+        return conditioning.load(self._path(self._files[prompt]), [prompt])[prompt]
+
+    def __contains__(self, prompt: str) -> bool:
+        return prompt in self._files
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def _is_made(self, number: int) -> bool:
+        try:
+            return conditioning.stored_prompts(self._path(number)) == self._prompts_of(number)
+        except (OSError, ValueError, SafetensorError):
+            return False
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.safetensors"
+
+    def _prompts_of(self, number: int) -> list[str]:
+        return self.prompts[number * PROMPTS_A_FILE : (number + 1) * PROMPTS_A_FILE]
