@@ -30,8 +30,13 @@ def open_comfyui(url: str, width: int = 1600, height: int = 1000) -> Iterator:
             # A first visit opens the template browser over the graph.
             page.request.post(f"{url}/settings/Comfy.TutorialCompleted", data="true")
             page.goto(url, wait_until="domcontentloaded")
-            page.wait_for_function(READY, timeout=120_000)
-            page.wait_for_function("() => Object.keys(window.LiteGraph.registered_node_types).length > 100")
+            wait_until_ready(page)
             yield page
         finally:
             browser.close()
+
+
+def wait_until_ready(page) -> None:
+    """Returns once the frontend has started and knows the server's nodes."""
+    page.wait_for_function(READY, timeout=120_000)
+    page.wait_for_function("() => Object.keys(window.LiteGraph.registered_node_types).length > 100")

@@ -5,6 +5,8 @@ With real clicks and keys, both as the canvas draws nodes and as Nodes 2.0 does.
 
 import pytest
 
+from scripts.browser import wait_until_ready
+
 ADD = """
 async () => {
   const { app, LiteGraph } = window;
@@ -100,6 +102,8 @@ def person(request, page):
     page.evaluate(ADD)
     yield request.param(page)
     page.evaluate(set_nodes2, False)
+    page.reload(wait_until="domcontentloaded")  # Nodes 2.0 leaves a question on the screen
+    wait_until_ready(page)
 
 
 def test_choosing_a_preset_fills_in_every_field(page, presets, person):

@@ -38,12 +38,13 @@ def first_graph():
 
 @pytest.fixture(scope="session")
 def first_run(server, first_graph):
-    """(outputs of its prompt, run id, the mixgrpo.progress messages that an open socket got)."""
+    """(outputs of its prompt, run id, the mixgrpo.progress messages that an open socket got, what was loaded)."""
+    before = len(server.traces())
     with server.socket() as messages:
         outputs = server.outputs(first_graph())
         run_id = server.run_id(outputs)
         server.wait(lambda: any(m["status"]["state"] == "finished" for m in messages(run_id)), "the last message", 10)
-    return outputs, run_id, messages(run_id)
+    return outputs, run_id, messages(run_id), server.traces()[before:]
 
 
 @pytest.fixture(scope="module")

@@ -35,10 +35,9 @@ def test_lora_is_in_the_stock_loader_and_complete(server, first_run):
 
 
 def test_loaders_run_in_the_worker_only(server, first_run):
-    worker = str(server.run(first_run[1])["pid"])
-    loaded = [node for node, pid in server.traces() if pid == worker]
+    worker, loaded = str(server.run(first_run[1])["pid"]), [node for node, _ in first_run[3]]
+    assert {pid for _, pid in first_run[3]} == {worker} and worker != str(server.pid)
     assert loaded[0] == "clip" and sorted(loaded[1:]) == ["model", "reward", "vae"]
-    assert str(server.pid) not in {pid for _, pid in server.traces()}
 
 
 def test_events_tell_the_whole_story(server, first_run):

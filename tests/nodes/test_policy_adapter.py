@@ -88,7 +88,8 @@ def test_base_is_the_shared_model_itself_bit_for_bit(build, policy_of, encoded):
     with torch.no_grad():
         with policy.base():
             base = policy.module(x, 0.6, policy.condition(["red"]))
-        denoised = model.model.apply_model(x, torch.tensor([0.6]), **inputs)
+        same_attention = {"transformer_options": dict(policy.module.options)}
+        denoised = model.model.apply_model(x, torch.tensor([0.6]), **inputs, **same_attention)
     # The shared model gives x - sigma * v; rounding v and then this must reproduce it exactly.
     assert torch.equal(x - base * torch.tensor(0.6), denoised)
 
