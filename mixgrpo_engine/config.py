@@ -85,7 +85,7 @@ class LossConfig:
     # Advantages are clipped to +- this many group standard deviations.
     advantage_clip: float = 5.0
     # Weight of the KL to the base model. It holds the model back from drifting where no reward of a group looks; costs
-    # one more model call without gradient per update. 0: off.
+    # one more model call without gradient per update. Images without an advantage are left out. 0: off.
     kl_weight: float = 0.0
     # velocity: mean squared difference of the velocities, all steps alike. mean: the exact KL of a step, which grows
     # as its noise shrinks.

@@ -70,7 +70,7 @@ class PolicyUpdate:
         seed = self.config.run.seed
         order = torch.randperm(len(advantages), generator=seeds.generator(seed, "minibatches", iteration))
         places = trained_places(self.config, len(trajectory.window), iteration)
-        # An image without advantage has a zero gradient: leaving it out of the model calls changes nothing.
+        # An image without advantage has nothing to teach: it is left out of the model calls, and of the KL with them.
         with_signal = (advantages != 0).cpu()
         advantages = advantages.to(self.policy.device)
         norms, reports = [], []
