@@ -49,7 +49,7 @@ class Sampler:
         self.keep_means = config.loss.surrogate != "clip"
         self.batch_size = BatchSize(self.config.batch_size, "rollout_batch_size", pulse.notice)
         # One thread: scorers need not be thread-safe among themselves.
-        self._scoring = ThreadPoolExecutor(1, "mixgrpo-score")
+        self._scoring = ThreadPoolExecutor(1, "mixgrpo-score", initializer=lambda: torch.set_num_threads(1))
 
     def collect(self, iteration: int, window: range, prompts: Sequence[str]) -> Experience:
         """Samples and scores a group for each prompt.

@@ -1,12 +1,10 @@
-"""Reward nodes: each gives a scorer as MIXGRPO_REWARD."""
+"""MixGRPO_RewardShapes: the judge of the embedded tiny model's world."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .category import CATEGORY
-
-REWARD = io.Custom("MIXGRPO_REWARD")
+from .reward_type import REWARD, REWARDS
 
 
 class MixGRPORewardShapes(io.ComfyNode):
@@ -15,7 +13,7 @@ class MixGRPORewardShapes(io.ComfyNode):
         return io.Schema(
             node_id="MixGRPO_RewardShapes",
             display_name="MixGRPO Reward: Shapes",
-            category=f"{CATEGORY}/rewards",
+            category=REWARDS,
             description="Judges pictures of coloured shapes (the embedded tiny model's world): count, colour, shape, "
             "position and background against the prompt, 0 to 1 with partial credit.",
             inputs=[],
@@ -24,7 +22,7 @@ class MixGRPORewardShapes(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        from ..mixgrpo_engine.rewards.shapes import ShapesReward
+        from ...mixgrpo_engine.rewards.shapes import ShapesReward
 
         return io.NodeOutput(ShapesReward())
 

@@ -1,0 +1,60 @@
+"""What only the server's owner decides, never a graph: environment variables, or mixgrpo.json in ComfyUI's user folder.
+
+A graph may come from a stranger. So it can't allow itself a download or an address inside the network, and it can't
+hold a key, which would travel with every shared workflow and picture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+FILE = "mixgrpo.json"
+VARIABLES = {
+    "downloads": "MIXGRPO_DOWNLOADS",  # "1" allows the download of known reward models
+    "judge_hosts": "MIXGRPO_JUDGE_HOSTS",  # hosts (host or host:port) of VLM judges that graphs may name
+    "judge_key": "MIXGRPO_JUDGE_KEY",  # sent to them as a bearer token
+}
+
+
+def text(name: str) -> str:
+    """A setting of VARIABLES as text; the environment wins, "" when nobody has set it.
+
+    A list in the file becomes words with commas between. Raises ValueError when the file can't be read.
+    """
+    value = os.environ.get(VARIABLES[name])
+    if value is None:
+        value = _file().get(name, "")
+    if isinstance(value, bool):
+        return "1" if value else ""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value).strip()
+
+
+def allowed(name: str) -> bool:
+    """Whether a yes-or-no setting is on."""
+    return text(name).lower() in ("1", "true", "yes", "on")
+
+
+def words(name: str) -> list[str]:
+    """A setting with commas between its words."""
+    return [word.strip() for word in text(name).split(",") if word.strip()]
+
+
+def path() -> Path:
+    """Where the file is, whether or not there is one. ComfyUI serves a user's own subfolder, but not this file."""
+    import folder_paths
+
+    return Path(folder_paths.get_user_directory()) / FILE
+
+
+def _file() -> dict:
+    try:
+        values = json.loads(path().read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path()} can't be read as JSON ({error}): mend or remove it.") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path()} must hold a JSON object such as {{}}: mend or remove it.")
+    return values

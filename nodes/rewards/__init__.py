@@ -1,0 +1,10 @@
+"""The reward nodes: each gives a scorer as MIXGRPO_REWARD."""
+
+from __future__ import annotations
+
+from . import shapes
+from .reward_type import REWARD
+
+NODES = [*shapes.NODES]
+
+__all__ = ["NODES", "REWARD"]
