@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -48,8 +48,7 @@ class Sampler:
         self.sigmas = policy.sigmas(self.config.steps, self.config.shift)
         self.keep_means = config.loss.surrogate != "clip"
         self.batch_size = BatchSize(self.config.batch_size, "rollout_batch_size", pulse.notice)
-        # One thread: scorers need not be thread-safe among themselves.
-        self._scoring = ThreadPoolExecutor(1, "mixgrpo-score", initializer=lambda: torch.set_num_threads(1))
+        self._scoring = _scoring_thread(policy.device)
 
     def collect(self, iteration: int, window: range, prompts: Sequence[str]) -> Experience:
         """Samples and scores a group for each prompt.
@@ -115,7 +114,7 @@ class Sampler:
         return BatchedVelocity(self.module, condition, batch_size, before_call)
 
     def _score_later(self, trajectory: Trajectory, prompts: Sequence[str]) -> list[Future[dict[str, Tensor]]]:
-        """Decodes now, where the model runs, and scores in the background: a group while the next one is decoded."""
+        """Decodes now, where the model runs; scores a group while the next one is decoded, or at once on the CPU."""
         size, scores = self.config.group_size, []
         for group, prompt in enumerate(prompts):
             images = self.policy.decode(trajectory.latents[group * size : (group + 1) * size])
@@ -133,6 +132,25 @@ class Sampler:
                 f"The reward '{name}' could score none of the {len(scores)} images of an iteration (first prompt: "
                 f"'{prompts[0]}'). Check that it can judge these prompts.",
             )
+
+
+def _scoring_thread(device: torch.device) -> Executor:
+    """Where scorers run. One thread, since they need not be thread-safe among themselves.
+
+    With the policy on the CPU there is nothing to gain from a thread, and much to lose: a second thread that uses
+    torch brings its own team of OpenMP threads, and once there are more of them than cores every barrier in the
+    process sleeps instead of spinning (measured: model calls three times as slow from then on).
+    """
+    return _AtOnce() if device.type == "cpu" else ThreadPoolExecutor(1, "mixgrpo-score")
+
+
+class _AtOnce(Executor):
+    """Does the work when it is submitted, in the caller's thread."""
+
+    def submit(self, work, /, *args, **kwargs) -> Future:
+        done: Future = Future()
+        done.set_result(work(*args, **kwargs))
+        return done
 
 
 @torch.no_grad()

@@ -78,18 +78,17 @@ class Trainer:
         self.forwards = 0
         self.train_seconds = 0.0
         self.iteration = 0  # how many are finished
+        self._clock = time.monotonic()
 
     def run(self) -> str:
         """Trains up to the asked iterations, from the newest checkpoint if there is one: "finished" or "cancelled"."""
         run = self.config.run
         self.iteration = saved = self._resume()
-        self._clock = time.monotonic()
+        self._clock = time.monotonic()  # what follows counts as training time
         try:
             self._evaluate()
             while self.iteration < run.iterations:
-                self.pulse.iteration = self.iteration
-                self._iterate(self.iteration)
-                self.iteration += 1
+                self.step()
                 if self.iteration % run.checkpoint_every == 0 or self.iteration == run.iterations:
                     self._save()
                     saved = self.iteration
@@ -105,8 +104,9 @@ class Trainer:
         self.emit(Done(self.iteration, self.folder.lora.name, self.train_seconds))
         return "finished"
 
-    def _iterate(self, iteration: int) -> None:
-        """One iteration: algorithm 1's body."""
+    def step(self) -> None:
+        """The next iteration: algorithm 1's body. Nothing is evaluated or saved."""
+        self.pulse.iteration = iteration = self.iteration
         config, started = self.config, time.monotonic()
         window = self.window.at(iteration)
         prompts = self.prompts.at(iteration, config.rollout.prompts_per_iteration, config.run.seed)
@@ -126,6 +126,7 @@ class Trainer:
         ended = time.monotonic()
 
         self.forwards += experience.trajectory.forwards + report.forwards
+        self.iteration += 1
         self._tick()
         self.emit(
             Iteration(

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from mixgrpo_engine.experience import score_images
+from mixgrpo_engine.experience import _scoring_thread, score_images
 from mixgrpo_engine.schedule import flash_sigmas, flow_sigmas
 from mixgrpo_engine.solvers import DPMSolverPP
 from mixgrpo_engine.transitions import TRANSITIONS, flow_sde, log_prob
@@ -29,7 +29,22 @@ def test_a_part_is_scored_while_the_next_one_is_sampled(toy, tmp_path):
         return rollout(iteration, window, condition, first)
 
     trainer.sampler.rollout = watched
+    trainer.sampler._scoring = _scoring_thread(torch.device("cuda"))  # as where the model doesn't need the CPU
     assert len(trainer.sampler.collect(0, range(1, 3), ["up", "down"]).rewards["toy"]) == 12
+
+
+def test_beside_a_model_on_the_cpu_nothing_is_scored_in_another_thread(toy, tmp_path):
+    """A second thread that uses torch makes every model call after it slow: it brings OpenMP threads of its own."""
+    threads = set()
+
+    class Looks(toy.ToyReward):
+        def score(self, images, prompts):
+            threads.add(threading.current_thread())
+            return super().score(images, prompts)
+
+    trainer = toy.make(tmp_path / "run", toy.config(rollout={"batch_size": 6}, run={"evaluate_every": 0}), Looks())
+    trainer.sampler.collect(0, range(1, 3), ["up", "down"])
+    assert threads == {threading.current_thread()}
 
 
 @pytest.mark.parametrize(
