@@ -55,7 +55,7 @@ class Towers:
     vision: dict[str, Tensor] = field(default_factory=dict)
     # As CLIPTextModelWithProjection names them: text_model..., text_projection.weight.
     text: dict[str, Tensor] = field(default_factory=dict)
-    # The logarithm of what cosines are multiplied with, a scalar.
+    # The logarithm of what cosines are multiplied with.
     logit_scale: Tensor | None = None
 
 

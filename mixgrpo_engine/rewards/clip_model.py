@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,15 +19,24 @@ ACTIVATIONS = ("auto", "quick_gelu", "gelu")
 _VISION_HEADS = {1280: 16, 1408: 16, 1664: 16}
 # OpenAI's CLIPs (B/32, B/16, L/14) are this wide at most, vision and text; they use quick_gelu, the larger ones gelu.
 _OPENAI_WIDTH = {"vision": 1024, "text": 768}
+# What a config.json leaves out: CLIP ViT-B/32.
+_DEFAULTS = {
+    "vision": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "hidden_act": "quick_gelu"},
+    "text": {"hidden_size": 512, "num_hidden_layers": 12, "num_attention_heads": 8, "hidden_act": "quick_gelu"},
+}
 
 
 class Clip(nn.Module):
-    """Image and text embeddings in one space. The text tower and the scale are there when the files hold them."""
+    """Image and text embeddings in one space.
+
+    text is None when it wasn't asked for; scale, what cosines are multiplied with, when the file doesn't tell.
+    """
 
     def __init__(self, vision: nn.Module, text: nn.Module | None, logit_scale: Tensor | None):
         super().__init__()
         self.vision, self.text = vision, text
-        self.register_buffer("logit_scale", logit_scale)
+        # A plain number: in bfloat16 it would be 1% off.
+        self.scale = None if logit_scale is None else math.exp(float(logit_scale))
 
     @property
     def image_size(self) -> int:
@@ -43,7 +53,7 @@ class Clip(nn.Module):
         return F.normalize(self.vision(pixels.to(self.vision.dtype)).image_embeds.float(), dim=-1)
 
     def embed_tokens(self, tokens: Tensor) -> Tensor:
-        """Token ids (batch, tokens) -> float32 (batch, width) of length 1. What follows the first end doesn't matter."""
+        """Token ids (batch, tokens) -> float32 (batch, width) of length 1; what follows a row's first end is ignored."""
         return F.normalize(self.text(tokens).text_embeds.float(), dim=-1)
 
 
@@ -70,7 +80,7 @@ def load(
         raise ValueError(f"{path.name} holds the text tower of a CLIP only: the file with the vision tower is needed.")
     vision = _vision(whole.vision, path, activation)
     if not with_text:
-        return Clip(vision, None, _scale(whole.logit_scale))
+        return Clip(vision, None, whole.logit_scale)
     text_path = Path(text_path or path)
     text = whole.text if text_path == path else towers(weight_files.read(text_path), text_path.name).text
     if not text:
@@ -81,11 +91,7 @@ def load(
             f"{path.name} embeds images as {vision.config.projection_dim} numbers, but {text_path.name} texts as "
             f"{text.config.projection_dim}: they must be the towers of one CLIP."
         )
-    return Clip(vision, text, _scale(whole.logit_scale))
-
-
-def _scale(logit_scale: Tensor | None) -> Tensor | None:
-    return None if logit_scale is None else logit_scale.float()
+    return Clip(vision, text, whole.logit_scale)
 
 
 def _vision(tensors: Mapping[str, Tensor], path: Path, activation: str) -> nn.Module:
@@ -146,10 +152,7 @@ def _sizes(tensors: Mapping[str, Tensor], tower: str, path: Path, activation: st
 
 
 def _stored_config(path: Path, tower: str, width: int, layers: int) -> dict:
-    """The tower's part of transformers' config.json beside the file; {} when there is none, or it is another model's.
-
-    Keys that equal the defaults (CLIP ViT-B/32) may be left out of such a file.
-    """
+    """The tower's part of transformers' config.json beside the file; {} when there is none, or it is another model's."""
     try:
         config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -159,16 +162,16 @@ def _stored_config(path: Path, tower: str, width: int, layers: int) -> dict:
     if not isinstance(config, dict) or not str(config.get("model_type", "")).startswith("clip"):
         return {}
     part = config.get(f"{tower}_config", config)
-    usual = {"vision": 768, "text": 512}[tower]
-    if not isinstance(part, dict) or part.get("hidden_size", usual) != width:
+    if not isinstance(part, dict):
         return {}
-    if part.get("num_hidden_layers", 12) != layers:
+    part = {**_DEFAULTS[tower], **part}
+    if (part["hidden_size"], part["num_hidden_layers"]) != (width, layers):
         return {}
-    heads, act = part.get("num_attention_heads", width // 64 or None), part.get("hidden_act", "quick_gelu")
+    heads, act = part["num_attention_heads"], part["hidden_act"]
     if act not in ACTIVATIONS[1:] or not isinstance(heads, int) or heads < 1 or width % heads:
         raise ValueError(
-            f"{path.parent / 'config.json'}: {heads} attention heads and '{act}' can't be those of {path.name}; mend or "
-            "remove it."
+            f"{path.parent / 'config.json'}: {heads} attention heads and '{act}' can't be those of {path.name}; mend "
+            "or remove it."
         )
     return {"num_attention_heads": heads, "hidden_act": act}
 
@@ -183,7 +186,7 @@ def _tensor(tensors: Mapping[str, Tensor], name: str, path: Path, dimensions: in
 
 
 def _filled(kind: type[nn.Module], config, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
-    """The network with these very tensors in it; first made without memory, since random weights would be for nothing."""
+    """The network with these very tensors in it. It is made without memory first: random weights take long at ViT-H."""
     with torch.device("meta"):
         network = kind(config)
     try:

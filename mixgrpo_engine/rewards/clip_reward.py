@@ -48,7 +48,7 @@ class ClipReward(ModelReward):
         length = clip.text.config.max_position_embeddings
         # On the CPU, so that nothing of it is left behind on the device.
         self._texts = TextMemory(
-            lambda prompts: clip.embed_tokens(tokenizer(prompts, length).to(clip.text.device)).cpu()
+            lambda prompts: clip.embed_tokens(tokenizer(prompts, length).to(self.options.device)).cpu()
         )
         return clip
 

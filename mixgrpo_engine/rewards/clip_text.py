@@ -52,7 +52,7 @@ class TextMemory:
         self._known: OrderedDict[str, Tensor] = OrderedDict()
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """float32 (prompts, width), on encode's device."""
+        """(prompts, width), where and as encode() gives it."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
         found = {prompt: self._known[prompt] for prompt in prompts if prompt in self._known}
         if new:

@@ -21,9 +21,9 @@ class PickScoreReward(ClipReward):
 
     def load(self) -> nn.Module:
         clip = super().load()
-        if clip.logit_scale is None:
+        if clip.scale is None:
             raise ValueError(f"{self.weights.name} lacks logit_scale: it isn't the weights of PickScore.")
         return clip
 
     def scaled(self, clip: clip_model.Clip, cosines: Tensor) -> Tensor:
-        return clip.logit_scale.float().exp() * cosines
+        return clip.scale * cosines
