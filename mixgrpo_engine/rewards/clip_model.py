@@ -53,7 +53,7 @@ class Clip(nn.Module):
         return F.normalize(self.vision(pixels.to(self.vision.dtype)).image_embeds.float(), dim=-1)
 
     def embed_tokens(self, tokens: Tensor) -> Tensor:
-        """Token ids (batch, tokens) -> float32 (batch, width) of length 1; what follows a row's first end is ignored."""
+        """Token ids (batch, tokens) -> float32 (batch, width) of length 1. What follows a row's end is ignored."""
         return F.normalize(self.text(tokens).text_embeds.float(), dim=-1)
 
 
@@ -152,7 +152,7 @@ def _sizes(tensors: Mapping[str, Tensor], tower: str, path: Path, activation: st
 
 
 def _stored_config(path: Path, tower: str, width: int, layers: int) -> dict:
-    """The tower's part of transformers' config.json beside the file; {} when there is none, or it is another model's."""
+    """Heads and activation from transformers' config.json beside the file; {} without one, or if it is another's."""
     try:
         config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -99,8 +99,9 @@ class ModelReward:
             scores = self._batch_size.run(lambda size: self._in_batches(module, images, prompts, size), len(images))
         lost = int((~scores.isfinite() & ~broken).sum())
         if lost:
+            advice = "bfloat16 or float32" if self.options.dtype == "float16" else "other weights"
             self.failures.append(
-                f"{lost} of {len(images)} scores aren't finite in {self.options.dtype}: try bfloat16 or float32."
+                f"{lost} of {len(images)} scores aren't finite numbers in {self.options.dtype}: try {advice}."
             )
         return scores.masked_fill(broken | ~scores.isfinite(), torch.nan)
 
