@@ -1,9 +1,10 @@
 """Images as CLIP networks want them: what Pillow and torchvision do to one image, done to a whole batch on its device.
 
-Published scorers read 8-bit pictures and resize them with Pillow, which rounds to 8 bits after each direction. A resize
-in plain floating point differs from that by up to 20 levels at sharp edges and moves scores in the third decimal. So
-the same is done here: 256 levels, first the width, then the height, rounded after each. On noise of odd sizes
-that leaves 1 pixel in 2000 a level off (ties), and scores within 1e-4 of the Pillow way.
+Published scorers read 8-bit pictures and resize them with Pillow, which rounds to 8 bits after each direction. A
+resize in plain floating point differs from that by up to 20 of 256 levels at sharp edges. So the same is done here:
+256 levels, first the width, then the height, each rounded. What is left is one level in fewer than 1 pixel of 1000.
+
+Pillow 13 takes the height first for some tall images; the numbers that were published are those of older versions.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def _levels(images: Tensor) -> Tensor:
 def _resized(levels: Tensor, height: int, width: int) -> Tensor:
     for size in ((levels.shape[2], width), (height, width)):
         if size != tuple(levels.shape[2:]):
-            levels = F.interpolate(levels, size, mode="bicubic", antialias=True).round().clamp(0, 255)
+            # Halves go up, as in Pillow: they are common where a side is halved.
+            levels = (F.interpolate(levels, size, mode="bicubic", antialias=True) + 0.5).floor().clamp(0, 255)
     return levels
 
 

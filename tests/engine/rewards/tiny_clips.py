@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 SIZE, PATCH, EMBEDDING = 32, 8, 48
@@ -16,9 +18,10 @@ PROMPTS = [
     "caf\u00e9 na\u00efve \u00fcber \u4e2d\u6587 \U0001f600 \u0416\u0443\u043a",
     "a very long prompt about a quiet harbour, " * 30,
     "Two CATS,   don't  run!",
+    "the artist\u2019s \u201cbest\u201d work &amp; more",
 ]
 # Odd sizes, both orientations, larger and smaller than what the network sees, and one that is right already.
-SIZES = [(37, 91), (91, 37), (64, 64), (19, 23), (150, 101), (32, 32)]
+SIZES = [(37, 91), (150, 101), (64, 64), (19, 23), (32, 32)]
 
 
 @lru_cache
@@ -78,3 +81,30 @@ def pictures(count: int, height: int, width: int, seed: int = 0) -> Tensor:
 
 def as_pillow(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray((image * 255).round().byte().numpy()) for image in images]
+
+
+def saved(network: nn.Module, path: Path) -> Path:
+    """Its weights as .safetensors, or as the .pt that holds them as "state_dict"."""
+    tensors = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    if path.suffix == ".safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save({"state_dict": tensors, "epoch": 3}, path)
+    return path
+
+
+def cropped_by_pillow(images: Tensor) -> Tensor:
+    """What the published transform makes of pictures: Pillow, one at a time; shorter side, then centre crop."""
+    return _transformed(images, None)
+
+
+def padded_by_pillow(images: Tensor) -> Tensor:
+    """As HPSv2 does it: longer side, then black borders."""
+    return _transformed(images, "longest")
+
+
+def _transformed(images: Tensor, resize_mode: str | None) -> Tensor:
+    from open_clip import image_transform
+
+    transform = image_transform(SIZE, is_train=False, resize_mode=resize_mode)
+    return torch.stack([transform(image) for image in as_pillow(images)])
