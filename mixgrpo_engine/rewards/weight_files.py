@@ -37,6 +37,7 @@ def _safetensors(path: Path) -> object:
 
 def _torch(path: Path) -> object:
     import pickle
+    import struct
 
     import torch
 
@@ -56,7 +57,7 @@ def _torch(path: Path) -> object:
             f"{path.name} is a TorchScript program, which could run code: take these weights as .safetensors."
         ) from None
     # What the unpickler stumbles over in a file that was cut or never was one.
-    except (OSError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except (OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, struct.error) as error:
         raise _damaged(path, error) from None
 
 

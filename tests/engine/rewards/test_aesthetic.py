@@ -39,15 +39,15 @@ def test_by_its_definition(files, height, width):
     expected = head()["layers"](found / found.norm(dim=-1, keepdim=True)).squeeze(-1)
     for head_file, clip_file in (("head.pth", "clip.safetensors"), ("head.safetensors", "vision.safetensors")):
         scores = AestheticReward(files / head_file, files / clip_file).score(images, [""] * 4)
-        # A level of one pixel shows: this head's scores differ by several units.
-        torch.testing.assert_close(scores, expected, atol=1e-3, rtol=0)
-    assert expected.std() > 0.5
+        # Where no pixel is a level off (see test_image_input), nothing is.
+        torch.testing.assert_close(scores, expected, atol=1e-5 if height in (32, 64) else 1e-3, rtol=0)
+    assert expected.std() > 0.2
 
 
 def test_by_open_clip(files, tmp_path):
     network = tiny.open_clip_clip(quick_gelu=True)
     torch.save(network.state_dict(), tmp_path / "ViT.pt")
-    images = tiny.pictures(3, 40, 33)
+    images = tiny.pictures(3, 64, 64)
     embeddings = network.encode_image(tiny.cropped_by_pillow(images), normalize=True)
     scores = AestheticReward(files / "head.pth", tmp_path / "ViT.pt").score(images, [""] * 3)
     torch.testing.assert_close(scores, head()["layers"](embeddings).squeeze(-1), atol=1e-4, rtol=1e-4)

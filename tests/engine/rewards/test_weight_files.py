@@ -47,9 +47,10 @@ class Attack:
 def test_code_is_never_run(tmp_path):
     torch.save({"state_dict": {**TENSORS, "x": Attack(tmp_path / "hit")}}, tmp_path / "w.pt")
     (tmp_path / "w.bin").write_bytes(pickle.dumps(Attack(tmp_path / "hit")))
-    for name in ("w.pt", "w.bin"):
-        with pytest.raises(ValueError, match=f"{name} (holds more than tensors, which could run code|can't be read)"):
-            weight_files.read(tmp_path / name)
+    with pytest.raises(ValueError, match="w.pt holds more than tensors, which could run code: take these weights as"):
+        weight_files.read(tmp_path / "w.pt")
+    with pytest.raises(ValueError, match="w.bin can't be read as weights"):
+        weight_files.read(tmp_path / "w.bin")
     assert not (tmp_path / "hit").exists()
     torch.load(tmp_path / "w.pt", weights_only=False)  # It would have been.
     assert (tmp_path / "hit").exists()
