@@ -40,11 +40,15 @@ class ClipReward(ModelReward):
         """Cosines (batch,), -1 to 1, as scores."""
         raise NotImplementedError
 
+    def read_clip(self, end_token: int) -> clip_model.Clip:
+        """The network with both towers, in float32 on the CPU; end_token ends a prompt."""
+        return clip_model.load(
+            self.weights, text_path=self.text_weights, activation=self.activation, end_token=end_token
+        )
+
     def load(self) -> nn.Module:
         tokenizer = Tokenizer(self.tokenizer, self.clean_prompts)
-        clip = clip_model.load(
-            self.weights, text_path=self.text_weights, activation=self.activation, end_token=tokenizer.end
-        )
+        clip = self.read_clip(tokenizer.end)
         length = clip.text.config.max_position_embeddings
         # On the CPU, so that nothing of it is left behind on the device.
         self._texts = TextMemory(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import clip_model
 from .clip_reward import ClipReward
@@ -19,8 +19,8 @@ class PickScoreReward(ClipReward):
     name = "pick_score"
     activation = "gelu"
 
-    def load(self) -> nn.Module:
-        clip = super().load()
+    def read_clip(self, end_token: int) -> clip_model.Clip:
+        clip = super().read_clip(end_token)
         if clip.scale is None:
             raise ValueError(f"{self.weights.name} lacks logit_scale: it isn't the weights of PickScore.")
         return clip

@@ -41,7 +41,7 @@ def test_by_its_definition(files, height, width):
         scores = AestheticReward(files / head_file, files / clip_file).score(images, [""] * 4)
         # Where no pixel is a level off (see test_image_input), nothing is.
         torch.testing.assert_close(scores, expected, atol=1e-5 if height in (32, 64) else 1e-3, rtol=0)
-    assert expected.std() > 0.2
+    assert expected.std() > 0.1
 
 
 def test_by_open_clip(files, tmp_path):
