@@ -17,15 +17,16 @@ from mixgrpo_engine.rewards.clip_model import Clip
 from mixgrpo_engine.rewards.clip_score import ClipScoreReward
 from mixgrpo_engine.rewards.model_reward import ModelOptions
 
-IMAGES, PIXELS = 12, 512
+IMAGES, PIXELS, LAYERS = 12, 512, 12
 BATCHED, SINGLE, PUBLISHED = "one batch", "an image a call", "published way, image by image"
 
 
 class RandomClipScore(ClipScoreReward):
-    """CLIPScore without a file."""
+    """CLIPScore without a file, all images at once."""
 
-    def __init__(self, tokenizer: Path, batch_size: int = 0):
-        super().__init__("random weights", tokenizer, ModelOptions(batch_size=batch_size, keep_loaded=True))
+    def __init__(self, tokenizer: Path, layers: int):
+        super().__init__("random weights", tokenizer, ModelOptions(batch_size=0, keep_loaded=True))
+        self.layers = layers
 
     def read_clip(self, end_token: int) -> Clip:
         from transformers import (
@@ -35,8 +36,9 @@ class RandomClipScore(ClipScoreReward):
             CLIPVisionModelWithProjection,
         )
 
-        # Both classes' defaults are ViT-B/32.
-        vision, text = CLIPVisionConfig(), CLIPTextConfig(eos_token_id=end_token)
+        # What is left out are both classes' defaults: ViT-B/32.
+        vision = CLIPVisionConfig(num_hidden_layers=self.layers)
+        text = CLIPTextConfig(num_hidden_layers=self.layers, eos_token_id=end_token)
         return Clip(CLIPVisionModelWithProjection(vision), CLIPTextModelWithProjection(text), None)
 
 
@@ -63,9 +65,11 @@ def published_way(reward: RandomClipScore) -> Callable[[Tensor, Sequence[str]], 
     return score
 
 
-def measure(tokenizer: Path, rounds: int, images: int = IMAGES, pixels: int = PIXELS) -> list[dict]:
+def measure(
+    tokenizer: Path, rounds: int, *, images: int = IMAGES, pixels: int = PIXELS, layers: int = LAYERS
+) -> list[dict]:
     """One sample a round: {"round", "seconds": {way: seconds}}. The ways take turns, and who begins changes."""
-    reward = RandomClipScore(tokenizer)
+    reward = RandomClipScore(tokenizer, layers)
     published = published_way(reward)
     group = torch.rand(images, pixels, pixels, 3, generator=torch.Generator().manual_seed(0))
 
