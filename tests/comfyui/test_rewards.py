@@ -15,7 +15,10 @@ def sampled(kind, **files):
     return {
         "model": {"class_type": "MixGRPO_TinyModel", "inputs": {}},
         "reward": {"class_type": kind, "inputs": {**WIDGETS, **files}},
-        "algorithm": {"class_type": "MixGRPO_Algorithm", "inputs": {"steps": 4, "group_size": 3, "window_size": 2, "updates": 1}},
+        "algorithm": {
+            "class_type": "MixGRPO_Algorithm",
+            "inputs": {"steps": 4, "group_size": 3, "window_size": 2, "updates": 1},
+        },
         "sample": {
             "class_type": "MixGRPO_GroupSample",
             "inputs": {
