@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,12 +62,14 @@ def cache(tmp_path, repo, path, revision="main"):
 # --- the folder ---------------------------------------------------------------------------------------------------
 
 
-def test_importing_registers_the_folder(weights, models):
+def test_importing_registers_the_folder(weights, models, monkeypatch):
     import folder_paths
 
     folder_paths.folder_names_and_paths.pop(weights.KEY)
     spec = importlib.util.spec_from_file_location(f"{weights.__package__}.weights_again", weights.__file__)
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
     assert folder_paths.get_folder_paths(weights.KEY) == [str(models / weights.KEY)]
 
 
