@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import shapes
+from . import neural, shapes
 from .reward_type import REWARD
 
-NODES = [*shapes.NODES]
+NODES = [*shapes.NODES, *neural.NODES]
 
 __all__ = ["NODES", "REWARD"]
