@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from comfy_api.latest import io
 
+from ...mixgrpo_engine.rewards.clip_model import ACTIVATIONS
 from ...mixgrpo_engine.rewards.model_reward import DTYPES, ModelReward
 from . import weights as files_of
 from .fetch import obtain
@@ -61,15 +62,19 @@ def _schema(node_id: str, name: str, description: str, inputs: list, output: str
     )
 
 
-def _make(scorer: type[ModelReward], files: list[Path | None], options: tuple, **more: Path | None) -> io.NodeOutput:
+def _make(scorer: type[ModelReward], files: list[Path | None], options: tuple, **more) -> io.NodeOutput:
     """The scorer of these files, the one that is in use already if there is one."""
     settings = model_options(*options)
-    paths = [*files, *more.values()]
-    key = (scorer, *((str(path), path.stat().st_mtime_ns) if path else None for path in paths), settings)
+    key = (scorer, *map(_identity, [*files, *more.values()]), settings)
     reward = _in_use.get(key)
     if reward is None:
         reward = _in_use[key] = scorer(*files, settings, residence(settings), **more)
     return io.NodeOutput(reward)
+
+
+def _identity(value):
+    """A file as it is now, or another value itself."""
+    return (str(value), value.stat().st_mtime_ns) if isinstance(value, Path) else value
 
 
 def _need_transformers(name: str) -> None:
@@ -194,8 +199,14 @@ class MixGRPORewardCLIPScore(io.ComfyNode):
                     "The matching text encoder from ComfyUI's text_encoders folder, if weights holds the image encoder "
                     "alone; none for a whole CLIP.",
                 ),
+                io.Combo.Input(
+                    "activation", options=list(ACTIVATIONS), default=ACTIVATIONS[0],
+                    tooltip="The CLIP's activation function, which its weights don't tell: quick_gelu for OpenAI's, "
+                    "gelu for LAION's. auto goes by config.json beside the file, else by the size: quick_gelu for "
+                    "ViT-B and ViT-L.",
+                ),
             ],
-            "The cosine between image and prompt, mostly 0.1 to 0.4; higher is better.",
+            "100 x the cosine between image and prompt, mostly 15 to 40; higher is better.",
         )  # fmt: skip
 
     @classmethod
@@ -207,15 +218,18 @@ class MixGRPORewardCLIPScore(io.ComfyNode):
         return _stamps(options, (files_of.CLIP, weights), (files_of.CLIP_TEXT, text_weights))
 
     @classmethod
-    def execute(cls, weights, text_weights, device, dtype, batch_size, keep_loaded) -> io.NodeOutput:
+    def execute(cls, weights, text_weights, activation, device, dtype, batch_size, keep_loaded) -> io.NodeOutput:
         from ...mixgrpo_engine.rewards.clip_score import ClipScoreReward
 
         _need_transformers("CLIPScore")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation is '{activation}': choose {', '.join(ACTIVATIONS)}.")
         return _make(
             ClipScoreReward,
             [obtain(files_of.CLIP, weights), clip_words()],
             (device, dtype, batch_size, keep_loaded),
             text_weights=obtain(files_of.CLIP_TEXT, text_weights),
+            activation=activation,
         )
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.engine.rewards import tiny_clips
 from tests.engine.rewards import tiny_image_reward as tiny
+from tests.engine.rewards.test_aesthetic import head as aesthetic_head
 from tests.fake_hub import FakeHub
 
 
@@ -341,6 +343,35 @@ def test_device_and_number_type(image_reward, room, monkeypatch):
     assert isinstance(residence.residence(options), own)
     monkeypatch.setenv("MIXGRPO_WORKER", "somewhere")
     assert isinstance(residence.residence(gpu), own)
+
+
+@pytest.mark.parametrize("name", ["HPS", "PickScore", "CLIPScore", "Aesthetic"])
+def test_clip_nodes_score_like_the_engine(name, neural, room, models, comfyui_dir):
+    """Each node on its published kind of file, made tiny."""
+    folder, words = models / "reward_models", comfyui_dir / "comfy" / "sd1_tokenizer"
+    hps = tiny_clips.saved(tiny_clips.open_clip_clip(), folder / "HPS_v2.1_compressed.pt")
+    clip = tiny_clips.saved(tiny_clips.transformers_clip("gelu"), folder / "clip.safetensors")
+    torch.save(aesthetic_head().state_dict(), folder / "aesthetic.pth")
+    rewards = "mixgrpo_engine.rewards"
+    widgets, expected = {
+        "HPS": ({"weights": hps.name}, lambda: room(f"{rewards}.hps").HPSReward(hps, words)),
+        "PickScore": ({"weights": clip.name}, lambda: room(f"{rewards}.pick_score").PickScoreReward(clip, words)),
+        "CLIPScore": (
+            {"weights": clip.name, "text_weights": "none", "activation": "gelu"},
+            lambda: room(f"{rewards}.clip_score").ClipScoreReward(clip, words, activation="gelu"),
+        ),
+        "Aesthetic": (
+            {"head": "aesthetic.pth", "clip": clip.name},
+            lambda: room(f"{rewards}.aesthetic").AestheticReward(folder / "aesthetic.pth", clip),
+        ),
+    }[name]
+    node = next(node for node in neural.NODES if node.define_schema().node_id == f"MixGRPO_Reward{name}")
+    assert node.validate_inputs(**{key: value for key, value in widgets.items() if key != "activation"}) is True
+    reward = node.execute(**widgets, device="cpu", dtype="float32", batch_size=2, keep_loaded=False)[0]
+    images, prompts = tiny_clips.pictures(3, 40, 50), ["a red circle", "a cat", "a red circle"]
+    scores = reward.score(images, prompts)
+    assert scores.std() > 1e-3
+    torch.testing.assert_close(scores, expected().score(images, prompts), atol=1e-5, rtol=1e-5)
 
 
 def test_missing_transformers_is_one_sentence(image_reward, neural, monkeypatch):

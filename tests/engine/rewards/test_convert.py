@@ -53,6 +53,6 @@ def test_code_in_a_torch_file_is_not_run(tmp_path):
     trap = Trap()
     trap.path = tmp_path / "executed"
     (tmp_path / "evil.pt").write_bytes(pickle.dumps({"a": trap}, protocol=2))
-    with pytest.raises(ValueError, match="evil.pt can't be read as weights"):
+    with pytest.raises(ValueError, match="evil.pt (holds more than tensors|can't be read)"):
         convert(tmp_path / "evil.pt", tmp_path / "b.safetensors")
     assert not trap.path.exists() and not (tmp_path / "b.safetensors").exists()
