@@ -48,8 +48,8 @@ def _cost(section: dict) -> str:
     )
     table = _table(
         ("algorithm", "image-forwards an image: rollout", "update", "seconds an iteration", "rollout",
-         "decode and score", "update", "rest", f"of {rows[0]['variant']}", "overhead: denoiser only",
-         "overhead: denoiser + VAE decode"),
+         "decode and score", "update", "rest", f"of {rows[0]['variant']}", "rollout and update alone",
+         "overhead: denoiser only", "overhead: denoiser + VAE decode"),
         map(_cost_row, rows),
     )  # fmt: skip
     repeats, stride = section["settings"]["repeats"], section["settings"]["stride"]
@@ -65,8 +65,9 @@ def _cost(section: dict) -> str:
             table,
             f"![Seconds an iteration]({COST_PLOT})",
             "*Nothing shared*: MixGRPO as other implementations run it, every image with its own copy of the steps "
-            "that a group that shares its noise has in common. *Overhead*: seconds of an iteration / seconds of the "
-            "model's bare work, timed right after it; median over the iterations, in brackets the quartiles. The bare "
+            "that a group that shares its noise has in common. *Rollout and update alone*: the same ratio without "
+            "decoding and scoring, which cost the same for every algorithm: much of a tiny model's iteration, little of "
+            "a large one's. *Overhead*: seconds of an iteration / seconds of the model's bare work, timed right after it; median over the iterations, in brackets the quartiles. The bare "
             "work is the very calls of that iteration again (the same batch sizes, in the same order, with ready "
             "inputs, with a backward pass where the iteration had one), made on ComfyUI's diffusion model with its "
             "LoRA directly; *+ VAE decode* counts the decoding of the images, too, so that what remains is sampling "
@@ -85,6 +86,7 @@ def _cost_row(row: dict) -> list[str]:
         _span(seconds["iteration"], "mean", ".2f"),
         *(f"{seconds[phase]['mean']:.3f}" for phase in ("rollout", "score", "update", "rest")),
         _span(row["ratio"], "mean", ".0%"),
+        f"{row['model_ratio']['mean']:.0%}",
         _span(overhead["denoiser"], "median", ".2f"),
         _span(overhead["denoiser_and_vae"], "median", ".2f"),
     ]
@@ -163,17 +165,27 @@ def _commands(sections: dict[str, dict]) -> str:
     lines = ["make bench    # all parts; an interrupted one goes on where it stopped"]
     if "cost" in sections:
         settings = sections["cost"]["settings"]
-        lines.append(f"{RUN} cost --repeats {settings['repeats']} --stride {settings['stride']}")
+        lines.append(
+            f"{RUN} cost --repeats {settings['repeats']} --stride {settings['stride']}{_threads(sections['cost'])}"
+        )
     if "reward" in sections:
         settings, rows = sections["reward"]["settings"], sections["reward"]["summary"]
         lines.append(
             f"{RUN} reward --seconds {settings['seconds']:g} "
             f"--seeds {max(row['seeds'] for row in rows)} --evaluations {settings['evaluations']}"
+            f"{_threads(sections['reward'])}"
         )
     if "scoring" in sections:
-        lines.append(f"{RUN} scoring --rounds {sections['scoring']['settings']['rounds']}")
+        rounds = sections["scoring"]["settings"]["rounds"]
+        lines.append(f"{RUN} scoring --rounds {rounds}{_threads(sections['scoring'])}")
     lines.append(f"{RUN} report    # this page again, from bench.json")
     return "\n".join(["## Commands", "", "```", *lines, "```"])
+
+
+def _threads(section: dict) -> str:
+    """The option, where it was fewer threads than torch would take by itself."""
+    where = section["machine"]
+    return f" --threads {where['threads']}" if where["threads"] < where["cores"] else ""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
