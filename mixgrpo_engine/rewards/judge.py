@@ -139,7 +139,7 @@ def servers(urls: Sequence[str], allowed_hosts: Sequence[str] | None, key: str =
     found = []
     for where in map(address, urls):
         if allowed is not None and not allowed.allowed(where):
-            raise PermissionError(where.place)
+            raise PermissionError(f"The judge's host {where.place} isn't on the list of allowed hosts.")
         found.append(Server(where, key if allowed is None or allowed.named(where) else ""))
     return found
 

@@ -7,7 +7,7 @@ import email.utils
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -123,25 +123,37 @@ class JudgeClient:
     async def _settle(self, session, slots: asyncio.Semaphore, question: _Question, ends: float) -> None:
         """Tries until there is an answer, or it makes no sense any more."""
         body = b""
+
+        async def send() -> str:
+            nonlocal body
+            body = body or json.dumps(await asyncio.to_thread(question.body)).encode()
+            return await self._try(session, body)
+
         for attempt in range(self.options.retries + 1):
-            wait = max(_backoff(attempt), self._closed())
-            while wait:
-                if time.monotonic() + wait >= ends:
-                    before = f"{question.reason}; " if question.reason else ""
-                    question.reason = f"{before}a try would come after the deadline of {self.options.deadline:g} s"
-                    return
-                await asyncio.sleep(wait)
-                wait = self._closed()
+            wait = _backoff(attempt)
+            if time.monotonic() + wait >= ends:
+                question.reason += f"; no time for another try before the deadline of {self.options.deadline:g} s"
+                return
+            await asyncio.sleep(wait)
             try:
-                async with slots:
-                    body = body or json.dumps(await asyncio.to_thread(question.body)).encode()
-                    question.answer = await self._try(session, body)
+                question.answer = await self._when_open(slots, ends, send)
                 return
             except _Passing as error:
                 question.reason = f"{error}, {attempt + 1} tries" if attempt else str(error)
             except JudgeError as error:
                 question.reason = str(error)
                 return
+
+    async def _when_open(self, slots: asyncio.Semaphore, ends: float, send: Callable[[], Awaitable[str]]) -> str:
+        """Sends once there is a free slot and a server that hasn't asked for a wait."""
+        while True:
+            async with slots:
+                wait = self._closed()
+                if not wait:
+                    return await send()
+            if time.monotonic() + wait >= ends:
+                raise JudgeError(f"the judge asks for a wait beyond the deadline of {self.options.deadline:g} s")
+            await asyncio.sleep(wait)
 
     def _closed(self) -> float:
         """Seconds until the first server may be asked."""
@@ -177,9 +189,7 @@ class JudgeClient:
         if server.key:
             headers["Authorization"] = f"Bearer {server.key}"
         try:
-            async with session.post(
-                server.address.url, data=body, headers=headers, allow_redirects=False
-            ) as reply:
+            async with session.post(server.address.url, data=body, headers=headers, allow_redirects=False) as reply:
                 text = await _read(reply.content)
                 status, wait = reply.status, _retry_after(reply.headers.get("Retry-After", ""))
         except asyncio.TimeoutError:

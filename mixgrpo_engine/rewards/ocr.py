@@ -76,15 +76,20 @@ class OcrReward:
         ]
 
 
+def require_packages() -> None:
+    """Raises RuntimeError with one sentence, which says how to install them, when RapidOCR's packages aren't there."""
+    missing = [package for module, package in PACKAGES.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        wanted = " ".join(f'"{package}"' for package in missing)
+        raise RuntimeError(f'The OCR reward needs RapidOCR: install it by "{sys.executable}" -m pip install {wanted}')
+
+
 def load_reader():
     """RapidOCR with the models of its own package: nothing is ever downloaded.
 
     Raises RuntimeError with one sentence when it isn't installed, or was installed without its models.
     """
-    missing = [package for module, package in PACKAGES.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        wanted = " ".join(f'"{package}"' for package in missing)
-        raise RuntimeError(f'The OCR reward needs RapidOCR: install it by "{sys.executable}" -m pip install {wanted}')
+    require_packages()
     from rapidocr import RapidOCR
 
     # By their paths: for a model that it has to look for itself, RapidOCR would ask the network.

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from . import shapes
+from . import jpeg, judge, ocr, shapes
 from .reward_type import REWARD
 
-NODES = [*shapes.NODES]
+NODES = [
+    *shapes.NODES,
+    *judge.NODES,
+    *ocr.NODES,
+    *jpeg.NODES,
+]
 
 __all__ = ["NODES", "REWARD"]
