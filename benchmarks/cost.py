@@ -103,7 +103,7 @@ class Measured:
     def sample(self) -> dict:
         """The next iteration's figures; image-forwards are per image of the iteration, seconds of all of it."""
         with self.denoiser.recording(), self.vae.recording():
-            event, seconds = self.trainer.step()
+            event, seconds = self.trainer.timed_step()
         parts = {name: event.seconds[name] for name in ("rollout", "score", "update")}
         return {
             "variant": self.variant.name,

@@ -53,7 +53,7 @@ def train(demo: DemoModel, variant: Variant, seed: int, seconds: float, evaluati
         spent = last = 0.0
         mark = next(marks)
         while spent + last / 2 < seconds:
-            _, last = trainer.step()
+            _, last = trainer.timed_step()
             spent += last
             if spent >= mark and spent + last / 2 < seconds:
                 points.append(_point(trainer, spent))

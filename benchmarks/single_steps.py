@@ -42,15 +42,11 @@ class SingleSteps(Trainer):
         if variant.own_copies:
             self.sampler = OwnCopies(self.policy, self.module, self.rewards, config, self.pulse)
 
-    def step(self) -> tuple[Iteration, float]:
+    def timed_step(self) -> tuple[Iteration, float]:
         """Runs the next iteration; its event, and the seconds that all of it took."""
-        self.pulse.iteration = self.iteration
-        self._clock = time.monotonic()
         started = time.perf_counter()
-        self._iterate(self.iteration)
-        seconds = time.perf_counter() - started
-        self.iteration += 1
-        return self._last(Iteration), seconds
+        self.step()
+        return self._last(Iteration), time.perf_counter() - started
 
     def evaluate(self) -> Evaluation:
         """Scores the held-out prompts now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from . import seeds
 from .events import Best, Evaluation, Sample, read
+from .experience import Scores, and_why, score_images
 from .grid import labelled_grid
 from .rewards import Reward
 from .rollout import sample_ode
@@ -19,14 +21,22 @@ SHOWN = 16  # images of the sample grid
 class HeldOut:
     """Evaluates a trainer's policy on held-out prompts; with none, on the first training prompts."""
 
-    def __init__(self, trainer, held_out: tuple[str, ...], watched: Mapping[str, Reward]):
-        """watched: rewards that are only looked at. They decide which LoRA is the best one; without any, the
-        trained rewards do."""
+    def __init__(
+        self,
+        trainer,
+        held_out: tuple[str, ...],
+        watched: Mapping[str, Reward],
+        watched_weights: Mapping[str, float] | None = None,
+    ):
+        """watched: rewards that are only looked at. They decide which LoRA is the best one, by their mean (weighted,
+        if weights are given); without any, the trained rewards do."""
         self.trainer = trainer
         self.images_each = trainer.config.run.evaluate_images
         prompts = held_out or trainer.prompts.train[:8]
         self.prompts = [prompt for prompt in prompts for _ in range(self.images_each)]  # one an image
-        self.watched = {name + " (watched)" * (name in trainer.rewards): reward for name, reward in watched.items()}
+        told_apart = {name: name + " (watched)" * (name in trainer.rewards) for name in watched}
+        self.watched = {told_apart[name]: reward for name, reward in watched.items()}
+        self.watched_weights = {told_apart[name]: (watched_weights or {}).get(name, 1.0) for name in watched}
 
     def has_been_done(self, iteration: int) -> bool:
         """Whether the run folder already holds this evaluation: a resumed run doesn't repeat it."""
@@ -40,8 +50,11 @@ class HeldOut:
         """
         images = self._sample()
         rewards, strict = {}, {}
-        for name, reward in {**self.trainer.rewards, **self.watched}.items():
-            rewards[name] = _mean(reward.score(images, self.prompts))
+        scorers = {**self.trainer.rewards, **self.watched}
+        scores = score_images(scorers, images, self.prompts)
+        for name, reward in scorers.items():
+            rewards[name] = _mean(scores.values[name])
+            self._tell_failures(name, scores)
             if hasattr(reward, "strict"):
                 strict[name] = _mean(reward.strict(images, self.prompts))
         self._keep_if_best(iteration, rewards)
@@ -51,17 +64,26 @@ class HeldOut:
     def deciding_score(self, rewards: Mapping[str, float | None]) -> float:
         """The one number that tells a better LoRA: the mean of the watched rewards, or the trained ones' weighted."""
         if self.watched:
-            weights = dict.fromkeys(self.watched, 1.0)
+            weights = self.watched_weights
         else:
             weights = self.trainer.weights or dict.fromkeys(self.trainer.rewards, 1.0)
-        known = {name: weight for name, weight in weights.items() if rewards.get(name) is not None}
-        total = sum(known.values())
-        return sum(weight * rewards[name] for name, weight in known.items()) / total if total else float("nan")
+        counted = {name: weight for name, weight in weights.items() if weight > 0}
+        if any(rewards.get(name) is None for name in counted):
+            return float("nan")  # in the event log a mean that isn't a number is None
+        return sum(weight * rewards[name] for name, weight in counted.items()) / sum(counted.values())
+
+    def _tell_failures(self, name: str, scores: Scores) -> None:
+        failed = int(scores.values[name].isnan().sum())
+        if failed:
+            self.trainer.pulse.notice(
+                f"The reward '{name}' couldn't score {failed} of {len(self.prompts)} held-out images. "
+                f"{and_why(scores.failures[name])}".strip()
+            )
 
     def _keep_if_best(self, iteration: int, rewards: Mapping[str, float]) -> None:
         score = self.deciding_score(rewards)
         earlier = [self.deciding_score(event["reward"]) for event in self._history()]
-        if not any(other >= score for other in earlier):
+        if not math.isnan(score) and not any(other >= score for other in earlier):
             # Before the evaluation is told: a kill in between then repeats both.
             self.trainer.policy.export(self.trainer.folder.best_lora, self.trainer.metadata())
             self.trainer.emit(Best(iteration, score, self.trainer.folder.best_lora.name))

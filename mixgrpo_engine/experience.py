@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +15,12 @@ from .config import TrainConfig
 from .micro_batches import BatchedVelocity, BatchSize
 from .policy import Condition, Policy
 from .pulse import Pulse
-from .rewards import Reward
+from .rewards import Reward, failures
 from .rollout import Trajectory, join, rollout
 from .schedule import flash_sigmas
 from .solvers import dpm_tail
+
+REASONS_TOLD = 2  # of the sentences of a scorer about one iteration
 
 
 @dataclass
@@ -48,8 +50,7 @@ class Sampler:
         self.sigmas = policy.sigmas(self.config.steps, self.config.shift)
         self.keep_means = config.loss.surrogate != "clip"
         self.batch_size = BatchSize(self.config.batch_size, "rollout_batch_size", pulse.notice)
-        # One thread: scorers need not be thread-safe among themselves.
-        self._scoring = ThreadPoolExecutor(1, "mixgrpo-score", initializer=lambda: torch.set_num_threads(1))
+        self._scoring = _scoring_thread(policy.device)
 
     def collect(self, iteration: int, window: range, prompts: Sequence[str]) -> Experience:
         """Samples and scores a group for each prompt.
@@ -78,8 +79,9 @@ class Sampler:
         finally:
             for later in scores:
                 later.cancel()
-        rewards = {name: torch.cat([each[name] for each in scored]) for name in self.rewards}
-        self._check(rewards, prompts)
+        rewards = {name: torch.cat([each.values[name] for each in scored]) for name in self.rewards}
+        reasons = {name: [reason for each in scored for reason in each.failures[name]] for name in self.rewards}
+        self._check(rewards, reasons, prompts)
         return Experience(join(trajectories), rewards, score_seconds)
 
     def rollout(self, iteration: int, window: range, condition: Condition, first: int = 0) -> Trajectory:
@@ -114,8 +116,8 @@ class Sampler:
 
         return BatchedVelocity(self.module, condition, batch_size, before_call)
 
-    def _score_later(self, trajectory: Trajectory, prompts: Sequence[str]) -> list[Future[dict[str, Tensor]]]:
-        """Decodes now, where the model runs, and scores in the background: a group while the next one is decoded."""
+    def _score_later(self, trajectory: Trajectory, prompts: Sequence[str]) -> list[Future[Scores]]:
+        """Decodes now, where the model runs; scores a group while the next one is decoded, or at once on the CPU."""
         size, scores = self.config.group_size, []
         for group, prompt in enumerate(prompts):
             images = self.policy.decode(trajectory.latents[group * size : (group + 1) * size])
@@ -124,31 +126,71 @@ class Sampler:
             scores.append(self._scoring.submit(score_images, self.rewards, images, [prompt] * size))
         return scores
 
-    def _check(self, rewards: Mapping[str, Tensor], prompts: Sequence[str]) -> None:
-        """Raises RuntimeError when a scorer fails on every image of several iterations in a row."""
+    def _check(self, rewards: Mapping[str, Tensor], reasons: Mapping[str, list[str]], prompts: Sequence[str]) -> None:
+        """Tells of images without a score. Raises RuntimeError when a scorer fails on every image of several
+        iterations in a row."""
         for name, scores in rewards.items():
+            failed, reason = int(scores.isnan().sum()), and_why(reasons[name])
+            all_failed = failed == len(scores)
             self.pulse.tolerate(
                 f"reward {name}",
-                bool(scores.isnan().all()),
+                all_failed,
                 f"The reward '{name}' could score none of the {len(scores)} images of an iteration (first prompt: "
-                f"'{prompts[0]}'). Check that it can judge these prompts.",
+                f"'{prompts[0]}'). {reason or 'Check that it can judge these prompts.'}",
             )
+            if failed and reason and not all_failed:
+                self.pulse.notice(f"The reward '{name}' couldn't score {failed} of {len(scores)} images. {reason}")
+
+
+def _scoring_thread(device: torch.device) -> Executor:
+    """Where scorers run. One thread, since they need not be thread-safe among themselves.
+
+    With the policy on the CPU there is nothing to gain from a thread, and much to lose: a second thread that uses
+    torch brings its own team of OpenMP threads, and once there are more of them than cores every barrier in the
+    process sleeps instead of spinning (measured: model calls three times as slow from then on).
+    """
+    return _AtOnce() if device.type == "cpu" else ThreadPoolExecutor(1, "mixgrpo-score")
+
+
+class _AtOnce(Executor):
+    """Does the work when it is submitted, in the caller's thread."""
+
+    def submit(self, work, /, *args, **kwargs) -> Future:
+        done: Future = Future()
+        done.set_result(work(*args, **kwargs))
+        return done
+
+
+@dataclass
+class Scores:
+    """What scorers say of some images."""
+
+    values: dict[str, Tensor]  # scorer -> float32 (batch,), on the CPU; NaN: no score
+    failures: dict[str, list[str]]  # scorer -> why there is none, sentences
 
 
 @torch.no_grad()
-def score_images(rewards: Mapping[str, Reward], images: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
-    """name -> float32 (batch,), on the CPU; NaN where a scorer failed or the image isn't finite.
+def score_images(rewards: Mapping[str, Reward], images: Tensor, prompts: Sequence[str]) -> Scores:
+    """Scores by every scorer; NaN where one failed or the image isn't finite.
 
     Raises RuntimeError for a scorer that doesn't give one score an image.
     """
     broken = ~images.flatten(1).isfinite().all(1)
-    scores = {}
+    scores = Scores({}, {})
     for name, reward in rewards.items():
-        scores[name] = torch.as_tensor(reward.score(images, prompts), dtype=torch.float32).detach().cpu().clone()
-        if scores[name].shape != (len(images),):
+        values = torch.as_tensor(reward.score(images, prompts), dtype=torch.float32).detach().cpu().clone()
+        if values.shape != (len(images),):
             raise RuntimeError(
-                f"The reward '{name}' gave {list(scores[name].shape)} scores for {len(images)} images: "
+                f"The reward '{name}' gave {list(values.shape)} scores for {len(images)} images: "
                 "it must give one an image."
             )
-        scores[name][broken] = float("nan")
+        scores.values[name] = values.masked_fill(broken, torch.nan)
+        scores.failures[name] = failures(reward)
     return scores
+
+
+def and_why(reasons: Sequence[str]) -> str:
+    """The first few different reasons as one text."""
+    different = list(dict.fromkeys(reasons))
+    more = f" (and {len(different) - REASONS_TOLD} other reasons)" if len(different) > REASONS_TOLD else ""
+    return " ".join(different[:REASONS_TOLD]) + more

@@ -58,6 +58,7 @@ class PolicyUpdate:
         self.transition = TRANSITIONS[config.rollout.transition]
         self.batch_size = BatchSize(config.optimizer.batch_size, "update_batch_size", pulse.notice)
         self.forwards = 0
+        self.stepping = False  # between an iteration's first step and its end the adapter is of no iteration
 
     def update(self, iteration: int, trajectory: Trajectory, condition: Condition, advantages: Tensor) -> UpdateReport:
         """The iteration's updates, over random minibatches of all its images, none left over.
@@ -84,7 +85,9 @@ class PolicyUpdate:
                 self.pulse.raise_if_stopped()  # until the first step an iteration can be given up as if not begun
             reports.append(self.accumulate(trajectory, condition, advantages, signal, len(rows), places))
             norms.append(self.accelerator.clip_grad_norm_(self.parameters, self.config.optimizer.max_grad_norm))
+            self.stepping = True
             self._step(norms[-1])
+        self.stepping = False
         if not reports:
             return UpdateReport()
         losses, deviations, fractions = (torch.stack(values) for values in zip(*reports, strict=True))

@@ -40,11 +40,13 @@ class Trainer:
         should_stop: Callable[[], bool] = lambda: False,
         weights: Mapping[str, float] | None = None,
         watched: Mapping[str, Reward] | None = None,
+        watched_weights: Mapping[str, float] | None = None,
     ):
         """rewards: by name; weights: of the rewards, equal when None. emit gets every event as it happens.
 
         watched: rewards that nothing is learned from, only scored on the held-out prompts: a trained reward that
-        rises while they fall is being hacked. They choose the best LoRA, which is kept beside the last.
+        rises while they fall is being hacked. They choose the best LoRA (by their mean, weighted by watched_weights),
+        which is kept beside the last.
         should_stop is asked between model calls, but not once an iteration has begun to step: those updates are
         finished first. When true, run() saves a checkpoint and returns "cancelled".
         """
@@ -74,22 +76,26 @@ class Trainer:
         self.pulse = Pulse(emit, should_stop, config.run.iterations)
         self.sampler = Sampler(policy, self.module, self.rewards, config, self.pulse)
         self.updates = PolicyUpdate(policy, self.module, self.optimizer, self.accelerator, config, self.pulse)
-        self.held_out = HeldOut(self, prompts.held_out, watched or {}) if config.run.evaluate_every else None
+        self.held_out = None
+        if config.run.evaluate_every:
+            self.held_out = HeldOut(self, prompts.held_out, watched or {}, watched_weights)
         self.forwards = 0
         self.train_seconds = 0.0
         self.iteration = 0  # how many are finished
+        self._clock = time.monotonic()
 
     def run(self) -> str:
-        """Trains up to the asked iterations, from the newest checkpoint if there is one: "finished" or "cancelled"."""
+        """Trains up to the asked iterations, from the newest checkpoint if there is one: "finished" or "cancelled".
+
+        Whatever a scorer or a model raises ends it; iterations finished by then are saved first.
+        """
         run = self.config.run
         self.iteration = saved = self._resume()
-        self._clock = time.monotonic()
+        self._clock = time.monotonic()  # what follows counts as training time
         try:
             self._evaluate()
             while self.iteration < run.iterations:
-                self.pulse.iteration = self.iteration
-                self._iterate(self.iteration)
-                self.iteration += 1
+                self.step()
                 if self.iteration % run.checkpoint_every == 0 or self.iteration == run.iterations:
                     self._save()
                     saved = self.iteration
@@ -99,14 +105,19 @@ class Trainer:
                 self._save()
             self.emit(Cancelled(self.iteration, f"Cancelled after {self.iteration} of {run.iterations} iterations."))
             return "cancelled"
+        except Exception:  # whatever it is, it is raised again: what was finished is only kept before
+            if self.iteration > saved and not self.updates.stepping:
+                self._save()
+            raise
         self._tick()
         with self.averaged():
             self.policy.export(self.folder.lora, self.metadata())
         self.emit(Done(self.iteration, self.folder.lora.name, self.train_seconds))
         return "finished"
 
-    def _iterate(self, iteration: int) -> None:
-        """One iteration: algorithm 1's body."""
+    def step(self) -> None:
+        """The next iteration: algorithm 1's body. Nothing is evaluated or saved."""
+        self.pulse.iteration = iteration = self.iteration
         config, started = self.config, time.monotonic()
         window = self.window.at(iteration)
         prompts = self.prompts.at(iteration, config.rollout.prompts_per_iteration, config.run.seed)
@@ -126,6 +137,7 @@ class Trainer:
         ended = time.monotonic()
 
         self.forwards += experience.trajectory.forwards + report.forwards
+        self.iteration += 1
         self._tick()
         self.emit(
             Iteration(

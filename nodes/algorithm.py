@@ -33,9 +33,9 @@ class MixGRPOAlgorithm(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         preset = io.Combo.Input(
-            "preset", options=list(fields.PRESET_NAMES), default=fields.DEFAULT_PRESET,
+            "preset", options=list(fields.PRESET_NAMES), default=fields.DEFAULT_PRESET, optional=True,
             tooltip="Published settings. Choosing one fills in the fields below; changing a field afterwards makes it "
-            "custom. In an API request a field that isn't given has the preset's value.",
+            "custom. In an API request a field that isn't given has the preset's value; no preset is custom.",
         )  # fmt: skip
         # For the browser, which writes them into the fields; Combo.Input takes no such argument in all versions.
         preset.extra_dict["presets"] = fields.preset_values()
@@ -50,7 +50,7 @@ class MixGRPOAlgorithm(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, preset, **given) -> io.NodeOutput:
+    def execute(cls, preset=fields.CUSTOM, **given) -> io.NodeOutput:
         settings = fields.settings(preset, given)
         return io.NodeOutput(Algorithm(settings.rollout, settings.window, settings.loss, settings.optimizer))
 

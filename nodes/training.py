@@ -16,6 +16,7 @@ from .worker import stash
 
 RUN = io.Custom("MIXGRPO_RUN")
 LAZY = ("model", "clip", "vae", "reward", "watch")
+CHOICES = {"mode": ("wait", "detached"), "if_exists": ("reuse", "restart")}
 
 
 class MixGRPOTrain(io.ComfyNode):
@@ -81,12 +82,12 @@ class MixGRPOTrain(io.ComfyNode):
                     tooltip="bf16 or fp16 computes faster and less exactly. no leaves the model's own precision alone.",
                 ),
                 io.Combo.Input(
-                    "mode", options=["wait", "detached"], default="wait",
+                    "mode", options=list(CHOICES["mode"]), default="wait",
                     tooltip="wait: this node ends when the training ends, and Cancel stops it. detached: it ends at "
                     "once, the training goes on in the background; use MixGRPO Wait later.",
                 ),
                 io.Combo.Input(
-                    "if_exists", options=["reuse", "restart"], default="reuse",
+                    "if_exists", options=list(CHOICES["if_exists"]), default="reuse",
                     tooltip="When the same run exists. reuse: join it, go on with it, or return its result. restart: "
                     "train again from the start as a run of its own; the old one stays.",
                 ),
@@ -125,6 +126,9 @@ class MixGRPOTrain(io.ComfyNode):
         if launch.in_worker():
             stash.put({"model": model, "clip": clip, "vae": vae, "reward": reward, "watch": watch})
             return io.NodeOutput(None, None)
+        for name, choices in CHOICES.items():  # ComfyUI doesn't check them in every version
+            if settings[name] not in choices:
+                raise ValueError(f"{name} is '{settings[name]}': choose {' or '.join(choices)}.")
         made = job.make(cls.hidden.dynprompt, cls.hidden.unique_id, LAZY, **settings)
         restart, waits = settings["if_exists"] == "restart", settings["mode"] == "wait"
         submitting = wait.submit_for(made, restart) if waits else asyncio.to_thread(submit.submit, made, restart)

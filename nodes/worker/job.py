@@ -25,6 +25,7 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
     encoded, loaded = loader.load([*prompts.train, *prompts.held_out, NEGATIVE])
     stop.check()
 
+    from ...mixgrpo_engine.rewards import mix
     from ...mixgrpo_engine.trainer import Trainer
     from ..policy import ComfyPolicy
 
@@ -41,8 +42,11 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
         seed=config.run.seed,
         gradient_checkpointing=config.run.gradient_checkpointing,
     )
-    rewards, watched = ({loaded[kind].name: loaded[kind]} if kind in loaded else {} for kind in ("reward", "watch"))
-    trainer = Trainer(policy, rewards, prompts, config, folder, reporter.emit, stop.requested, watched=watched)
+    rewards, weights = mix.parts(loaded["reward"])
+    watched, watched_weights = mix.parts(loaded["watch"]) if "watch" in loaded else ({}, {})
+    trainer = Trainer(
+        policy, rewards, prompts, config, folder, reporter.emit, stop.requested, weights, watched, watched_weights
+    )
     # A run is finished when its LoRA is where people look for it, not before.
     reporter.before_done(lambda: publish(folder))
     reporter.before_done(lambda: draw_curve(folder))

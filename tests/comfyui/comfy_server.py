@@ -41,7 +41,7 @@ class ComfyServer(ServerProcess):
             f"http://127.0.0.1:{self.port}{path}", data, {"Content-Type": kind}, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 status, text = answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             status, text = error.code, error.read().decode()

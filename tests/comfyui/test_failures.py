@@ -1,6 +1,15 @@
 """A run that can't go on says why: the worker's own words, the node, the log; never a false success."""
 
 
+def test_choice_that_does_not_exist_is_refused_before_anything_starts(server, graphs):
+    runs = server.get("/mixgrpo/runs")["runs"]
+    status, answer = server.request("POST", "/prompt", {"prompt": graphs.train("no choice", if_exists="overwrite")})
+    if status == 200:  # ComfyUI left it to the node
+        message = graphs.error_of(server.result(answer["prompt_id"]))["exception_message"]
+        assert "if_exists is 'overwrite': choose reuse or restart." in message
+    assert server.get("/mixgrpo/runs")["runs"] == runs
+
+
 def test_failing_loader_fails_the_node_with_its_message(server, graphs):
     error = server.error(graphs.train("no model", fail="The disk with the model is unplugged."))
     message = error["exception_message"]

@@ -161,7 +161,11 @@ def test_the_deciding_score(toy, tmp_path):
     watched = toy.make(tmp_path / "watched", watched={"a": Spy(), "b": Spy()}).held_out
     assert alike.deciding_score(rewards) == 2.0
     assert weighted.deciding_score(rewards) == 1.5
-    assert weighted.deciding_score({**rewards, "toy": None}) == 3.0
+    assert math.isnan(weighted.deciding_score({**rewards, "toy": None})), "half a score can't be compared"
+    heavy = toy.make(
+        tmp_path / "heavy", watched={"a": Spy(), "b": Spy()}, watched_weights={"a": 3.0, "b": 1.0}
+    ).held_out
+    assert heavy.deciding_score({"a": 1.0, "b": 5.0}) == 2.0
     assert watched.deciding_score({"toy": 7.0, "a": 1.0, "b": 2.0}) == 1.5
     assert math.isnan(watched.deciding_score({"toy": 7.0, "a": None, "b": None}))
 
@@ -229,3 +233,18 @@ def test_the_average_survives_a_resume(toy, tmp_path):
     resumed.run()
     one, other = load_file(whole.folder.lora), load_file(resumed.folder.lora)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_scorer_that_fails_makes_no_best_and_says_why(toy, tmp_path):
+    class Silent:
+        name = "silent"
+        failures = ["The line is dead."]
+
+        def score(self, images, prompts):
+            return torch.full((len(images),), float("nan"))
+
+    trainer = toy.make(tmp_path / "run", watched={"silent": Silent()})
+    trainer.held_out.evaluate(0)
+    assert not toy.events(trainer, "best")
+    assert "'silent' couldn't score" in toy.events(trainer, "notice")[0]["message"]
+    assert "The line is dead." in toy.events(trainer, "notice")[0]["message"]

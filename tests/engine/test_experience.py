@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from mixgrpo_engine.experience import score_images
+from mixgrpo_engine.experience import _scoring_thread, score_images
 from mixgrpo_engine.schedule import flash_sigmas, flow_sigmas
 from mixgrpo_engine.solvers import DPMSolverPP
 from mixgrpo_engine.transitions import TRANSITIONS, flow_sde, log_prob
@@ -29,7 +29,22 @@ def test_a_part_is_scored_while_the_next_one_is_sampled(toy, tmp_path):
         return rollout(iteration, window, condition, first)
 
     trainer.sampler.rollout = watched
+    trainer.sampler._scoring = _scoring_thread(torch.device("cuda"))  # as where the model doesn't need the CPU
     assert len(trainer.sampler.collect(0, range(1, 3), ["up", "down"]).rewards["toy"]) == 12
+
+
+def test_beside_a_model_on_the_cpu_nothing_is_scored_in_another_thread(toy, tmp_path):
+    """A second thread that uses torch makes every model call after it slow: it brings OpenMP threads of its own."""
+    threads = set()
+
+    class Looks(toy.ToyReward):
+        def score(self, images, prompts):
+            threads.add(threading.current_thread())
+            return super().score(images, prompts)
+
+    trainer = toy.make(tmp_path / "run", toy.config(rollout={"batch_size": 6}, run={"evaluate_every": 0}), Looks())
+    trainer.sampler.collect(0, range(1, 3), ["up", "down"])
+    assert threads == {threading.current_thread()}
 
 
 @pytest.mark.parametrize(
@@ -145,6 +160,66 @@ def test_a_scorer_that_fails_on_everything_stops_the_run_with_one_sentence(toy, 
         toy.make(tmp_path / "run", toy.config(run={"evaluate_every": 0}), reward=Broken()).run()
 
 
+class Wearing:
+    """A scorer that gives up after some calls, and says why."""
+
+    name = "wearing"
+
+    def __init__(self, good_calls):
+        self.left, self.failures = good_calls, []
+
+    def score(self, images, prompts):
+        self.left -= 1
+        self.failures = ["The judge has gone home."] if self.left < 0 else []
+        return images.flatten(1).mean(1) if self.left >= 0 else torch.full((len(images),), torch.nan)
+
+
+def test_a_scorer_that_keeps_failing_stops_the_run_with_its_reason_and_the_checkpoint_kept(toy, tmp_path):
+    """Two groups an iteration: three good iterations, then three bad ones; checkpoints are due every 50."""
+    settings = toy.config(run={"evaluate_every": 0, "iterations": 100, "checkpoint_every": 50})
+    trainer = toy.make(tmp_path / "run", settings, reward=Wearing(6))
+    with pytest.raises(RuntimeError, match="The judge has gone home. This happened 3 times in a row."):
+        trainer.run()
+    assert [event["iteration"] for event in toy.events(trainer, "checkpoint")] == [5]
+    assert len(toy.events(trainer, "notice")) == 2
+    before = toy.adapter(trainer)
+    again = toy.make(tmp_path / "run", settings, reward=Wearing(1000))
+    assert again.checkpoints.load_newest(print)["iteration"] == 5
+    assert all(torch.equal(before[name], value) for name, value in toy.adapter(again).items())
+
+
+def test_nothing_is_saved_when_the_error_comes_between_an_iterations_updates(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", toy.config(run={"evaluate_every": 0, "checkpoint_every": 50}))
+    step, steps = trainer.optimizer.step, []
+
+    def breaks():
+        steps.append(1)
+        if len(steps) == 4:  # the second iteration's second update
+            raise ValueError("broken")
+        return step()
+
+    trainer.optimizer.step = breaks
+    with pytest.raises(ValueError, match="broken"):
+        trainer.run()
+    assert trainer.iteration == 1 and not toy.events(trainer, "checkpoint")
+
+
+def test_some_images_without_a_score_are_told_with_the_reason_once_an_iteration(toy, tmp_path):
+    class Squints(toy.ToyReward):
+        failures = ["Too dark."]
+
+        def score(self, images, prompts):
+            scores = super().score(images, prompts)
+            scores[0] = torch.nan
+            return scores
+
+    trainer = toy.make(tmp_path / "run", toy.config(run={"evaluate_every": 0}), reward=Squints())
+    trainer.sampler.collect(0, range(1, 3), ["up", "down"])
+    assert [event["message"] for event in toy.events(trainer, "notice")] == [
+        "The reward 'toy' couldn't score 2 of 12 images. Too dark."
+    ]
+
+
 def test_one_bad_prompt_does_not_end_the_run(toy, tmp_path):
     class Picky(toy.ToyReward):
         name = "picky"
@@ -170,5 +245,5 @@ def test_a_scorer_of_the_wrong_length_is_named(toy, tmp_path):
 def test_an_image_that_is_not_finite_has_no_score(toy):
     images = torch.zeros(6, 2, 2, 3)
     images[2, 0, 0, 0] = float("inf")
-    scores = score_images({"toy": toy.ToyReward()}, images, ["up"] * 6)["toy"]
+    scores = score_images({"toy": toy.ToyReward()}, images, ["up"] * 6).values["toy"]
     assert scores.isnan().tolist() == [False, False, True, False, False, False]

@@ -25,6 +25,16 @@ def vae(comfy):
     return tiny_models.vae()
 
 
+@pytest.fixture(scope="module")
+def clip(comfy):
+    return tiny_models.clip()
+
+
+@pytest.fixture
+def conditioning(room):
+    return room("nodes.conditioning")
+
+
 @pytest.fixture
 def encoded(room):
     """Three prompts, the third one longer, and the negative prompt, longest of all."""

@@ -52,8 +52,14 @@ def test_every_setting_but_the_betas_has_one_field(room, config):
 
 def test_preset_comes_first_and_may_be_the_only_one_given(node):
     first, *others = node.define_schema().inputs
-    assert first.id == "preset" and not first.optional and all(other.optional for other in others)
+    assert first.id == "preset" and all(each.optional for each in (first, *others))
     assert all(widget.tooltip for widget in [first, *others])
+
+
+def test_a_request_without_a_preset_is_custom(node, settings):
+    """Requests of before there were presets give every field."""
+    given = dataclasses.asdict(node.execute(steps=7, eta=0.25).result[0])
+    assert given == settings("custom", steps=7, eta=0.25)
 
 
 def test_widgets_begin_with_the_papers_values(node, presets, settings):

@@ -3,30 +3,9 @@
 import pytest
 import torch
 
-from tests.nodes import tiny_models
+from tests.nodes.nested import same
 
 PROMPTS = ["a red circle", "two (green:1.4) squares", "", "a red circle"]
-
-
-@pytest.fixture(scope="module")
-def clip(comfy):
-    return tiny_models.clip()
-
-
-@pytest.fixture
-def conditioning(room):
-    return room("nodes.conditioning")
-
-
-def same(a, b):
-    """Equal nested values, tensors bit for bit and of one dtype."""
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 def test_encodings_are_those_of_clip_text_encode(clip, conditioning):

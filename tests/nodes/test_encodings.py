@@ -6,19 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.nodes import tiny_models
+from tests.nodes.nested import same
 
 PROMPTS = ["a red circle", "two green squares", "a blue triangle", "", "a yellow circle"]
-
-
-@pytest.fixture(scope="module")
-def clip(comfy):
-    return tiny_models.clip()
-
-
-@pytest.fixture
-def conditioning(room):
-    return room("nodes.conditioning")
 
 
 @pytest.fixture
@@ -51,16 +41,6 @@ def stopping_at(number):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-def same(one, other):
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
 
 
 def test_each_prompt_is_read_as_it_was_encoded(clip, conditioning, store):
