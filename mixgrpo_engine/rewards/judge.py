@@ -46,8 +46,6 @@ class JudgeOptions:
 
     def __post_init__(self) -> None:
         """Raises ValueError with one sentence for a value that can't work."""
-        if not self.urls:
-            raise ValueError("The judge has no URL: write at least one, such as http://127.0.0.1:8000.")
         if not self.model.strip():
             raise ValueError("The judge's model is empty: write its name as the server knows it.")
         if self.image_format not in FORMATS:
@@ -135,6 +133,8 @@ def servers(urls: Sequence[str], allowed_hosts: Sequence[str] | None, key: str =
     """The servers of some URLs, each with the key if it may have it; see JudgeReward for what is raised."""
     if key and not (key.isascii() and key.isprintable() and " " not in key):
         raise ValueError("The judge's key holds white space or letters that no key has: set it anew.")
+    if not urls:
+        raise ValueError("The judge has no URL: write at least one, such as http://127.0.0.1:8000.")
     allowed = None if allowed_hosts is None else AllowedHosts(allowed_hosts)
     found = []
     for where in map(address, urls):

@@ -86,7 +86,7 @@ def _find(template: str, text: str) -> str | None:
 
 
 def _words(part: str) -> str:
-    return r"\s*".join(re.escape(word) for word in part.split())
+    return r"\s*".join(map(re.escape, re.findall(r"\w+|[^\w\s]", part)))
 
 
 # UnifiedReward (arXiv 2503.05236) was trained to answer in these words; the ways to ask for them are our own.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +43,9 @@ class OcrReward:
 
     name = "ocr"
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 0) -> None:
+        """threads: to read with; 0 takes half of the cores, at most 8, since the model's own work goes on beside it."""
+        self.threads = threads or max(1, min(8, (os.cpu_count() or 1) // 2))
         self.failures: list[str] = []
         self._reader = None
 
@@ -66,7 +69,7 @@ class OcrReward:
 
     def _read(self, shown) -> list[Line]:
         if self._reader is None:
-            self._reader = load_reader()
+            self._reader = load_reader(self.threads)
         found = self._reader(shown)
         if found.txts is None or found.boxes is None:
             return []
@@ -84,7 +87,7 @@ def require_packages() -> None:
         raise RuntimeError(f'The OCR reward needs RapidOCR: install it by "{sys.executable}" -m pip install {wanted}')
 
 
-def load_reader():
+def load_reader(threads: int):
     """RapidOCR with the models of its own package: nothing is ever downloaded.
 
     Raises RuntimeError with one sentence when it isn't installed, or was installed without its models.
@@ -97,6 +100,7 @@ def load_reader():
     return RapidOCR(
         params={
             "Global.log_level": "error",
+            "EngineConfig.onnxruntime.intra_op_num_threads": threads,
             **{f"{task}.model_path": str(path) for task, path in models.items()},
         }
     )

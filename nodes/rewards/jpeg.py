@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ...mixgrpo_engine.rewards.jpeg import KINDS, JpegReward
 from .combo import require_choice
 from .reward_type import REWARD, REWARDS
-
-KINDS = ["compressibility", "incompressibility"]
 
 
 class MixGRPORewardJPEG(io.ComfyNode):
@@ -21,7 +20,7 @@ class MixGRPORewardJPEG(io.ComfyNode):
             "model, and shows within minutes whether a training works.",
             inputs=[
                 io.Combo.Input(
-                    "kind", options=KINDS, default=KINDS[0],
+                    "kind", options=list(KINDS), default=KINDS[0],
                     tooltip="compressibility: small files are good, pictures become plain. incompressibility: large "
                     "files are good, pictures become full of detail.",
                 ),
@@ -31,8 +30,6 @@ class MixGRPORewardJPEG(io.ComfyNode):
 
     @classmethod
     def execute(cls, kind) -> io.NodeOutput:
-        from ...mixgrpo_engine.rewards.jpeg import JpegReward
-
         require_choice("kind", kind, KINDS)
         return io.NodeOutput(JpegReward(kind))
 

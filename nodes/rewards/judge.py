@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ...mixgrpo_engine.rewards.judge import FORMATS, JudgeOptions, JudgeReward, servers
+from ...mixgrpo_engine.rewards.judge_client import ClientOptions
+from ...mixgrpo_engine.rewards.judge_questions import PRESETS, Question
 from .. import owner_settings
 from .combo import require_choice
 from .reward_type import REWARD, REWARDS
 
 CUSTOM = "custom"
-PRESETS = ["semantic", "overall", "coherence", "style", CUSTOM]
-FORMATS = ["jpeg", "png"]
+QUESTIONS = [*PRESETS, CUSTOM]
 
 
 class MixGRPORewardJudge(io.ComfyNode):
@@ -31,7 +33,7 @@ class MixGRPORewardJudge(io.ComfyNode):
                 ),
                 io.String.Input("model", default="UnifiedReward", tooltip="The model's name as the server knows it."),
                 io.Combo.Input(
-                    "preset", options=PRESETS, default=PRESETS[0],
+                    "preset", options=QUESTIONS, default=QUESTIONS[0],
                     tooltip="What is asked. semantic: does the picture show what the prompt says. coherence: is it "
                     "without faults. style: is it beautiful. overall: all in one. Each gives 1 to 5. custom: your own "
                     "question below.",
@@ -59,7 +61,7 @@ class MixGRPORewardJudge(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "concurrency", default=8, min=1, max=256,
-                    tooltip="Pictures that are judged at the same time. Servers such as vLLM are much faster with many.",
+                    tooltip="Pictures that are judged at the same time. Servers such as vLLM are faster with many.",
                 ),
                 io.Float.Input(
                     "timeout", default=60.0, min=0.1, max=3600.0, step=0.1,
@@ -79,7 +81,7 @@ class MixGRPORewardJudge(io.ComfyNode):
                     tooltip="Pixels: larger pictures are made smaller before they are sent.",
                 ),
                 io.Combo.Input(
-                    "image_format", options=FORMATS, default=FORMATS[0],
+                    "image_format", options=list(FORMATS), default=FORMATS[0],
                     tooltip="How pictures are sent. jpeg (quality 95) is smaller, png exact.",
                 ),
                 io.Int.Input(
@@ -115,16 +117,11 @@ class MixGRPORewardJudge(io.ComfyNode):
         cls, urls, model, preset, question, score_template, minimum, maximum, concurrency, timeout, retries, deadline,
         max_side, image_format, max_tokens, seed,
     ) -> io.NodeOutput:  # fmt: skip
-        from ...mixgrpo_engine.rewards.judge import JudgeOptions, JudgeReward
-        from ...mixgrpo_engine.rewards.judge_client import ClientOptions
-        from ...mixgrpo_engine.rewards.judge_questions import PRESETS as QUESTIONS
-        from ...mixgrpo_engine.rewards.judge_questions import Question
-
-        require_choice("preset", preset, PRESETS)
+        require_choice("preset", preset, QUESTIONS)
         options = JudgeOptions(
             urls=tuple(lines(urls)),
             model=model.strip(),
-            question=Question(question, (score_template,)) if preset == CUSTOM else QUESTIONS[preset],
+            question=Question(question, (score_template,)) if preset == CUSTOM else PRESETS[preset],
             to_unit=(minimum, maximum) if minimum or maximum else None,
             max_tokens=max_tokens,
             seed=None if seed < 0 else seed,
@@ -144,8 +141,6 @@ def lines(text: str) -> list[str]:
 
 def require_allowed(urls: list[str] | tuple[str, ...]) -> None:
     """Raises ValueError with one sentence for a URL that can't be used, or whose host the owner doesn't allow."""
-    from ...mixgrpo_engine.rewards.judge import servers
-
     try:
         servers(urls, owner_settings.words("judge_hosts"))
     except PermissionError as error:
