@@ -1,4 +1,4 @@
-"""README.md of the results: both tables, the pictures, and how they were made."""
+"""README.md of the results: the tables, the pictures, and how they were made."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def write(sections: dict[str, dict], folder: Path) -> Path:
     if "reward" in sections:
         plots.reward(sections["reward"]["runs"], folder / REWARD_PLOT)
         parts.append(_reward(sections["reward"]))
+    if "scoring" in sections:
+        parts.append(_scoring(sections["scoring"]))
     parts.append(_commands(sections))
     path = folder / "README.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -135,8 +137,30 @@ def window_words(window: dict) -> str:
     return f"{window['size']} steps, {places}, {window['interval']} iterations each{again}"
 
 
+def _scoring(section: dict) -> str:
+    settings = section["settings"]
+    table = _table(("way", "seconds a group", "of one batch"), map(_scoring_row, section["summary"]))
+    return "\n\n".join(
+        [
+            "## Scoring a group",
+            f"CLIPScore of a group of {settings['images']} images of {settings['pixels']}x{settings['pixels']} pixels "
+            "and their prompt, by a CLIP of ViT-B/32's size (random weights), with everything from the image tensor "
+            f"to the score. The ways take turns, {settings['rounds']} rounds; medians, in brackets the quartiles; the "
+            "ratio is to one batch in the same round.",
+            table,
+            "*An image a call*: the same scorer, which remembers the prompt. *Published way*: Pillow, CLIPProcessor "
+            "and the network for one image and its prompt at a time, as model cards show it.",
+            f"Machine: {machine.sentence(section['machine'])}.",
+        ]
+    )
+
+
+def _scoring_row(row: dict) -> list[str]:
+    return [row["way"], _span(row["seconds"], "median", ".2f"), _span(row["ratio"], "median", ".2f")]
+
+
 def _commands(sections: dict[str, dict]) -> str:
-    lines = ["make bench    # both parts; an interrupted one goes on where it stopped"]
+    lines = ["make bench    # all parts; an interrupted one goes on where it stopped"]
     if "cost" in sections:
         settings = sections["cost"]["settings"]
         lines.append(f"{RUN} cost --repeats {settings['repeats']} --stride {settings['stride']}")
@@ -146,6 +170,8 @@ def _commands(sections: dict[str, dict]) -> str:
             f"{RUN} reward --seconds {settings['seconds']:g} "
             f"--seeds {max(row['seeds'] for row in rows)} --evaluations {settings['evaluations']}"
         )
+    if "scoring" in sections:
+        lines.append(f"{RUN} scoring --rounds {sections['scoring']['settings']['rounds']}")
     lines.append(f"{RUN} report    # this page again, from bench.json")
     return "\n".join(["## Commands", "", "```", *lines, "```"])
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from . import jpeg, judge, ocr, shapes
+from . import jpeg, judge, neural, ocr, shapes
 from .reward_type import REWARD
 
 NODES = [
     *shapes.NODES,
+    *neural.NODES,
     *judge.NODES,
     *ocr.NODES,
     *jpeg.NODES,
