@@ -66,12 +66,13 @@ def _cost(section: dict) -> str:
             f"![Seconds an iteration]({COST_PLOT})",
             "*Nothing shared*: MixGRPO as other implementations run it, every image with its own copy of the steps "
             "that a group that shares its noise has in common. *Rollout and update alone*: the same ratio without "
-            "decoding and scoring, which cost the same for every algorithm: much of a tiny model's iteration, little of "
-            "a large one's. *Overhead*: seconds of an iteration / seconds of the model's bare work, timed right after it; median over the iterations, in brackets the quartiles. The bare "
-            "work is the very calls of that iteration again (the same batch sizes, in the same order, with ready "
-            "inputs, with a backward pass where the iteration had one), made on ComfyUI's diffusion model with its "
-            "LoRA directly; *+ VAE decode* counts the decoding of the images, too, so that what remains is sampling "
-            "mathematics, scoring, loss, optimizer and bookkeeping.",
+            "decoding and scoring, which cost the same for every algorithm: much of a tiny model's iteration, little "
+            "of a large one's. *Overhead*: seconds of an iteration / seconds of the model's bare work, timed right "
+            "after it; median over the iterations, in brackets the quartiles. The bare work is the very calls of that "
+            "iteration again (the same batch sizes, in the same order, with ready inputs, with a backward pass where "
+            "the iteration had one), made on ComfyUI's diffusion model with its LoRA directly; *+ VAE decode* counts "
+            "the decoding of the images, too, so that what remains is sampling mathematics, scoring, loss, optimizer "
+            "and bookkeeping.",
             f"Machine: {machine.sentence(section['machine'])}.",
         ]
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,7 @@ from .rollout import Trajectory, join, rollout
 from .schedule import flash_sigmas
 from .solvers import dpm_tail
 
+WAIT_SECONDS = 0.5  # between two looks whether a run that waits for a scorer is to stop
 REASONS_TOLD = 2  # of the sentences of a scorer about one iteration
 
 
@@ -91,7 +92,7 @@ class Sampler:
                 scores += self._score_later(trajectories[-1], part)
                 score_seconds += time.monotonic() - rolled_out
             rolled_out = time.monotonic()
-            scored = [later.result() for later in scores]
+            scored = [self._when_done(later) for later in scores]
             score_seconds += time.monotonic() - rolled_out
         finally:
             for later in scores:
@@ -99,6 +100,13 @@ class Sampler:
         values = {name: torch.cat([each.values[name] for each in scored]) for name in self.rewards}
         failures = {name: [reason for each in scored for reason in each.failures[name]] for name in self.rewards}
         return join(trajectories), Scores(values, failures), score_seconds
+
+    def _when_done(self, later: Future[Scores]) -> Scores:
+        """A scorer may take long, a judge at the other end of a network for one: the run stays alive and stoppable."""
+        while not wait([later], timeout=WAIT_SECONDS).done:
+            self.pulse.raise_if_stopped()
+            self.pulse.progress("score", 0, 1)
+        return later.result()
 
     def _joined_failures(self, scores: Scores) -> dict[str, list[str]]:
         return {name: self.ranks.joined(scores.failures[name]) for name in self.rewards}
