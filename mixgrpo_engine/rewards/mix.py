@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from . import Reward, check_reward, checked_scores, failures
@@ -78,7 +77,9 @@ def mix(entries: Sequence[tuple[Reward, float]], normalisation: str = "none") ->
         inner, shares = parts(reward)
         total = sum(shares.values())
         for name, scorer in inner.items():
-            free = _free_name(name, rewards)
+            # The "judge 2" of an inner mix is one more judge, not another scorer's name.
+            numbered = name.removeprefix(f"{scorer.name} ").isdigit()
+            free = _free_name(scorer.name if numbered else name, rewards)
             rewards[free], weights[free] = scorer, weight * shares[name] / total
     return RewardMix(rewards, weights, normalisation)
 
