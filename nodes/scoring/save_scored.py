@@ -68,10 +68,12 @@ class MixGRPOSaveScored(io.ComfyNode):
             places.sort(key=lambda p: (entries[p]["score"] is None, -(entries[p]["score"] or 0.0), p))
         height, width = pictures[0].shape[:2]
         folder, name, counter, subfolder = output_files.place(one(filename_prefix), width, height)
-        saved = []
+        saved, texts = [], cls._workflow()
         for number, place in enumerate(places, counter):
             file = f"{name.replace('%batch_num%', str(place))}_{number:05}_.png"
-            save_png(pictures[place], folder / file, {**cls._workflow(), CHUNK: json.dumps(entries[place])})
+            # Whoever wants no workflow in files doesn't want the prompt there either.
+            scores_text = json.dumps(entries[place] if texts else {**entries[place], "prompt": None})
+            save_png(pictures[place], folder / file, {**texts, CHUNK: scores_text})
             saved.append(output_files.entry(file, subfolder))
         return io.NodeOutput(list(images), ui={"images": saved})
 
