@@ -102,7 +102,7 @@ def grid(result: Result) -> Tensor:
     measures = _measures(result)
     count = len(result.shown["base"])
     pairs = [(place, model) for place in range(count) for model in ("base", "tuned")]
-    labels = [f"{model} {_scores(measures, model, place)} {result.prompts[place]}" for place, model in pairs]
+    labels = [f"{model} {_scores(measures, model, place)}: {result.prompts[place]}" for place, model in pairs]
     images = torch.stack([result.shown[model][place] for place, model in pairs])
     columns = 4 if count > 1 else 2
     sheet = labelled_grid(images, labels, columns, cell=CELL, title="base | tuned", label_lines=4 + len(measures) // 2)
