@@ -8,7 +8,7 @@ from scripts.browser import wait_until_ready
 from scripts.comfyui_server import ROOT
 
 SHOWN = "() => [...document.querySelectorAll('pre')].map((e) => e.textContent).filter((t) => t.includes('rank'))"
-SAVED = "() => JSON.stringify(window.app.graph.serialize().nodes.find((n) => n.type === 'MixGRPO_Score').widgets_values)"
+SAVED = "() => window.app.graph.serialize().nodes.find((n) => n.type === 'MixGRPO_Score').widgets_values"
 POSTED = """
 async () => {
   const { output } = await window.app.graphToPrompt();

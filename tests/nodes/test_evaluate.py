@@ -96,9 +96,19 @@ def test_the_batch_size_changes_nothing_but_memory(evaluate):
     whole, parts = evaluate()[2], evaluate(batch_size=2)[2]
     for one, other in zip(whole["prompts"], parts["prompts"], strict=True):
         assert one["tuned"]["red"] == pytest.approx(other["tuned"]["red"], abs=1e-4)
-    # A sampler that draws noise of its own draws new noise for every batch.
-    room_for_noise = evaluate(batch_size=1, sampler_name="euler_ancestral", images_per_prompt=2)[2]["prompts"][0]
-    assert room_for_noise["base"]["red"][0] != room_for_noise["base"]["red"][1]
+
+
+def test_a_sampler_that_draws_noise_draws_other_noise_for_every_batch_and_the_same_for_both_models(
+    evaluate, monkeypatch
+):
+    import comfy.sample
+
+    asked, stock = [], comfy.sample.sample
+    monkeypatch.setattr(comfy.sample, "sample", lambda *args, **kw: (asked.append(kw["seed"]), stock(*args, **kw))[1])
+    evaluate(batch_size=1, sampler_name="euler_ancestral")
+    base, tuned = asked[: len(asked) // 2], asked[len(asked) // 2 :]
+    assert base == tuned and len(set(base)) == len(base) == len(PROMPTS) * IMAGES
+    assert base[::IMAGES] == [SEED, SEED + 1, SEED + 2], "the first batch is KSampler's"
 
 
 def test_a_model_against_itself_is_a_draw(models, evaluate):
