@@ -47,9 +47,9 @@ def sample_images(
     """The images of prompt number `prompt`: float32 (images, height, width, 3) in 0..1, on the CPU.
 
     The noise is that of a KSampler with sampling.seed_of(prompt) and a batch of all images, whatever the model and
-    the batch size; on_step() is called after every step. Raises ValueError for a size or VAE that doesn't fit.
+    the batch size; on_step() is called after every step. Raises ValueError for a size or VAE that doesn't fit, and ComfyUI's interrupt
+    as every sampling does.
     """
-    import comfy.model_management
     import comfy.sample
 
     shape = latent_shape(model.model.latent_format, vae, sampling.width, sampling.height)
@@ -57,7 +57,6 @@ def sample_images(
     noise = comfy.sample.prepare_noise(torch.zeros(sampling.images, *shape), seed)
     images = []
     for rows in sampling.batches():
-        comfy.model_management.throw_exception_if_processing_interrupted()
         latents = comfy.sample.sample(
             model,
             noise[rows.start : rows.stop],

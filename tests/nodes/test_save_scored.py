@@ -55,6 +55,8 @@ def test_bare_numbers_failures_and_the_given_order(save):
     assert [json.loads(picture.text["mixgrpo_scores"])["image"] for _, picture in saved] == [2, 0, 1]
     failed = json.loads(saved[-1][1].text["mixgrpo_scores"], parse_constant=pytest.fail)
     assert failed["score"] is None and failed["rank"] is None
+    saved = save(IMAGES, scores=[-3.0, NAN, -1.0])
+    assert [json.loads(picture.text["mixgrpo_scores"])["image"] for _, picture in saved] == [2, 0, 1]
     saved = save(IMAGES, scores=[0.1, NAN, 0.3], order="as they come")
     assert [json.loads(picture.text["mixgrpo_scores"])["image"] for _, picture in saved] == [0, 1, 2]
 
