@@ -47,8 +47,8 @@ def sample_images(
     """The images of prompt number `prompt`: float32 (images, height, width, 3) in 0..1, on the CPU.
 
     The noise is that of a KSampler with sampling.seed_of(prompt) and a batch of all images, whatever the model and
-    the batch size; on_step() is called after every step. Raises ValueError for a size or VAE that doesn't fit, and ComfyUI's interrupt
-    as every sampling does.
+    the batch size; on_step() is called after every step. Raises ValueError for a size or VAE that doesn't
+    fit, and ComfyUI's interrupt as every sampling does.
     """
     import comfy.sample
 
