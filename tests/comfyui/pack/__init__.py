@@ -226,6 +226,20 @@ class TestAnything(Loader):
         return ("anything",)
 
 
+class TestImageList(Loader):
+    """Two batches as a list, as packs do it whose images differ in size."""
+
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_IS_LIST = (True,)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"one": ("IMAGE",), "other": ("IMAGE",)}}
+
+    def load(self, one, other):
+        return ([one, other],)
+
+
 NODE_CLASS_MAPPINGS = {
     "Test_Model": TestModel,
     "Test_Clip": TestClip,
@@ -236,4 +250,5 @@ NODE_CLASS_MAPPINGS = {
     "Test_SamePatches": SamePatches,
     "Test_Slow": Slow,
     "Test_Anything": TestAnything,
+    "Test_ImageList": TestImageList,
 }
