@@ -2,7 +2,8 @@
 
 The API twin (workflows/api/NAME.json) is the one that is written by hand. The real frontend turns it into a graph;
 places, titles' colours and the note come from workflows/layout/NAME.json. So the two can't drift apart: a test
-compares what the template posts with the twin.
+compares what the template posts with the twin. Which published weights a node needs comes from the engine's catalog:
+the frontend names those that are missing when somebody opens the template.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
+from mixgrpo_engine.rewards import catalog
 from scripts.browser import open_comfyui
 from scripts.comfyui_server import ROOT, ComfyServer
 
 PACK = "comfyui-mixgrpo"
+MODEL_FOLDER = "reward_models"
 
 BUILD = """
-async ([name, prompt, layout, pack]) => {
+async ([name, prompt, layout, pack, models]) => {
   const app = window.app;
   await app.loadApiJson(prompt, name);
   for (const node of app.graph._nodes) {
@@ -30,6 +34,7 @@ async ([name, prompt, layout, pack]) => {
     node.properties = { ...node.properties, "Node name for S&R": node.type };
     if (node.type.startsWith("MixGRPO_")) Object.assign(node.properties, { cnr_id: pack, ver: layout.version });
     else Object.assign(node.properties, { cnr_id: "comfy-core", ver: layout.comfyui });
+    if (models[node.id]) node.properties.models = models[node.id];
   }
   for (const note of layout.notes) {
     const node = window.LiteGraph.createNode("MarkdownNote");
@@ -57,11 +62,24 @@ def main() -> None:
     parser.add_argument("name", help="workflows/api/NAME.json and workflows/layout/NAME.json")
     name = parser.parse_args().name
     prompt, layout = (read(ROOT / "workflows" / kind / f"{name}.json") for kind in ("api", "layout"))
+    models = {key: found for key, node in prompt.items() if (found := published(node["inputs"].values()))}
     with tempfile.TemporaryDirectory() as base, ComfyServer(Path(base)) as server, open_comfyui(server.url) as page:
-        graph = json.loads(page.evaluate(BUILD, [name, prompt, layout, PACK]))
+        graph = json.loads(page.evaluate(BUILD, [name, prompt, layout, PACK, models]))
     target = ROOT / "workflows" / f"{name}.json"
     target.write_text(json.dumps(graph, indent=1) + "\n", encoding="utf-8")
     print(f"{target.relative_to(ROOT)}: {len(graph['nodes'])} nodes, {len(graph['links'])} links")
+
+
+def published(values: Collection) -> list[dict[str, str]]:
+    """Of a node's values, those that are published weights, as the frontend wants them in `properties.models`."""
+    return [model(file) for file in catalog.FILES if file.name in values]
+
+
+def model(file: catalog.KnownFile) -> dict[str, str]:
+    """Name, address and folder of a published file; its hash where that is known."""
+    url = f"{file.page}/resolve/{file.revision}/{file.path}"
+    checked = {"hash": file.sha256, "hash_type": "SHA256"} if file.sha256 else {}
+    return {"name": file.name, "url": url, "directory": MODEL_FOLDER, **checked}
 
 
 def read(path: Path) -> dict:
