@@ -71,8 +71,11 @@ def main() -> None:
 
 
 def published(values: Collection) -> list[dict[str, str]]:
-    """Of a node's values, those that are published weights, as the frontend wants them in `properties.models`."""
-    return [model(file) for file in catalog.FILES if file.name in values]
+    """Of a node's values, those that are published weights, as the frontend wants them in `properties.models`.
+
+    No text files: ComfyUI's list of models leaves them out, so they would be called missing for ever.
+    """
+    return [model(file) for file in catalog.FILES if file.name in values and not file.name.endswith(".txt")]
 
 
 def model(file: catalog.KnownFile) -> dict[str, str]:

@@ -6,11 +6,33 @@ import pytest
 
 from scripts.browser import open_comfyui
 from scripts.comfyui_server import ROOT, ComfyServer
+from tests.engine.rewards import tiny_published
+from tests.fake_judge import chat, fake_judge
+from tests.pictures import writing
 
 
 @pytest.fixture(scope="session")
-def server(comfyui_dir, tmp_path_factory):
-    with ComfyServer(tmp_path_factory.mktemp("browser")) as server:
+def judge():
+    """A VLM's server that likes every picture; what it was asked is in `calls`."""
+
+    async def respond(call):
+        return chat("Alignment Score (1-5): 4")
+
+    with fake_judge(respond) as judge:
+        yield judge
+
+
+@pytest.fixture(scope="session")
+def server(comfyui_dir, tmp_path_factory, judge):
+    """With what the templates need: the published weights' names, tiny; a picture; an allowed judge."""
+    base = tmp_path_factory.mktemp("browser")
+    tiny_published.write(base / "models" / "reward_models")
+    for folder in ("input", "user"):
+        (base / folder).mkdir()
+    writing("HELLO WORLD").save(base / "input" / "example.png")
+    owner = {"judge_hosts": [f"127.0.0.1:{judge.port}"]}
+    (base / "user" / "mixgrpo.json").write_text(json.dumps(owner))
+    with ComfyServer(base) as server:
         yield server
 
 

@@ -3,6 +3,7 @@
 import json
 import time
 
+from mixgrpo_engine.rewards import catalog
 from scripts.comfyui_server import ROOT, check
 
 LOAD = """
@@ -76,6 +77,33 @@ def test_template_hygiene(template):
         assert node["properties"]["cnr_id"] in ("comfyui-mixgrpo", "comfy-core") and node["properties"]["ver"]
 
 
+def test_nodes_name_the_published_weights_that_they_need(template):
+    """So the frontend can say which are missing; the note says where each goes."""
+    _, ui, api = template
+    notes = "".join(node["widgets_values"][0] for node in ui["nodes"] if node["type"] == "MarkdownNote")
+    for node in ui["nodes"]:
+        given = {model["name"]: model for model in node["properties"].get("models", [])}
+        values = api.get(str(node["id"]), {"inputs": {}})["inputs"].values()
+        used = [file for file in catalog.FILES if file.name in values]
+        # ComfyUI's list of models holds no text files.
+        assert given.keys() == {file.name for file in used} - {catalog.BERT_VOCAB.name}
+        for file in used:
+            assert f"`{file.name}`" in notes and f"[{file.repo}]({file.page}) | {file.terms} |" in notes
+        for file in (file for file in used if file.name in given):
+            model = given[file.name]
+            assert model["url"] == f"https://huggingface.co/{file.repo}/resolve/{file.revision}/{file.path}"
+            assert model["directory"] == "reward_models" and model.get("hash", "") == file.sha256
+
+
+def test_weights_that_are_missing_are_named_when_a_template_is_opened(page):
+    text = (ROOT / "workflows" / "preference_scores.json").read_text(encoding="utf-8")
+    load(page, json.loads(text.replace("HPS_v2.1_compressed.pt", "HPS_of_tomorrow.pt")))
+    (dialog,) = page.evaluate(VISIBLE_DIALOGS)
+    assert "HPS_of_tomorrow.pt" in dialog and "PickScore" not in dialog
+    page.keyboard.press("Escape")
+    page.wait_for_function(f"() => ({VISIBLE_DIALOGS})().length === 0")
+
+
 def test_every_node_has_tooltips_and_a_help_page(server):
     nodes = {key: info for key, info in server.get("/object_info").items() if key.startswith("MixGRPO_")}
     assert len(nodes) >= 8
@@ -95,13 +123,13 @@ def test_every_node_has_tooltips_and_a_help_page(server):
         assert key in used, f"{key} stands in no template"
 
 
-def test_runs_when_it_is_queued_in_the_browser(server, page, template):
+def test_runs_when_it_is_queued_in_the_browser(server, page, template, judge):
     """As a person does it: load, make it shorter, press Queue, look at what the nodes show."""
     name, ui, _ = template
     load(page, ui)
     page.evaluate(
         """
-        () => {
+        (judge) => {
           const set = (node, name, value) => {
             const widget = node.widgets.find((w) => w.name === name);
             if (widget) widget.value = value;
@@ -116,9 +144,11 @@ def test_runs_when_it_is_queued_in_the_browser(server, page, template):
               set(node, "group_size", 4);
               set(node, "prompts_per_iteration", 1);
             }
+            if (node.type === "MixGRPO_RewardJudge") set(node, "urls", judge);
           }
         }
-        """
+        """,
+        judge.url,
     )
     known = set(server.get("/history"))
     page.evaluate("() => window.app.queuePrompt(0)")
