@@ -2,10 +2,19 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from tests.engine.rewards import tiny_image_reward
+from mixgrpo_engine.rewards import catalog
+from mixgrpo_engine.rewards.aesthetic import AestheticReward
+from mixgrpo_engine.rewards.clip_score import ClipScoreReward
+from mixgrpo_engine.rewards.hps import HPSReward
+from mixgrpo_engine.rewards.image_reward import ImageRewardReward
+from mixgrpo_engine.rewards.pick_score import PickScoreReward
+from scripts.comfyui_server import ROOT
+from tests.engine.rewards import tiny_image_reward, tiny_published
 
 WIDGETS = {"device": "default", "dtype": "auto", "batch_size": 0, "keep_loaded": False}
 
@@ -85,3 +94,43 @@ def test_a_worker_trains_with_it(server, graphs, image_reward):
     (step,) = [event for event in server.events(run_id) if event["type"] == "iteration"]
     assert "image_reward" in json.dumps(step)
     assert server.run(run_id)["state"] == "finished" and server.lora(run_id).exists()
+
+
+@pytest.fixture
+def published(server):
+    """models/reward_models with tiny files under the published names; gone afterwards, since other tests miss them."""
+    folder = server.base / "models" / "reward_models"
+    tiny_published.write(folder)
+    yield folder
+    for file in catalog.FILES:
+        (folder / file.name).unlink()
+
+
+def test_template_preference_scores_mixes_what_the_engine_gives(server, published, comfyui_dir):
+    graph = json.loads((ROOT / "workflows" / "api" / "preference_scores.json").read_text(encoding="utf-8"))
+    # All of them are kept: each file then tells its own scores.
+    graph["16"]["inputs"]["top_k"] = 0
+    files = server.outputs(graph)["17"]["images"]
+    pictures = [Image.open(server.output / file["subfolder"] / file["filename"]) for file in files]
+    entries = [json.loads(picture.text["mixgrpo_scores"]) for picture in pictures]
+    images = torch.stack([torch.from_numpy(np.array(picture.convert("RGB"))) for picture in pictures]) / 255
+    prompts = [graph["2"]["inputs"]["value"]] * len(images)
+
+    words, clip = comfyui_dir / "comfy" / "sd1_tokenizer", published / catalog.CLIP_L.name
+    scorers = {
+        "hps": HPSReward(published / catalog.HPS.name, words),
+        "pick_score": PickScoreReward(published / catalog.PICK_SCORE.name, words),
+        "image_reward": ImageRewardReward(published / catalog.IMAGE_REWARD.name, published / catalog.BERT_VOCAB.name),
+        "clip_score": ClipScoreReward(clip, words),
+        "aesthetic": AestheticReward(published / catalog.AESTHETIC.name, clip),
+    }
+    weights = dict.fromkeys(scorers, 1.0) | {"aesthetic": 0.5}
+    total = torch.zeros(8)
+    for name, scorer in scorers.items():
+        given = torch.tensor([entry["parts"][name] for entry in entries])
+        # The files are rounded to 8 bits, what was scored is not.
+        deviation = given.std(correction=0)
+        assert (given - scorer.score(images, prompts)).abs().max() < 0.1 * deviation, name
+        total += weights[name] / sum(weights.values()) * (given - given.mean()) / deviation
+    assert [entry["score"] for entry in entries] == pytest.approx(total.tolist(), abs=1e-4)
+    assert total.tolist() == sorted(total.tolist(), reverse=True)

@@ -9,8 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from mixgrpo_engine.rewards.jpeg import JpegReward
 from mixgrpo_engine.rewards.shapes import ShapesReward
 from scripts.comfyui_server import ROOT
+from tests.fake_judge import chat, fake_judge
+from tests.pictures import writing
 
 
 def workflow(name):
@@ -47,8 +50,9 @@ def test_rank_images_ranks_as_the_engines_scorer_does(server, ranked):
     graph, outputs = ranked
     score, preview = outputs[find(graph, "MixGRPO_Score")], outputs[find(graph, "PreviewImage")]
     images = torch.stack([pixels(picture(server, file)) for file in preview["images"]])
-    prompt = graph[find(graph, "PrimitiveStringMultiline")]["inputs"]["value"]
-    expected = ShapesReward().score(images, [prompt] * len(images))
+    prompts = [graph[find(graph, "PrimitiveStringMultiline")]["inputs"]["value"]] * len(images)
+    shapes, size = (reward.score(images, prompts) for reward in (ShapesReward(), JpegReward("compressibility")))
+    expected = (shapes + 0.05 * size) / 1.05
     # The files are rounded to 8 bits, what was scored is not.
     assert len(images) == 12 and score["scores"] == pytest.approx(expected.tolist(), abs=0.02)
     assert max(score["scores"]) - min(score["scores"]) > 0.1, "else there is nothing to rank"
@@ -62,7 +66,10 @@ def test_the_saved_files_are_the_best_ones_with_their_scores_inside(server, rank
     entries = [json.loads(picture(server, file).text["mixgrpo_scores"]) for file in saved]
     assert [entry["score"] for entry in entries] == sorted(scores, reverse=True)[:4]
     assert [entry["rank"] for entry in entries] == [1, 2, 3, 4]
-    assert all(scores[entry["image"]] == entry["score"] == entry["parts"]["shapes"] for entry in entries)
+    for entry in entries:
+        shapes, size = entry["parts"]["shapes"], entry["parts"]["compressibility"]
+        assert scores[entry["image"]] == entry["score"] == pytest.approx((shapes + 0.05 * size) / 1.05)
+        assert 0 <= shapes <= 1 and size < -0.5
     assert [file["filename"] for file in saved] == sorted(file["filename"] for file in saved)
     previews = outputs[find(graph, "PreviewImage")]["images"]
     for file, entry in zip(saved, entries, strict=True):
@@ -77,6 +84,35 @@ def test_scores_are_saved_also_when_everything_else_comes_from_the_cache(server,
     again[find(graph, "MixGRPO_SaveScored")]["inputs"]["filename_prefix"] = "scoring/again"
     saved = server.outputs(again)[find(graph, "MixGRPO_SaveScored")]["images"]
     assert len(saved) == 4 and all("mixgrpo_scores" in picture(server, file).text for file in saved)
+
+
+@pytest.fixture
+def image_and_judge(server):
+    """The template judge_images for a picture that says HELLO WORLD, and a judge that gives it 4 of 5 points."""
+
+    async def respond(call):
+        return chat("Alignment Score (1-5): 4" if "yellow hair" in call.text else "What?")
+
+    owner, image = server.base / "user" / "mixgrpo.json", server.base / "input" / "example.png"
+    writing("HELLO WORLD").save(image)
+    with fake_judge(respond) as judge:
+        owner.write_text(json.dumps({"judge_hosts": [f"127.0.0.1:{judge.port}"]}))
+        graph = workflow("judge_images")
+        graph[find(graph, "MixGRPO_RewardJudge")]["inputs"]["urls"] = judge.url
+        yield graph, judge
+    owner.unlink()
+    image.unlink()
+
+
+def test_judge_images_asks_the_judge_and_reads_the_text(server, image_and_judge):
+    graph, judge = image_and_judge
+    outputs = server.outputs(graph)
+    (call,) = judge.calls
+    assert call.body["model"] == "UnifiedReward" and call.image.size == (480, 160)
+    (file,) = outputs[find(graph, "MixGRPO_SaveScored")]["images"]
+    entry = json.loads(picture(server, file).text["mixgrpo_scores"])
+    assert entry["parts"] == pytest.approx({"judge": 0.8, "ocr": 1.0})
+    assert entry["score"] == pytest.approx(0.9)
 
 
 def greys(*grays):
