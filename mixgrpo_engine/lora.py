@@ -124,7 +124,8 @@ def export(
     tensors = {prefix + name: tensor.float() for name, tensor in state(module).items()}
     for name, layer in adapted_layers(module):
         if fold_scale:
-            tensors[f"{prefix}{name}.lora_B.weight"] = tensors[f"{prefix}{name}.lora_B.weight"] * scale_of(layer) * scale
+            b = f"{prefix}{name}.lora_B.weight"
+            tensors[b] = tensors[b] * (scale_of(layer) * scale)
             continue
         alpha = scale_of(layer) * layer.r[_ADAPTER] * scale
         tensors[f"{prefix}{name}.alpha"] = torch.tensor(alpha, dtype=torch.float32)

@@ -81,6 +81,10 @@ class DiffusersFolder:
         self.family = FAMILIES[self.pipeline_class]
         self._check_parts()
 
+    def parts(self) -> list[str]:
+        """The text encoders and tokenizers that the folder has; SD3 may go without T5."""
+        return [part for part in self.family.text_parts if self._has(part)]
+
     def transformer(self, dtype: torch.dtype) -> nn.Module:
         import diffusers
 

@@ -135,7 +135,7 @@ def encode_prompts(
 ) -> None:
     """Makes missing files of `encoded` (the given numbers of them) with the folder's text encoders, then frees those.
 
-    before_each(done) is called before each file with the number of prompts done by then: for progress, and to stop by
+    before_each(done) is called before each prompt with the number of those done by then: for progress, and to stop by
     an exception.
     """
     numbers = encoded.missing() if numbers is None else numbers
@@ -144,12 +144,19 @@ def encode_prompts(
     device = torch.device(device)
     pipeline = folder.text_pipeline(dtype, device)
     done = 0
+
+    def encode_each(prompts: Sequence[str], pipeline=pipeline) -> dict[str, Tensor]:
+        nonlocal done
+        rows = []
+        for prompt in prompts:  # one at a time: the same numbers whatever stands beside it
+            before_each(done)
+            rows.append(encode(pipeline, [prompt], device, sequence_length))
+            done += 1
+        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
     for number in numbers:
-        before_each(done)
-        # One prompt at a time: the same numbers whatever stands beside it.
-        encoded.make(number, lambda prompts: _rows([encode(pipeline, [p], device, sequence_length) for p in prompts]))
-        done += len(encoded.prompts_of(number))
-    del pipeline
+        encoded.make(number, encode_each)
+    del pipeline, encode_each
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -170,9 +177,6 @@ def latent_shape(transformer, vae, width: int, height: int, is_flux: bool) -> tu
         )
     largest = getattr(transformer.config, "pos_embed_max_size", None)
     if largest and max(width, height) > largest * multiple:
-        raise ValueError(f"{width}x{height} is too large: this model knows positions up to {largest * multiple} pixels.")
+        limit = largest * multiple
+        raise ValueError(f"{width}x{height} is too large: this model knows positions up to {limit} pixels.")
     return channels, height // ratio, width // ratio
-
-
-def _rows(encodings: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([each[name] for each in encodings]) for name in encodings[0]}

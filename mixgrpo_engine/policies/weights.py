@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .. import lora
 from ..config import AdapterConfig
-from ..files import replace
+from ..files import replace, write_json
 
 # What diffusers' load_lora_weights expects before a layer's name; ComfyUI's loader knows it too.
 PREFIX = "transformer."
@@ -43,8 +43,11 @@ class LoraWeights:
     def load_export(self, path: Path) -> None:
         """The reverse of export(). Raises ValueError for a LoRA of another model."""
         values = {name.removeprefix(PREFIX): tensor for name, tensor in load_file(path).items()}
-        scaling = {f"{name}.lora_B.weight": lora.scale_of(layer) for name, layer in lora.adapted_layers(self.transformer)}
-        self.load_state({name: tensor / scaling.get(name, 1.0) for name, tensor in values.items()})
+        for name, layer in lora.adapted_layers(self.transformer):
+            b = f"{name}.lora_B.weight"
+            if b in values:
+                values[b] = values[b] / lora.scale_of(layer)
+        self.load_state(values)
 
 
 class FullWeights:
@@ -75,12 +78,10 @@ class FullWeights:
             parameter.copy_(values[name])
 
     def base(self) -> AbstractContextManager:
-        raise RuntimeError("Where all weights are trained the base model isn't kept: set kl_weight to 0, or use a LoRA.")
+        raise RuntimeError("Where all weights are trained the base model isn't kept: set kl_weight to 0 or use a LoRA.")
 
     def export(self, path: Path, metadata: Mapping[str, str]) -> None:
         """A folder for the transformer class's from_pretrained, whole or not at all; metadata as metadata.json."""
-        from ..files import write_json
-
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         self.transformer.save_pretrained(temporary)

@@ -1,23 +1,16 @@
 """Tiny diffusers folders, saved once, and policies over them."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
+import torch
 
 from mixgrpo_engine.config import AdapterConfig
 from mixgrpo_engine.policies.diffusers_folder import DiffusersFolder
 from mixgrpo_engine.policies.diffusers_policy import DiffusersPolicy, encode_prompts
 from mixgrpo_engine.policies.encoded_prompts import EncodedPrompts
+from tests.engine.policies import tiny_pipelines
 
 PROMPTS = ["a red circle on the left", "two blue squares", "a circle", ""]
 SIZE = 64
-
-# importlib mode puts no test folder on sys.path: the helper is loaded by its file.
-_spec = importlib.util.spec_from_file_location("tiny_pipelines", Path(__file__).with_name("tiny_pipelines.py"))
-tiny_pipelines = sys.modules["tiny_pipelines"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny_pipelines)
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +32,7 @@ def encoded(folders, tmp_path_factory):
     for kind, path in folders.items():
         folder = DiffusersFolder(path)
         made[kind] = EncodedPrompts(tmp_path_factory.mktemp("prompts"), PROMPTS, kind)
-        encode_prompts(folder, made[kind], "cpu", __import__("torch").float32, 32)
+        encode_prompts(folder, made[kind], "cpu", torch.float32, 32)
     return made
 
 

@@ -63,7 +63,7 @@ def sd3(folder, *, t5=True, seed=0):
         num_attention_heads=2,
         joint_attention_dim=WIDTH,
         caption_projection_dim=128,
-        pooled_projection_dim=64,
+        pooled_projection_dim=32,
         pos_embed_max_size=24,
         dual_attention_layers=(0,),
         qk_norm="rms_norm",
@@ -72,9 +72,9 @@ def sd3(folder, *, t5=True, seed=0):
         transformer=stirred(transformer),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=vae(),
-        text_encoder=CLIPTextModelWithProjection(clip_config()),
+        text_encoder=CLIPTextModelWithProjection(clip_config(16)),
         tokenizer=clip_tokenizer(),
-        text_encoder_2=CLIPTextModelWithProjection(clip_config()),
+        text_encoder_2=CLIPTextModelWithProjection(clip_config(16)),
         tokenizer_2=clip_tokenizer(),
         text_encoder_3=T5EncoderModel(t5_config()) if t5 else None,
         tokenizer_3=t5_tokenizer() if t5 else None,
@@ -98,14 +98,14 @@ def vae():
     )
 
 
-def clip_config():
+def clip_config(projection=32):
     return CLIPTextConfig(
         vocab_size=len(clip_words()),
         hidden_size=32,
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
-        projection_dim=32,
+        projection_dim=projection,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,
