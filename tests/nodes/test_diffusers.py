@@ -132,9 +132,12 @@ def test_model_clip_and_vae_are_loaded_by_comfyui(node, models, monkeypatch, com
     full.save_pretrained(folder / "vae")
     # ComfyUI knows text encoders of real sizes only: what it is given is looked at instead.
     given = {}
-    monkeypatch.setattr(
-        comfy.sd, "load_text_encoder_state_dicts", lambda parts, **options: given.update(parts=parts, **options) or "clip"
-    )
+
+    def record(parts, **options):
+        given.update(parts=parts, **options)
+        return "clip"
+
+    monkeypatch.setattr(comfy.sd, "load_text_encoder_state_dicts", record)
     model, clip, vae = node.MixGRPODiffusersModel.execute("some/sd3").result
     assert clip == "clip" and given["clip_type"] is comfy.sd.CLIPType.SD3 and len(given["parts"]) == 3
     for number, part in enumerate(("text_encoder", "text_encoder_2", "text_encoder_3")):
