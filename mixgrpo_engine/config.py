@@ -157,6 +157,9 @@ class RunConfig:
     mixed_precision: str = "no"
     # Recompute activations in the backward pass: much less memory, about a third more time an update.
     gradient_checkpointing: bool = False
+    # Processes that share the work, each with a GPU and prompts of its own; started by accelerate. The result is that
+    # of one process but for rounding.
+    processes: int = 1
 
 
 @dataclass
@@ -242,4 +245,9 @@ def _checks(c: TrainConfig):
     yield run.evaluate_every < 0, "evaluate_every must be 0 (never) or more."
     yield run.evaluate_images < 1, "evaluate_images must be at least 1."
     yield run.checkpoint_every < 1, "checkpoint_every must be at least 1."
+    yield run.processes < 1, "processes must be at least 1."
+    yield r.prompts_per_iteration < run.processes, (
+        f"prompts_per_iteration is {r.prompts_per_iteration} with {run.processes} processes: each needs a prompt of "
+        f"its own, so set it to {run.processes} or a multiple of it."
+    )
     yield run.mixed_precision not in PRECISIONS, f"mixed_precision: choose {', '.join(PRECISIONS)}."

@@ -100,6 +100,11 @@ class MixGRPOTrain(io.ComfyNode):
                     "chooses the best LoRA. If it falls while the trained reward rises, the model has found a way to "
                     "please the reward instead of people (reward hacking). Needs evaluate_every above 0.",
                 ),
+                io.Int.Input(
+                    "processes", default=1, min=1, max=1024, optional=True,
+                    tooltip="Processes that share the work, one a GPU of this machine; each holds a copy of the "
+                    "models. The algorithm's prompts_per_iteration must be at least as many.",
+                ),
             ],
             outputs=[
                 RUN.Output(display_name="run", tooltip="The run, for MixGRPO Wait and MixGRPO Apply Run."),

@@ -50,7 +50,7 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
     # A run is finished when its LoRA is where people look for it, not before.
     reporter.before_done(lambda: publish(folder))
     reporter.before_done(lambda: draw_curve(folder))
-    if trainer.run() == "cancelled":
+    if trainer.run() == "cancelled" and trainer.ranks.is_main:
         draw_curve(folder)
 
 

@@ -83,17 +83,22 @@ class TestVae(Loader):
 
 
 class Redness:
-    """Mean of the red channel. Sleeps `seconds` a call; raises at the call number `fail_at` (1 is the first)."""
+    """Mean of the red channel. Sleeps `seconds` a call; raises at the call number `fail_at` (1 is the first).
+
+    fail_rank: raises at the second call in the process of that number, of several.
+    """
 
     name = "redness"
 
-    def __init__(self, seconds, fail_at):
-        self.seconds, self.fail_at, self.calls = seconds, fail_at, 0
+    def __init__(self, seconds, fail_at, fail_rank=-1):
+        self.seconds, self.fail_at, self.fail_rank, self.calls = seconds, fail_at, fail_rank, 0
 
     def score(self, images, prompts):
         self.calls += 1
         if self.calls == self.fail_at:
             raise RuntimeError(f"The red light went out at call {self.calls}.")
+        if self.calls == 2 and os.environ.get("RANK") == str(self.fail_rank):
+            raise RuntimeError("The second light went out.")
         time.sleep(self.seconds)
         return images[..., 0].mean(dim=(1, 2))
 
@@ -103,11 +108,12 @@ class TestReward(Loader):
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"seconds": ("FLOAT", {"default": 0.0}), "fail_at": ("INT", {"default": 0})}}
+        return {"required": {"seconds": ("FLOAT", {"default": 0.0}), "fail_at": ("INT", {"default": 0})},
+                "optional": {"fail_rank": ("INT", {"default": -1, "min": -1})}}
 
-    def load(self, seconds, fail_at):
+    def load(self, seconds, fail_at, fail_rank=-1):
         leave_trace("reward")
-        return (Redness(seconds, fail_at),)
+        return (Redness(seconds, fail_at, fail_rank),)
 
 
 class Scripted:
