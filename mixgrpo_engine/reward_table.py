@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -26,19 +27,26 @@ REWARDS = {
     "shapes": ("shapes", "ShapesReward"),
 }
 
+# Variables that only the machine's owner sets: a run file may come from somebody else, and travels.
+JUDGE_HOSTS, JUDGE_KEY = "MIXGRPO_JUDGE_HOSTS", "MIXGRPO_JUDGE_KEY"
+
 
 def load(name: str, options: Mapping, home: Path, device: str) -> Reward:
     """Constructs a scorer. options: arguments of its class, by name.
 
     An argument that is itself a group of options (ModelOptions: device, dtype, batch_size ...) is given by that
     group's own fields, without naming it. home: what relative paths belong to. device: where scorers with a network
-    run, unless options says otherwise.
+    run, unless options says otherwise. A judge's hosts and key come from the environment, never from options.
 
     Raises ValueError with one sentence for a name or an option that there isn't.
     """
     kind = _find(name)
     arguments, groups = _parameters(kind)
     given = dict(options)
+    secret = _judge_secrets() if name == "judge" else {}
+    arguments = {key: hint for key, hint in arguments.items() if key not in secret}
+    if name == "judge" and "question" in given:
+        given["question"] = _question(given["question"])
     values = {key: _value(given.pop(key), hint, home) for key, hint in arguments.items() if key in given}
     for argument, group in groups.items():
         hints = typing.get_type_hints(group)
@@ -53,7 +61,30 @@ def load(name: str, options: Mapping, home: Path, device: str) -> Reward:
         raise ValueError(
             f"The reward '{name}' has no option '{sorted(given)[0]}': its options are {', '.join(known) or 'none'}."
         )
-    return _construct(kind, values, name)
+    return _construct(kind, {**values, **secret}, name)
+
+
+def _judge_secrets() -> dict:
+    """allowed_hosts and key, from the environment. A key only goes to hosts that are named beside it."""
+    hosts = [host.strip() for host in os.environ.get(JUDGE_HOSTS, "").split(",") if host.strip()]
+    key = os.environ.get(JUDGE_KEY, "")
+    if key and not hosts:
+        raise ValueError(f"{JUDGE_KEY} is set without {JUDGE_HOSTS}: name the hosts that may get the key.")
+    return {"allowed_hosts": hosts or None, "key": key}
+
+
+def _question(value):
+    """A judge's question: the name of a built-in one, or {"text": ..., "templates": [...], "scale": [...]}."""
+    from .rewards.judge_questions import PRESETS, Question
+
+    if isinstance(value, dict) and {"text", "templates"} <= value.keys() <= {"text", "templates", "scale"}:
+        scale = value.get("scale")
+        return Question(str(value["text"]), tuple(value["templates"]), tuple(scale) if scale else None)
+    if not isinstance(value, str) or value not in PRESETS:
+        raise ValueError(
+            f"The reward 'judge' has no question {value!r}: choose {', '.join(PRESETS)}, or give text and templates."
+        )
+    return PRESETS[value]
 
 
 def _find(name: str) -> type:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from filelock import FileLock, Timeout
 
 from . import reward_table, run_status, seeds
@@ -86,6 +88,9 @@ class Run:
 
     def policy(self, should_stop: Callable[[], bool]) -> DiffusersPolicy:
         """The model, its prompts encoded first. Raises Stopped when asked to stop meanwhile."""
+        for library in ("diffusers", "transformers"):  # ComfyUI doesn't bring the first
+            if importlib.util.find_spec(library) is None:
+                raise RuntimeError(f"{library} isn't installed: pip install {library}.")
         entry, prompts = self.file.model, self.file.prompts
         model = DiffusersFolder(entry.path, entry.transformer or "")
         length = entry.sequence_length or model.family.sequence_length
@@ -104,8 +109,13 @@ class Run:
             if should_stop():
                 raise Stopped
 
-        encode_prompts(model, encoded, self.device, self.dtype, length, share, check)
-        self.ranks.wait_for_everyone()
+        stopped = False
+        try:
+            encode_prompts(model, encoded, self.device, self.dtype, length, share, check)
+        except Stopped:
+            stopped = True
+        if any(gather_object([stopped])):  # all or none: one that went on alone would wait for the others for ever
+            raise Stopped
         self.emit(Stage("load", f"Loading {model.path} onto {self.device}."))
         return DiffusersPolicy(
             model,

@@ -163,7 +163,7 @@ def test_ctrl_c_saves_a_checkpoint_and_says_so(models, write, tmp_path):
             lines.append(text)
             if text.startswith("iteration 2/"):
                 process.send_signal(signal.SIGINT)
-        code = process.wait(timeout=60)
+        code = process.wait(timeout=300)
     finally:
         process.kill()
     printed = "".join(lines)
@@ -171,6 +171,25 @@ def test_ctrl_c_saves_a_checkpoint_and_says_so(models, write, tmp_path):
     assert "Stopping" in printed and "checkpoint saved" in printed and "Cancelled after" in printed
     folder = RunFolder(tmp_path / "out" / "my-run")
     assert folder.status()["state"] == "cancelled" and len(list(folder.checkpoints.iterdir())) == 1
+
+
+def test_two_ranks_train_one_run(models, write, tmp_path):
+    path = write({"rollout": {"prompts_per_iteration": 2}}, model=model(models["sd3"]))
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    done = subprocess.run(
+        [*launch, "-m", "mixgrpo_engine", "train", str(path)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("iteration 2/2") == 1 and done.stdout.count("Encoding 4 prompts.") == 1
+    folder = RunFolder(tmp_path / "out" / "my-run")
+    assert folder.status()["state"] == "finished" and types(folder).count("iteration") == 2
+    assert command.main(["train", str(path)]) == 0  # a single process takes it over, finished as it is
 
 
 def test_two_processes_never_share_a_folder(models, write, capsys):
@@ -255,6 +274,32 @@ class TestRewardTable:
             reward_table.load("shapes", {"size": 1}, tmp_path, "cpu")
         with pytest.raises(ValueError, match="There is no reward 'gone'"):
             reward_table.load("gone", {}, tmp_path, "cpu")
+
+    def test_a_judge_takes_hosts_and_key_from_the_environment_alone(self, tmp_path, monkeypatch):
+        options = {"urls": ["http://127.0.0.1:1/v1"], "model": "m", "question": "overall", "retries": 0}
+        for name in (reward_table.JUDGE_HOSTS, reward_table.JUDGE_KEY):
+            monkeypatch.delenv(name, raising=False)
+        judge = reward_table.load("judge", options, tmp_path, "cpu")
+        assert judge.options.urls == ("http://127.0.0.1:1/v1",) and judge.options.question.scale == (0.0, 5.0)
+        own = {"text": "How good?", "templates": ["Score: {score}"], "scale": [0, 10]}
+        asked = reward_table.load("judge", {**options, "question": own}, tmp_path, "cpu").options.question
+        assert asked.scale == (0, 10)
+        with pytest.raises(ValueError, match="no question 'overal': choose"):
+            reward_table.load("judge", {**options, "question": "overal"}, tmp_path, "cpu")
+        for secret in ("key", "allowed_hosts"):
+            with pytest.raises(ValueError, match=f"no option '{secret}'"):
+                reward_table.load("judge", {**options, secret: "x"}, tmp_path, "cpu")
+        monkeypatch.setenv(reward_table.JUDGE_KEY, "secret")
+        with pytest.raises(ValueError, match="MIXGRPO_JUDGE_KEY is set without MIXGRPO_JUDGE_HOSTS"):
+            reward_table.load("judge", options, tmp_path, "cpu")
+        monkeypatch.setenv(reward_table.JUDGE_HOSTS, "judge.example")
+        with pytest.raises(PermissionError):
+            reward_table.load("judge", options, tmp_path, "cpu")
+
+    def test_jpeg_and_every_other_name_has_its_class(self, tmp_path):
+        assert reward_table.load("jpeg", {"quality": 50}, tmp_path, "cpu").quality == 50
+        for name in reward_table.REWARDS:
+            assert reward_table._find(name).__name__.endswith("Reward")
 
     def test_options_are_the_constructors_and_its_groups(self, tmp_path, monkeypatch):
         from mixgrpo_engine.rewards.model_reward import ModelOptions, Residence
