@@ -14,6 +14,7 @@ from .window import STRATEGIES
 
 SCHEDULES = ("constant", "linear")
 PRECISIONS = ("no", "bf16", "fp16")
+ADAPTER_KINDS = ("lora", "full")
 
 
 @dataclass
@@ -121,7 +122,7 @@ class OptimizerConfig:
 
 @dataclass
 class AdapterConfig:
-    """The LoRA."""
+    """What is trained: a LoRA, or all weights."""
 
     # Width of the two low-rank matrices; file size and capacity grow with it.
     rank: int = 32
@@ -132,6 +133,9 @@ class AdapterConfig:
     targets: str = ""
     # Layers whose name holds one of these fragments get none.
     exclude: str = ""
+    # "lora", or "full": all weights of the transformer, in float32; only for diffusers folders. It takes 16 bytes a
+    # weight (a LoRA of a bf16 model 2), keeps no base model (kl_weight must be 0), and wants a learning rate near 1e-5.
+    kind: str = "lora"
 
 
 @dataclass
@@ -233,6 +237,10 @@ def _checks(c: TrainConfig):
         f"updates is {o.updates} with {images} images an iteration: it must be 1 to {images}."
     )
     yield a.rank < 1, "LoRA rank must be at least 1."
+    yield a.kind not in ADAPTER_KINDS, f"adapter kind is '{a.kind}': choose {' or '.join(ADAPTER_KINDS)}."
+    yield a.kind == "full" and c.loss.kl_weight > 0, (
+        f"kl_weight is {c.loss.kl_weight}: it must be 0 where all weights are trained, since no base model is kept."
+    )
     yield run.iterations < 1, "iterations must be at least 1."
     yield run.evaluate_every < 0, "evaluate_every must be 0 (never) or more."
     yield run.evaluate_images < 1, "evaluate_images must be at least 1."

@@ -113,15 +113,21 @@ def export(
     prefix: str = "diffusion_model.",
     metadata: Mapping[str, str] | None = None,
     scale: float = 1.0,
+    fold_scale: bool = False,
 ) -> None:
     """Writes the adapter as a LoRA file: `<prefix><layer>.lora_A.weight`, `.lora_B.weight` and `.alpha` per layer.
 
-    A loader adds strength * alpha / rank * B @ A to a layer's weight; `scale` multiplies alpha. float32 safetensors,
-    written atomically.
+    A loader adds strength * alpha / rank * B @ A to a layer's weight; `scale` multiplies alpha. fold_scale writes no
+    alpha and multiplies B with alpha / rank instead, for loaders that don't know it. float32 safetensors, written
+    atomically.
     """
     tensors = {prefix + name: tensor.float() for name, tensor in state(module).items()}
     for name, layer in adapted_layers(module):
-        alpha = layer.scaling[_ADAPTER] * layer.r[_ADAPTER] * scale
+        if fold_scale:
+            b = f"{prefix}{name}.lora_B.weight"
+            tensors[b] = tensors[b] * (scale_of(layer) * scale)
+            continue
+        alpha = scale_of(layer) * layer.r[_ADAPTER] * scale
         tensors[f"{prefix}{name}.alpha"] = torch.tensor(alpha, dtype=torch.float32)
     tensor_files.save(tensors, path, metadata)
 
@@ -133,6 +139,11 @@ def adapted_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, layer in module.named_modules():
         if isinstance(layer, LoraLayer):
             yield name, layer
+
+
+def scale_of(layer: nn.Module) -> float:
+    """alpha / rank of an adapted layer."""
+    return layer.scaling[_ADAPTER]
 
 
 def _is_linear(layer: nn.Module) -> bool:

@@ -50,6 +50,8 @@ class ComfyPolicy:
         flow-matching image model, or a size, VAE or target that doesn't fit it.
         """
         check_flow_matching(model)
+        if adapter.kind != "lora":
+            raise ValueError(f"The adapter's kind is '{adapter.kind}': a ComfyUI MODEL is trained by a LoRA only.")
         self.vae = vae
         self.encoded = encoded
         self.cfg = cfg
