@@ -14,6 +14,7 @@ from .window import STRATEGIES
 
 SCHEDULES = ("constant", "linear")
 PRECISIONS = ("no", "bf16", "fp16")
+ADAPTER_DTYPES = ("float32", "bfloat16")
 
 
 @dataclass
@@ -132,6 +133,8 @@ class AdapterConfig:
     targets: str = ""
     # Layers whose name holds one of these fragments get none.
     exclude: str = ""
+    # Of the adapter's own weights, whatever the base's. bfloat16 takes half the memory, but rounds small updates away.
+    dtype: str = "float32"
 
 
 @dataclass
@@ -153,6 +156,10 @@ class RunConfig:
     mixed_precision: str = "no"
     # Recompute activations in the backward pass: much less memory, about a third more time an update.
     gradient_checkpointing: bool = False
+    # What guidance (rollout.cfg) leads away from; unused where cfg is 1.
+    negative_prompt: str = ""
+    # Input of guidance-distilled models such as FLUX.1-dev; 0 leaves it at the model's default.
+    guidance: float = 0.0
 
 
 @dataclass
@@ -230,7 +237,9 @@ def _checks(c: TrainConfig):
         f"updates is {o.updates} with {images} images an iteration: it must be 1 to {images}."
     )
     yield a.rank < 1, "LoRA rank must be at least 1."
+    yield a.dtype not in ADAPTER_DTYPES, f"LoRA dtype is '{a.dtype}': choose {' or '.join(ADAPTER_DTYPES)}."
     yield run.iterations < 1, "iterations must be at least 1."
+    yield not (math.isfinite(run.guidance) and run.guidance >= 0), f"guidance is {run.guidance}: it must be 0 or more."
     yield run.evaluate_every < 0, "evaluate_every must be 0 (never) or more."
     yield run.evaluate_images < 1, "evaluate_images must be at least 1."
     yield run.checkpoint_every < 1, "checkpoint_every must be at least 1."

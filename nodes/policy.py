@@ -16,6 +16,7 @@ from ..mixgrpo_engine.config import AdapterConfig
 from . import policy_gradients, schedule
 from .conditioning import Encoded
 from .encodings import StoredEncodings
+from .families import check_flow_matching, check_guidance, with_guidance
 from .policy_condition import PromptCondition, model_inputs
 from .policy_copy import private_copy
 from .policy_module import VelocityModule
@@ -40,20 +41,25 @@ class ComfyPolicy:
         height: int,
         cfg: float = 1.0,
         negative: str = "",
+        guidance: float = 0.0,
         adapter: AdapterConfig,
         seed: int,
         gradient_checkpointing: bool = False,
     ):
         """model, vae: ComfyUI's MODEL and VAE. encoded: all prompts of the run, with `negative` where cfg isn't 1.
 
-        width, height: pixels. seed: of the adapter's starting values. Raises ValueError for a MODEL that isn't a
-        flow-matching image model, or a size, VAE or target that doesn't fit it.
+        guidance: input of guidance-distilled models (FLUX.1-dev), for prompt and negative prompt alike; 0 leaves it to
+        the prompts' own, or the model's default. width, height: pixels. seed: of the adapter's starting values.
+        Raises ValueError for a MODEL that isn't a flow-matching image model, or a size, VAE, target or guidance that
+        doesn't fit it.
         """
         check_flow_matching(model)
+        check_guidance(model.model, guidance)
         self.vae = vae
         self.encoded = encoded
         self.cfg = cfg
         self.negative = negative
+        self.guidance = guidance
         self.device: torch.device = model.load_device
         self.noise_shape = latent_shape(model.model.latent_format, vae, width, height)
         policy_gradients.enable_training_mode()
@@ -100,31 +106,8 @@ class ComfyPolicy:
     def _prepare_inputs(self, prompt: str, kind: str):
         noise = torch.zeros(1, *self.noise_shape, device=self.device)
         with torch.inference_mode(False), torch.no_grad():
-            return model_inputs(self.module.model, self.encoded[prompt], noise, self.device, kind)
-
-
-def check_flow_matching(model) -> None:
-    """Raises ValueError unless the MODEL predicts the velocity of a straight path from noise (sigma 1) to image."""
-    import comfy.model_sampling
-
-    sampling = model.get_model_object("model_sampling")
-    if isinstance(sampling, comfy.model_sampling.CONST) and _is_straight_path(sampling):
-        return
-    kind = getattr(getattr(model.model, "model_type", None), "name", type(sampling).__name__)
-    raise ValueError(
-        f"This MODEL is a {type(model.model).__name__} of type {kind}, which isn't flow matching: "
-        "use a model such as SD3, FLUX, AuraFlow, Qwen-Image or Lumina 2."
-    )
-
-
-def _is_straight_path(sampling) -> bool:
-    half, one = torch.full((1,), 0.5), torch.ones(1, 1)
-    return (
-        sampling.percent_to_sigma(0.0) == 1
-        and sampling.percent_to_sigma(1.0) == 0
-        and float(sampling.calculate_input(half, one)) == 1
-        and float(sampling.calculate_denoised(half, one, one)) == 0.5
-    )
+            conditioning = with_guidance(self.encoded[prompt], self.guidance)
+            return model_inputs(self.module.model, conditioning, noise, self.device, kind)
 
 
 def latent_shape(latent_format, vae, width: int, height: int) -> tuple[int, ...]:

@@ -12,9 +12,6 @@ from ..runs import curve, lora, paths, state
 from . import stages
 from .report import LOG
 
-NEGATIVE = ""
-"""The prompt that classifier-free guidance leads away from."""
-
 
 def do(job: dict, path: Path, comfy, reporter, stop) -> None:
     """Trains as job.json says. Raises whatever goes wrong, StopRequested when cancelled before the training."""
@@ -22,7 +19,7 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
     config = TrainConfig.from_dict(job["config"])
     prompts = PromptSet(tuple(job["prompts"]["train"]), tuple(job["prompts"]["held_out"]))
     loader = stages.Loader(job, folder, comfy, reporter, stop)
-    encoded, loaded = loader.load([*prompts.train, *prompts.held_out, NEGATIVE])
+    encoded, loaded = loader.load([*prompts.train, *prompts.held_out, config.run.negative_prompt])
     stop.check()
 
     from ...mixgrpo_engine.rewards import mix
@@ -37,7 +34,8 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
         width=config.run.width,
         height=config.run.height,
         cfg=config.rollout.cfg,
-        negative=NEGATIVE,
+        negative=config.run.negative_prompt,
+        guidance=config.run.guidance,
         adapter=config.adapter,
         seed=config.run.seed,
         gradient_checkpointing=config.run.gradient_checkpointing,

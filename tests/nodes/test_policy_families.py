@@ -147,8 +147,9 @@ def test_an_update_changes_the_lora_alone_and_stock_loaders_read_it(
         with policy.base():
             original = policy.module(x, 0.6, policy.condition(["red"]))
     difference = float((loaded - trained).abs().max())
-    print(f"\nfamily {name}: LoRA of {len(policy.adapted_layers)} layers: {difference:.1e} of {trained.abs().max():.1f}")
-    assert difference < 2e-5 * float(trained.abs().max())
+    layers, largest = len(policy.adapted_layers), float(trained.abs().max())
+    print(f"\nfamily {name}: LoRA of {layers} layers: {difference:.1e} of {largest:.1f}")
+    assert difference < 2e-5 * largest
     assert (trained - original).abs().max() > 1e-2
 
 

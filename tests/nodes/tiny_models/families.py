@@ -9,7 +9,7 @@ from .build import patcher
 from .parts import CONTEXT, POOLED, SIZE, conditioning
 
 
-def sd3(dtype=torch.float32, compute_dtype=None, seed=0):
+def sd3(dtype=torch.float32, compute_dtype=None, seed=0, context=CONTEXT):
     """A MODEL of two joint blocks, 128 wide, the first with SD3.5-medium's second attention."""
     import comfy.supported_models
 
@@ -22,7 +22,7 @@ def sd3(dtype=torch.float32, compute_dtype=None, seed=0):
             "adm_in_channels": POOLED,
             "context_embedder_config": {
                 "target": "torch.nn.Linear",
-                "params": {"in_features": CONTEXT, "out_features": 128},
+                "params": {"in_features": context, "out_features": 128},
             },
             "qk_norm": "rms",
             "x_block_self_attn_layers": [0],
@@ -161,10 +161,10 @@ def chroma(dtype=torch.float32, compute_dtype=None, seed=0):
 
 
 def z_image(dtype=torch.float32, compute_dtype=None, seed=0):
-    """Lumina 2's network as Z-Image has it: another modulation, tokens padded to a multiple."""
+    """Lumina 2's network as Z-Image has it: another modulation (at least 256 wide), tokens padded to a multiple."""
     import comfy.supported_models
 
-    sizes = {"dim": 64, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2, "multiple_of": 32}
+    sizes = {"dim": 256, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 8, "n_kv_heads": 8, "multiple_of": 32}
     positions = {"axes_dims": [8, 12, 12], "axes_lens": [64, 64, 64], "qk_norm": True, "rope_theta": 256.0}
     own = {"z_image_modulation": True, "time_scale": 1000.0, "pad_tokens_multiple": 32, "ffn_dim_multiplier": 8 / 3}
     config = comfy.supported_models.ZImage(
@@ -275,12 +275,12 @@ def _wan(channels, dtype):
 
 
 def _text_only(seed, tokens=8):
-    return [[conditioning(seed, tokens)[0][0], {}]]
+    return [[conditioning(seed, tokens)[0][0], {"pooled_output": None}]]
 
 
 def _with_mask(seed, tokens=8):
     """As Gemma and Qwen encode: with a mask, here of ones, as for a prompt alone in its batch."""
-    return [[conditioning(seed, tokens)[0][0], {"attention_mask": torch.ones(1, tokens)}]]
+    return [[conditioning(seed, tokens)[0][0], {"pooled_output": None, "attention_mask": torch.ones(1, tokens)}]]
 
 
 def _with_llama_layers(seed, tokens=8):
