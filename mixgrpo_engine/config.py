@@ -160,6 +160,8 @@ class RunConfig:
     negative_prompt: str = ""
     # Input of guidance-distilled models such as FLUX.1-dev; 0 leaves it at the model's default.
     guidance: float = 0.0
+    # Of a video, for models that make them; time and memory grow with it. 1 trains on single images.
+    frames: int = 1
 
 
 @dataclass
@@ -240,6 +242,7 @@ def _checks(c: TrainConfig):
     yield a.dtype not in ADAPTER_DTYPES, f"LoRA dtype is '{a.dtype}': choose {' or '.join(ADAPTER_DTYPES)}."
     yield run.iterations < 1, "iterations must be at least 1."
     yield not (math.isfinite(run.guidance) and run.guidance >= 0), f"guidance is {run.guidance}: it must be 0 or more."
+    yield run.frames < 1, f"frames is {run.frames}: it must be 1 (an image) or more."
     yield run.evaluate_every < 0, "evaluate_every must be 0 (never) or more."
     yield run.evaluate_images < 1, "evaluate_images must be at least 1."
     yield run.checkpoint_every < 1, "checkpoint_every must be at least 1."

@@ -20,6 +20,7 @@ from .families import check_flow_matching, check_guidance, with_guidance
 from .policy_condition import PromptCondition, model_inputs
 from .policy_copy import private_copy
 from .policy_module import VelocityModule
+from .video import filmstrip, latent_frames
 
 _CACHED_PROMPTS = 128  # prompts whose model inputs stay on the device; a T5 prompt of FLUX is 4 MB
 
@@ -27,8 +28,8 @@ _CACHED_PROMPTS = 128  # prompts whose model inputs stay on the device; a T5 pro
 class ComfyPolicy:
     """A MODEL with a trainable LoRA. The MODEL itself isn't changed: training happens on a private copy.
 
-    Latents are float32 (batch, channels, height / 8, width / 8), or (batch, channels, 1, ...) for models whose
-    latents have a time axis, in the space in which ComfyUI's samplers work.
+    Latents are float32 (batch, channels, height / 8, width / 8), or (batch, channels, time, ...) for models
+    whose latents have a time axis, in the space in which ComfyUI's samplers work.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class ComfyPolicy:
         cfg: float = 1.0,
         negative: str = "",
         guidance: float = 0.0,
+        frames: int = 1,
         adapter: AdapterConfig,
         seed: int,
         gradient_checkpointing: bool = False,
@@ -49,7 +51,8 @@ class ComfyPolicy:
         """model, vae: ComfyUI's MODEL and VAE. encoded: all prompts of the run, with `negative` where cfg isn't 1.
 
         guidance: input of guidance-distilled models (FLUX.1-dev), for prompt and negative prompt alike; 0 leaves it to
-        the prompts' own, or the model's default. width, height: pixels. seed: of the adapter's starting values.
+        the prompts' own, or the model's default. frames: of a video, 1 for images. width, height: pixels of an image or
+        frame. seed: of the adapter's starting values.
         Raises ValueError for a MODEL that isn't a flow-matching image model, or a size, VAE, target or guidance that
         doesn't fit it.
         """
@@ -61,7 +64,8 @@ class ComfyPolicy:
         self.negative = negative
         self.guidance = guidance
         self.device: torch.device = model.load_device
-        self.noise_shape = latent_shape(model.model.latent_format, vae, width, height)
+        length = latent_frames(model, vae, frames)
+        self.noise_shape = latent_shape(model.model.latent_format, vae, width, height, length)
         policy_gradients.enable_training_mode()
         base_model = private_copy(model)
         self._model_sampling = copy.deepcopy(base_model.model_sampling)
@@ -88,8 +92,9 @@ class ComfyPolicy:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents to images: float32 (batch, height, width, 3) in 0..1, on the CPU."""
-        return decode_images(self.vae, self.module.model.process_latent_out(latents.detach().float()))
+        """Latents to images: float32 (batch, height, width, 3) in 0..1, on the CPU; of a video its filmstrip."""
+        images = decode_images(self.vae, self.module.model.process_latent_out(latents.detach().float()))
+        return filmstrip(images, len(latents))
 
     def base(self) -> AbstractContextManager:
         return lora.disabled(self.module)
@@ -110,8 +115,8 @@ class ComfyPolicy:
             return model_inputs(self.module.model, conditioning, noise, self.device, kind)
 
 
-def latent_shape(latent_format, vae, width: int, height: int) -> tuple[int, ...]:
-    """(channels, height, width) of one image's latents, with a time axis of 1 where the format has one.
+def latent_shape(latent_format, vae, width: int, height: int, length: int = 1) -> tuple[int, ...]:
+    """(channels, height, width) of one image's latents, with a time axis of `length` where the format has one.
 
     Raises ValueError when the VAE belongs to another model, or the size isn't a multiple of its compression.
     """
@@ -127,7 +132,7 @@ def latent_shape(latent_format, vae, width: int, height: int) -> tuple[int, ...]
     for name, size in (("width", width), ("height", height)):
         if size < ratio or size % ratio:
             raise ValueError(f"{name} is {size}: it must be a multiple of {ratio} for this model.")
-    return (channels, *(1,) * (dimensions - 2), height // ratio, width // ratio)
+    return (channels, *(length,) * (dimensions - 2), height // ratio, width // ratio)
 
 
 def seeded_noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:

@@ -110,6 +110,11 @@ class MixGRPOTrain(io.ComfyNode):
                     tooltip="What the FluxGuidance node sets, for guidance-distilled models such as FLUX.1-dev: sample "
                     "later with the same value. 0 leaves it at the model's default (FLUX: 3.5). Other models have cfg.",
                 ),
+                io.Int.Input(
+                    "frames", default=1, min=1, max=1024, optional=True,
+                    tooltip="Frames of a training video, for video models such as Wan (1, 5, 9, 13 ...); the reward is "
+                    "the mean over its frames. 1 trains on single images.",
+                ),
             ],
             outputs=[
                 RUN.Output(display_name="run", tooltip="The run, for MixGRPO Wait and MixGRPO Apply Run."),

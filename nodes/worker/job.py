@@ -25,6 +25,7 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
     from ...mixgrpo_engine.rewards import mix
     from ...mixgrpo_engine.trainer import Trainer
     from ..policy import ComfyPolicy
+    from ..video import by_frames
 
     reporter.emit(Stage("train", "Preparing the model for training."))
     policy = ComfyPolicy(
@@ -36,12 +37,14 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
         cfg=config.rollout.cfg,
         negative=config.run.negative_prompt,
         guidance=config.run.guidance,
+        frames=config.run.frames,
         adapter=config.adapter,
         seed=config.run.seed,
         gradient_checkpointing=config.run.gradient_checkpointing,
     )
     rewards, weights = mix.parts(loaded["reward"])
     watched, watched_weights = mix.parts(loaded["watch"]) if "watch" in loaded else ({}, {})
+    rewards, watched = (by_frames(each, config.run.frames) for each in (rewards, watched))
     trainer = Trainer(
         policy, rewards, prompts, config, folder, reporter.emit, stop.requested, weights, watched, watched_weights
     )

@@ -163,18 +163,67 @@ def test_a_bfloat16_lora_on_a_float32_base_trains_and_loads(comfy, build, policy
     assert (trained - before).abs().max() > 5 * (loaded - trained).abs().max()
 
 
-def test_wans_pixels_are_frames(comfy, family_policy, room):
-    """ComfyUI's own Wan VAE, made thin: an image is a video of one frame."""
+@pytest.fixture
+def wan_vae(comfy):
+    """ComfyUI's own Wan VAE, made thin."""
     import comfy.ldm.wan.vae
     import comfy.sd
 
     sizes = {"dim": 8, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_scales": []}
     network = comfy.ldm.wan.vae.WanVAE(**sizes, temperal_downsample=[False, True, True], dropout=0.0)
     tiny_models.randomise(network, 0)
-    vae = comfy.sd.VAE(sd=network.state_dict())
-    _, policy = family_policy("wan21", vae=vae, width=64, height=48)
+    return comfy.sd.VAE(sd=network.state_dict())
+
+
+def test_an_image_of_wan_is_a_video_of_one_frame(family_policy, wan_vae):
+    _, policy = family_policy("wan21", vae=wan_vae, width=64, height=48)
     noise = policy.noise([1, 2])
     assert noise.shape == (2, 16, 1, 6, 8)
     assert velocity(policy).shape == (1, 16, 1, 6, 8)
     images = policy.decode(noise)
     assert images.shape == (2, 48, 64, 3) and images.isfinite().all() and float(images.std()) > 0
+
+
+def test_a_video_is_sampled_as_stock_does_and_decoded_as_its_frames(family_policy, encoded, wan_vae):
+    model, policy = family_policy("wan21", vae=wan_vae, width=64, height=48, frames=5, cfg=2.0)
+    noise = policy.noise([5, 6])
+    assert noise.shape == (2, 16, 2, 6, 8)
+    expected = stock.one_velocity(model, noise[:1], 0.6, encoded["red"], encoded[""], 2.0)
+    assert close(velocity(policy), expected)
+    strips = policy.decode(noise)
+    assert strips.shape == (2, 5 * 48, 64, 3)
+    with torch.no_grad():
+        videos = wan_vae.decode(model.model.process_latent_out(noise))
+    for frame in range(5):
+        assert torch.allclose(strips[:, frame * 48 : (frame + 1) * 48], videos[:, frame].clamp(0, 1), atol=1e-5)
+
+
+def test_a_videos_score_is_the_mean_over_its_frames(room):
+    class Brightness:
+        name, failures = "bright", ["why"]
+
+        def score(self, images, prompts):
+            assert len(images) == len(prompts) == 6 and prompts == ["a"] * 3 + ["b"] * 3
+            return images[:, 0, 0, 0]
+
+    strips = torch.zeros(2, 3 * 4, 5, 3)
+    strips[0, 4:8], strips[1, 8:] = 0.6, 0.9
+    rewards = room("nodes.video").by_frames({"bright": Brightness()}, 3)
+    assert torch.allclose(rewards["bright"].score(strips, ["a", "b"]), torch.tensor([0.2, 0.3]))
+    assert rewards["bright"].name == "bright" and rewards["bright"].failures == ["why"]
+    assert not hasattr(rewards["bright"], "strict")
+
+
+@pytest.mark.parametrize(
+    ("name", "own_vae", "frames", "sentence"),
+    [
+        ("wan21", True, 6, "frames is 6: this VAE makes 5 or 9"),
+        ("wan21", False, 5, "the VAE makes single images"),
+        ("qwen_image", True, 5, r"this MODEL \(QwenImage\) makes single images"),
+        ("flux", False, 5, r"this MODEL \(Flux\) makes single images"),
+    ],
+)
+def test_frames_that_cannot_be_made_are_refused(family_policy, wan_vae, name, own_vae, frames, sentence):
+    vae = {"vae": wan_vae} if own_vae else {}
+    with pytest.raises(ValueError, match=sentence):
+        family_policy(name, width=64, height=64, frames=frames, **vae)
