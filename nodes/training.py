@@ -101,7 +101,7 @@ class MixGRPOTrain(io.ComfyNode):
                     "please the reward instead of people (reward hacking). Needs evaluate_every above 0.",
                 ),
                 io.String.Input(
-                    "negative_prompt", default="", multiline=True, optional=True,
+                    "negative_prompt", default="", optional=True,
                     tooltip="What the images are led away from where the algorithm's cfg isn't 1. Sample later with "
                     "the same one. Another negative prompt makes another run.",
                 ),
