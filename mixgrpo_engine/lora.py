@@ -42,7 +42,7 @@ def inject(module: nn.Module, config: AdapterConfig, seed: int = 0) -> list[str]
     """Gives the chosen linear layers of `module` a LoRA, in place, and freezes everything else.
 
     The new model equals the old one: A is drawn from `seed` (Kaiming uniform, as peft does it), B is zero. The
-    adapter is float32 whatever the base's dtype. Returns the adapted layers' names, relative to `module`.
+    adapter has the config's dtype whatever the base's. Returns the adapted layers' names, relative to `module`.
     Raises ValueError when no layer is chosen.
     """
     from peft import LoraConfig, inject_adapter_in_model
@@ -60,7 +60,7 @@ def inject(module: nn.Module, config: AdapterConfig, seed: int = 0) -> list[str]
     # peft draws starting values that are replaced below: the caller's random state shall not notice.
     with torch.random.fork_rng(devices=[]):
         inject_adapter_in_model(peft_config, module, adapter_name=_ADAPTER)
-    _initialise(module, seed)
+    _initialise(module, seed, getattr(torch, config.dtype))
     return names
 
 
@@ -174,12 +174,12 @@ def _fragments(text: str) -> list[str]:
 
 
 @torch.no_grad()
-def _initialise(module: nn.Module, seed: int) -> None:
+def _initialise(module: nn.Module, seed: int, dtype: torch.dtype) -> None:
     # Drawn on the CPU in float32: the same seed gives the same adapter on every device and for every base dtype.
     generator = torch.Generator().manual_seed(seed)
     for _, layer in adapted_layers(module):
         for part in (layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER]):
-            part.float().requires_grad_(True)
+            part.to(dtype).requires_grad_(True)
         a, b = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
         a.copy_(nn.init.kaiming_uniform_(torch.empty(a.shape), a=math.sqrt(5), generator=generator))
         b.zero_()
