@@ -15,7 +15,8 @@ from ..mixgrpo_engine.grid import labelled_grid
 from ..mixgrpo_engine.rewards.scoring import score_images
 from .algorithm import ALGORITHM, Algorithm
 from .conditioning import encode_prompts
-from .policy import check_flow_matching, decode_images, latent_shape, seeded_noise
+from .families import check_flow_matching
+from .policy import decode_images, latent_shape, seeded_noise
 from .rewards import REWARD
 from .rollout_sampler import rollout_sampler
 from .sampling import SAMPLING

@@ -36,6 +36,7 @@ def make(
     if not name:
         raise ValueError("run_name is empty: give the run a name.")
     _require_kinds(prompts, algorithm, lora)
+    # An optional widget may be missing in an API request; the required ones ComfyUI has checked.
     run = RunConfig(**{field: widgets[field] for field in RunConfig.__dataclass_fields__ if field in widgets})
     config = TrainConfig(
         algorithm.rollout, algorithm.window, algorithm.loss, algorithm.optimizer, lora or AdapterConfig(), run

@@ -3,17 +3,18 @@
 import asyncio
 import importlib.util
 import os
+import sys
 import time
 from pathlib import Path
 
-TINY_MODELS = Path(__file__).resolve().parent.parent.parent / "nodes" / "tiny_models.py"
+TINY_MODELS = Path(__file__).resolve().parent.parent.parent / "nodes" / "tiny_models" / "__init__.py"
 
 
 def tiny_models():
     spec = importlib.util.spec_from_file_location("mixgrpo_test_tiny_models", TINY_MODELS)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its modules import each other
     spec.loader.exec_module(module)
-    module.CONTEXT = 32  # as wide as the tiny text encoder
     return module
 
 
@@ -41,7 +42,7 @@ class TestModel(Loader):
         leave_trace("model")
         if fail:
             raise RuntimeError(fail)
-        return (tiny_models().sd3(),)
+        return (tiny_models().sd3(context=32),)  # as wide as the tiny text encoder
 
 
 class TestClip(Loader):
