@@ -33,9 +33,14 @@ def failures(reward: Reward) -> list[str]:
 
 
 def check_batch(images: Tensor, prompts: Sequence[str]) -> None:
-    """Raises ValueError unless images are (batch, height, width, 3) with one prompt an image."""
-    if images.ndim != 4 or images.shape[-1] != 3:
+    """Raises ValueError unless images are float (batch, height, width, 3) of some size, with one prompt an image."""
+    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:
         raise ValueError(f"images must be (batch, height, width, 3), not {tuple(images.shape)}")
+    # As whole numbers 0 to 255 they'd all count as white.
+    if not images.is_floating_point():
+        raise ValueError(f"images must be float in 0..1, not {images.dtype}: divide 8-bit images by 255")
+    if isinstance(prompts, str):
+        raise ValueError("prompts must be a list with one text an image, not a single text")
     if len(images) != len(prompts):
         raise ValueError(f"{len(images)} images, but {len(prompts)} prompts")
 
