@@ -13,8 +13,9 @@ from torch import Tensor
 class Reward(Protocol):
     """One scorer.
 
-    It may have more: `strict(images, prompts)` -> 1.0 right, 0.0 wrong, NaN unknown; and `failures`, a list of
-    sentences that say why the last call of score() gave NaN.
+    It may have more: `strict(images, prompts)` -> 1.0 right, 0.0 wrong, NaN unknown; `failures`, a list of sentences
+    that say why the last call of score() gave NaN; and, where scoring may take long, `check`, a function of the
+    caller's that score() calls now and then, and that may raise to stop it.
     """
 
     name: str
@@ -25,6 +26,10 @@ class Reward(Protocol):
         Returns float32 (batch,), higher is better; NaN means that this image could not be scored.
         """
         ...
+
+
+def go_on() -> None:
+    """The `check` of a reward that nobody stops."""
 
 
 def failures(reward: Reward) -> list[str]:
