@@ -136,7 +136,9 @@ class MixGRPORewardJudge(io.ComfyNode):
 
 
 def lines(text: str) -> list[str]:
-    """The lines of a text that hold something."""
+    """The lines of a text that hold something. Raises ValueError for what isn't a text."""
+    if not isinstance(text, str):
+        raise ValueError("urls must be a text with one address a line.")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
