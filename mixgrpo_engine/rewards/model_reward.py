@@ -47,8 +47,8 @@ class OwnResidence:
 
     @contextmanager
     def occupied(self, module: nn.Module) -> Iterator[None]:
-        module.to(self.options.device)
         try:
+            module.to(self.options.device)
             yield
         finally:
             if not self.options.keep_loaded:

@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from mixgrpo_engine.rewards.blip_layout import build
 from mixgrpo_engine.rewards.image_input import MEAN, STD
 from mixgrpo_engine.rewards.image_reward import ImageRewardReward
 from mixgrpo_engine.rewards.model_reward import ModelOptions
@@ -89,6 +90,15 @@ def test_half_precision_stays_near(files, reward):
     half = ImageRewardReward(*files, ModelOptions(dtype="bfloat16")).score(images, prompts)
     assert half.dtype == torch.float32
     assert half.tolist() == pytest.approx(reward.score(images, prompts).tolist(), abs=0.3)
+
+
+def test_the_network_is_the_files_tensors_and_nothing_else():
+    """No random weights are made first, which takes seconds at the published size."""
+    tensors = tiny.tensors()
+    network = build(tensors)
+    assert {t.device.type for t in (*network.parameters(), *network.buffers())} == {"cpu"}
+    given = {tensor.data_ptr() for tensor in tensors.values()}
+    assert {parameter.data_ptr() for parameter in network.parameters()} <= given
 
 
 def test_vocab_may_be_a_folder(files, reward):

@@ -148,6 +148,21 @@ def test_off_the_device_after_an_error():
     assert reward.module().sent == ["cpu:0", "cpu"]
 
 
+def test_off_the_device_when_only_a_part_fits_there():
+    class TooLarge(Moves):
+        def to(self, *args, **kwargs):
+            super().to(*args, **kwargs)
+            if args[0] == "cpu:0":
+                raise OutOfMemory("too large")
+            return self
+
+    reward = Travelling(ModelOptions(device="cpu:0"))
+    reward.load = TooLarge
+    with pytest.raises(OutOfMemory):
+        reward.score(images_of(0.5), [""])
+    assert reward.module().sent == ["cpu:0", "cpu"]
+
+
 def test_another_residence():
     log = []
 
