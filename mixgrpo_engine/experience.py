@@ -16,7 +16,7 @@ from .micro_batches import BatchedVelocity, BatchSize
 from .policy import Condition, Policy
 from .pulse import Pulse, Stopped
 from .ranks import Ranks
-from .rewards import Reward, failures
+from .rewards import Reward, checked_scores, failures
 from .rollout import Trajectory, join, rollout
 from .schedule import flash_sigmas
 from .solvers import dpm_tail
@@ -198,20 +198,13 @@ class Scores:
 
 @torch.no_grad()
 def score_images(rewards: Mapping[str, Reward], images: Tensor, prompts: Sequence[str]) -> Scores:
-    """Scores by every scorer; NaN where one failed or the image isn't finite.
+    """Scores by every scorer; NaN where one failed, gave infinity, or got an image that isn't finite.
 
-    Raises RuntimeError for a scorer that doesn't give one score an image.
+    Raises ValueError for a scorer that doesn't give one number an image.
     """
-    broken = ~images.flatten(1).isfinite().all(1)
     scores = Scores({}, {})
     for name, reward in rewards.items():
-        values = torch.as_tensor(reward.score(images, prompts), dtype=torch.float32).detach().cpu().clone()
-        if values.shape != (len(images),):
-            raise RuntimeError(
-                f"The reward '{name}' gave {list(values.shape)} scores for {len(images)} images: "
-                "it must give one an image."
-            )
-        scores.values[name] = values.masked_fill(broken, torch.nan)
+        scores.values[name] = checked_scores(reward, images, prompts)
         scores.failures[name] = failures(reward)
     return scores
 

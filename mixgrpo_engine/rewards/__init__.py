@@ -13,8 +13,9 @@ from torch import Tensor
 class Reward(Protocol):
     """One scorer.
 
-    It may have more: `strict(images, prompts)` -> 1.0 right, 0.0 wrong, NaN unknown; and `failures`, a list of
-    sentences that say why the last call of score() gave NaN.
+    It may have more: `strict(images, prompts)` -> 1.0 right, 0.0 wrong, NaN unknown; `failures`, a list of sentences
+    that say why the last call of score() gave NaN; and, where scoring may take long, `check`, a function of the
+    caller's that score() calls now and then, and that may raise to stop it.
     """
 
     name: str
@@ -27,15 +28,24 @@ class Reward(Protocol):
         ...
 
 
+def go_on() -> None:
+    """The `check` of a reward that nobody stops."""
+
+
 def failures(reward: Reward) -> list[str]:
     """Why the reward's last call gave NaN, one sentence each; empty when it doesn't say."""
     return list(getattr(reward, "failures", ()))
 
 
 def check_batch(images: Tensor, prompts: Sequence[str]) -> None:
-    """Raises ValueError unless images are (batch, height, width, 3) with one prompt an image."""
-    if images.ndim != 4 or images.shape[-1] != 3:
+    """Raises ValueError unless images are float (batch, height, width, 3) of some size, with one prompt an image."""
+    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:
         raise ValueError(f"images must be (batch, height, width, 3), not {tuple(images.shape)}")
+    # As whole numbers 0 to 255 they'd all count as white.
+    if not images.is_floating_point():
+        raise ValueError(f"images must be float in 0..1, not {images.dtype}: divide 8-bit images by 255")
+    if isinstance(prompts, str):
+        raise ValueError("prompts must be a list with one text an image, not a single text")
     if len(images) != len(prompts):
         raise ValueError(f"{len(images)} images, but {len(prompts)} prompts")
 

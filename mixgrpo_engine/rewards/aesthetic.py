@@ -65,10 +65,10 @@ def _head(path: Path) -> nn.Sequential:
         )
     layers = nn.Sequential()
     for weight, bias in ((tensors[weight].float(), tensors[bias].float()) for weight, bias in names):
-        before = layers[-1].out_features if layers else weight.shape[-1]
-        if weight.ndim != 2 or bias.shape != weight.shape[:1] or weight.shape[1] != before:
+        fits = weight.ndim == 2 and bias.shape == weight.shape[:1]
+        if not fits or (layers and weight.shape[1] != layers[-1].out_features):
             raise ValueError(f"{path.name}: its layers don't fit each other, download it again.")
-        layer = nn.utils.skip_init(nn.Linear, before, len(weight))
+        layer = nn.utils.skip_init(nn.Linear, weight.shape[1], len(weight))
         layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
         layers.append(layer)
     if layers[-1].out_features != 1:

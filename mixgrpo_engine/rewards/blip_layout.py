@@ -8,9 +8,11 @@ the tensors' shapes.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
+
+from .filling import filled
 
 # BLIP's large and base models alike have heads of this width, in both encoders.
 HEAD_WIDTH = 64
@@ -55,29 +57,28 @@ def build(tensors: Mapping[str, Tensor]) -> ImageRewardNetwork:
     vision = {_vision_name(name): tensor for name, tensor in vision.items()}
     try:
         vision_config, text_config = _vision_config(vision), _text_config(text)
-        layers = _head(head)
+        head_sizes = _head_sizes(head)
     except (KeyError, IndexError, ValueError) as error:
         raise ValueError(f"These aren't the weights of ImageReward ({_reason(error)}).") from None
-    network = ImageRewardNetwork(
-        BlipVisionModel(vision_config),
-        BlipTextModel(text_config, add_pooling_layer=False),
-        layers,
-        vision_config.image_size,
-    )
     wanted = {f"vision.{name}": tensor for name, tensor in vision.items()}
     wanted |= {f"text.{name}": tensor for name, tensor in text.items()}
     wanted |= {name.replace("layers.", "head.", 1): tensor for name, tensor in head.items()}
+
+    def make() -> ImageRewardNetwork:
+        vision = BlipVisionModel(vision_config)
+        text = BlipTextModel(text_config, add_pooling_layer=False)
+        return ImageRewardNetwork(vision, text, _head(head_sizes), vision_config.image_size)
+
     try:
-        lacking, unknown = network.load_state_dict(wanted, strict=False)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise ValueError(f"These aren't the weights of ImageReward ({reason}).") from None
+        network, lacking, unknown = filled(make, wanted)
+    except ValueError as error:
+        raise ValueError(f"These aren't the weights of ImageReward ({error}).") from None
     # Older files hold the positions' numbers, which are no weights.
     unknown = [name for name in unknown if not name.endswith("position_ids")]
     if lacking or unknown:
         what = f"without {lacking[0]}" if lacking else f"with a strange {unknown[0]}"
         raise ValueError(f"These aren't the weights of ImageReward ({what}).")
-    return network.float()
+    return network
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -133,13 +134,15 @@ def _text_config(tensors: Mapping[str, Tensor]):
     )
 
 
-def _head(tensors: Mapping[str, Tensor]) -> nn.Sequential:
+def _head_sizes(tensors: Mapping[str, Tensor]) -> list[tuple[int, int] | None]:
+    """(into, out of) each layer of the MLP; None is a dropout."""
+    weights = [tensors.get(f"layers.{index}.weight") for index in range(_count(tensors, r"layers\.(\d+)\."))]
+    return [None if weight is None else (weight.shape[1], weight.shape[0]) for weight in weights]
+
+
+def _head(sizes: Sequence[tuple[int, int] | None]) -> nn.Sequential:
     """The MLP. Between its linear layers are only dropouts, which do nothing here, and no activations."""
-    layers = []
-    for index in range(_count(tensors, r"layers\.(\d+)\.")):
-        weight = tensors.get(f"layers.{index}.weight")
-        layers.append(nn.Identity() if weight is None else nn.Linear(weight.shape[1], weight.shape[0]))
-    return nn.Sequential(*layers)
+    return nn.Sequential(*(nn.Identity() if size is None else nn.Linear(*size) for size in sizes))
 
 
 def _heads(width: int) -> int:

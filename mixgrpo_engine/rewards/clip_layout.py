@@ -102,8 +102,9 @@ def _prefix(tensors: Mapping[str, Tensor], file: str) -> str:
 
 def _renamed(name: str, tensor: Tensor) -> dict[str, Tensor]:
     """The tensor, or its parts, by their names in transformers; empty for what isn't part of a CLIP."""
+    if name == "logit_scale":
+        return {name: tensor} if tensor.numel() == 1 else {}
     if name.startswith(("vision_model.", "text_model.")) or name in (
-        "logit_scale",
         "visual_projection.weight",
         "text_projection.weight",
     ):
@@ -128,6 +129,8 @@ def _open_clip(name: str, tensor: Tensor, names: Mapping[str, str], tower: str) 
     layer = f"{tower}encoder.layers.{number}."
     if rest in ("attn.in_proj_weight", "attn.in_proj_bias"):
         kind = rest.rpartition("_")[2]
+        if not tensor.ndim or len(tensor) % 3:
+            return {}
         return {f"{layer}self_attn.{part}_proj.{kind}": rows for part, rows in zip("qkv", tensor.chunk(3), strict=True)}
     module, _, kind = rest.rpartition(".")
     return {f"{layer}{_LAYER[module]}.{kind}": tensor} if module in _LAYER else {}

@@ -7,12 +7,12 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import weight_files
 from .clip_layout import some, towers
+from .filling import filled
 
 ACTIVATIONS = ("auto", "quick_gelu", "gelu")
 # Vision transformers whose heads aren't 64 wide: ViT-H, ViT-g and ViT-bigG.
@@ -186,24 +186,13 @@ def _tensor(tensors: Mapping[str, Tensor], name: str, path: Path, dimensions: in
 
 
 def _filled(kind: type[nn.Module], config, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
-    """The network with these very tensors in it. It is made without memory first: random weights take long at ViT-H."""
-    with torch.device("meta"):
-        network = kind(config)
+    """The network with these very tensors in it."""
     try:
-        result = network.load_state_dict(
-            {name: tensor.float().contiguous() for name, tensor in tensors.items()}, strict=False, assign=True
-        )
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ValueError(f"{path.name} isn't a CLIP whose parts fit each other: {reason}") from None
-    if result.missing_keys:
-        raise ValueError(f"{path.name} lacks {some(result.missing_keys)}: it isn't complete, download it again.")
-    if result.unexpected_keys:
-        raise ValueError(
-            f"{path.name} holds what no CLIP has ({some(result.unexpected_keys)}): choose the weights of a CLIP."
-        )
-    for module in network.modules():
-        # The only tensors that no file holds: 0, 1, 2 ...
-        if "position_ids" in dict(module.named_buffers(recurse=False)):
-            module.position_ids = torch.arange(module.position_ids.shape[-1]).expand(1, -1)
+        network, lacking, unknown = filled(lambda: kind(config), tensors)
+    except ValueError as error:
+        raise ValueError(f"{path.name} isn't a CLIP whose parts fit each other: {error}") from None
+    if lacking:
+        raise ValueError(f"{path.name} lacks {some(lacking)}: it isn't complete, download it again.")
+    if unknown:
+        raise ValueError(f"{path.name} holds what no CLIP has ({some(unknown)}): choose the weights of a CLIP.")
     return network

@@ -7,18 +7,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from . import weight_files
+from . import image_input, weight_files
 from .blip_layout import ImageRewardNetwork, build
 from .model_reward import ModelOptions, ModelReward, Residence
 
 # The raw score's mean and standard deviation over the authors' data: scores then lie around 0, mostly in -2..2.
 MEAN, DEVIATION = 0.16717362830052426, 1.0333394966054072
 TOKENS = 35  # of a prompt, [CLS] and [SEP] included; the rest is cut off
-# Of CLIP's preprocessing, which BLIP took over.
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
 class ImageRewardReward(ModelReward):
@@ -59,7 +55,8 @@ class ImageRewardReward(ModelReward):
 
     def score_batch(self, module: ImageRewardNetwork, images: Tensor, prompts: Sequence[str]) -> Tensor:
         tokens, mask = self._tokenize(prompts)
-        pixels = preprocess(images, module.image_size)
+        # BLIP took CLIP's preprocessing over.
+        pixels = image_input.cropped(images, module.image_size)
         raw = module(pixels, tokens.to(images.device), mask.to(images.device))
         return (raw.float() - MEAN) / DEVIATION
 
@@ -70,26 +67,6 @@ class ImageRewardReward(ModelReward):
             torch.tensor([encoding.ids for encoding in encodings]),
             torch.tensor([encoding.attention_mask for encoding in encodings]),
         )
-
-
-def preprocess(images: Tensor, size: int) -> Tensor:
-    """(batch, height, width, 3) in 0..1 -> (batch, 3, size, size): shorter side to size, centre, CLIP's normalisation.
-
-    Bicubic with antialiasing, which is what PIL does; unlike PIL it keeps what lies between two 8-bit values.
-    """
-    height, width = images.shape[1:3]
-    # As torchvision's Resize and CenterCrop round.
-    if height <= width:
-        sides = (size, int(size * width / height))
-    else:
-        sides = (int(size * height / width), size)
-    pixels = images.movedim(-1, 1)
-    if sides != (height, width):
-        pixels = F.interpolate(pixels, size=sides, mode="bicubic", antialias=True).clamp(0, 1)
-    top, left = (round((side - size) / 2) for side in sides)
-    pixels = pixels[:, :, top : top + size, left : left + size]
-    mean, deviation = (pixels.new_tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_DEVIATION))
-    return (pixels - mean) / deviation
 
 
 def _read_vocab(path: Path):

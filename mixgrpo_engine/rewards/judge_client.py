@@ -6,17 +6,20 @@ import asyncio
 import email.utils
 import json
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
+from . import go_on
 from .judge_hosts import Address
 from .judge_questions import start_of
 
 MAX_REPLY = 1024 * 1024  # bytes; an honest reply has a few thousand
 FIRST_WAIT, LONGEST_WAIT = 0.5, 20.0  # seconds before the second try, and at most before any
 REST = 30.0  # seconds for which a failed server is left alone while another one works
+LOOK = 0.5  # seconds between two looks whether the caller wants to stop
 RETRIED = {408, 425, 429}
 NO_ANSWER = "no answer before the deadline of {:g} s"
 
@@ -82,18 +85,27 @@ class JudgeClient:
         self.servers, self.options = list(servers), options
         self._turn = 0
 
-    def ask(self, bodies: Sequence[Callable[[], dict]]) -> list[str | JudgeError]:
+    def ask(
+        self, bodies: Sequence[Callable[[], dict]], check: Callable[[], None] = go_on
+    ) -> list[str | JudgeError]:
         """The answers' texts in the order of the bodies, or why there is none; nothing is raised for network trouble.
 
-        bodies: make the request's JSON, when its turn has come. Takes no longer than the deadline.
+        bodies: make the request's JSON, when its turn has come. Takes no longer than the deadline. check() is called
+        now and then in the caller's thread; what it raises ends all requests.
         """
-        questions = [_Question(body) for body in bodies]
+        questions, stop = [_Question(body) for body in bodies], threading.Event()
         # A loop and a thread of their own: the caller may sit inside a running loop.
         with ThreadPoolExecutor(1, "mixgrpo-judge") as thread:
-            thread.submit(asyncio.run, self._ask(questions)).result()
+            asked = thread.submit(asyncio.run, self._ask(questions, stop))
+            try:
+                while not wait([asked], LOOK).done:
+                    check()
+            finally:
+                stop.set()
+            asked.result()
         return [JudgeError(q.reason) if q.answer is None else q.answer for q in questions]
 
-    async def _ask(self, questions: Sequence[_Question]) -> None:
+    async def _ask(self, questions: Sequence[_Question], stop: threading.Event) -> None:
         import aiohttp
 
         ends = time.monotonic() + self.options.deadline
@@ -109,7 +121,9 @@ class JudgeClient:
             tasks = [asyncio.create_task(self._settle(session, slots, question, ends)) for question in questions]
             if not tasks:
                 return
-            _, late = await asyncio.wait(tasks, timeout=self.options.deadline)
+            late = set(tasks)
+            while late and not stop.is_set() and (left := ends - time.monotonic()) > 0:
+                _, late = await asyncio.wait(late, timeout=min(LOOK, left))
             for task in late:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..micro_batches import BatchSize
-from . import check_batch
+from . import check_batch, go_on
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -47,8 +47,8 @@ class OwnResidence:
 
     @contextmanager
     def occupied(self, module: nn.Module) -> Iterator[None]:
-        module.to(self.options.device)
         try:
+            module.to(self.options.device)
             yield
         finally:
             if not self.options.keep_loaded:
@@ -69,6 +69,8 @@ class ModelReward:
             raise ValueError(f"dtype is '{self.options.dtype}': it must be one of {', '.join(DTYPES)}.")
         self.residence = residence or OwnResidence(self.options)
         self.failures: list[str] = []
+        # Called before each batch; may raise to stop the scoring.
+        self.check = go_on
         self._module: nn.Module | None = None
         self._batch_size = BatchSize(self.options.batch_size, "batch_size", self.failures.append)
 
@@ -123,6 +125,7 @@ class ModelReward:
         size = size or len(images)
         parts = []
         for start in range(0, len(images), size):
+            self.check()
             rows = slice(start, start + size)
             batch = images[rows].to(self.options.device).nan_to_num(0.0).clamp(0, 1)
             parts.append(self.score_batch(module, batch, prompts[rows]).float().cpu())

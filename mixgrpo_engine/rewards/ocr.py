@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import check_batch
+from . import check_batch, go_on
 from .pictures import NOT_FINITE, counted, picture
 from .quoted import quoted_texts
 
@@ -47,6 +47,8 @@ class OcrReward:
         """threads: to read with; 0 takes half of the cores, at most 8, since the model's own work goes on beside it."""
         self.threads = threads or max(1, min(8, (os.cpu_count() or 1) // 2))
         self.failures: list[str] = []
+        # Called before each image; may raise to stop the scoring.
+        self.check = go_on
         self._reader = None
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -57,6 +59,7 @@ class OcrReward:
         check_batch(images, prompts)
         scores, reasons = [], []
         for image, prompt in zip(images, prompts, strict=True):
+            self.check()
             targets, shown = _targets(prompt), picture(image)
             if not targets or shown is None:
                 reasons.append(NOTHING_QUOTED if not targets else NOT_FINITE)

@@ -19,7 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..shapes import BACKGROUNDS, COLORS, SHAPES, SIDE, Spec, parse
+from . import check_batch
+from .pictures import NOT_FINITE, counted
 
+STRANGE_PROMPT = "its prompt isn't one about coloured shapes, such as 'a red circle on a white background'"
 RESOLUTION = 64  # pixels of a picture's shorter side while it is judged
 MIN_AREA = 20  # pixels; smaller things are dirt, not objects
 MARGIN = 6  # pixels around an object in which its ideal shape is drawn
@@ -59,40 +62,46 @@ class ShapesReward:
 
     name = "shapes"
 
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Partial credit, float32 (batch,) in 0..1; NaN where the prompt is not in the grammar.
+        """Partial credit, float32 (batch,) in 0..1; NaN for a prompt outside the grammar or a broken image.
 
         images: float (batch, height, width, 3) in 0..1; prompts: one an image (ValueError if not).
         """
-        return _judge(images, prompts, _credit)
+        verdicts, reasons = _judge(images, prompts, _credit)
+        self.failures = counted(reasons, len(images))
+        return verdicts
 
     def strict(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """1.0 where everything asked for is there and nothing else, else 0.0; NaN as in ``score``."""
-        return _judge(images, prompts, _right)
+        return _judge(images, prompts, _right)[0]
 
 
-def _judge(images: Tensor, prompts: Sequence[str], verdict) -> Tensor:
-    if images.ndim != 4 or images.shape[-1] != 3:
-        raise ValueError(f"images must be (batch, height, width, 3), not {tuple(images.shape)}")
-    if len(images) != len(prompts):
-        raise ValueError(f"{len(images)} images, but {len(prompts)} prompts")
-    pictures = _prepare(images)
-    verdicts = []
-    for picture, prompt in zip(pictures, prompts, strict=True):
+def _judge(images: Tensor, prompts: Sequence[str], verdict) -> tuple[Tensor, list[str]]:
+    """(verdicts, why some are NaN)."""
+    check_batch(images, prompts)
+    verdicts, reasons = [], []
+    for image, prompt in zip(images, prompts, strict=True):
         spec = parse(prompt)
-        verdicts.append(float("nan") if spec is None else float(verdict(spec, look(picture))))
-    return torch.tensor(verdicts, dtype=torch.float32)
+        if spec is None or not image.isfinite().all():
+            reasons.append(STRANGE_PROMPT if spec is None else NOT_FINITE)
+            verdicts.append(math.nan)
+        else:
+            verdicts.append(float(verdict(spec, look(_prepare(image)))))
+    return torch.tensor(verdicts, dtype=torch.float32), reasons
 
 
-def _prepare(images: Tensor) -> np.ndarray:
-    """Pictures (batch, height, width, 3) in 0..255, the shorter side RESOLUTION pixels long."""
-    images = images.detach().to("cpu", torch.float32).nan_to_num(0.0).clamp(0, 1)
-    height, width = images.shape[1:3]
+def _prepare(image: Tensor) -> np.ndarray:
+    """A picture (height, width, 3) in 0..255, its shorter side RESOLUTION pixels long."""
+    image = image.detach().to("cpu", torch.float32).clamp(0, 1)
+    height, width = image.shape[:2]
     scale = RESOLUTION / min(height, width)
     if scale != 1:
         size = (round(height * scale), round(width * scale))
-        images = F.interpolate(images.movedim(-1, 1), size=size, mode="bilinear", antialias=True).movedim(1, -1)
-    return (images * 255).numpy()
+        image = F.interpolate(image.movedim(-1, 0)[None], size=size, mode="bilinear", antialias=True)[0].movedim(0, -1)
+    return (image * 255).numpy()
 
 
 # --- seeing -------------------------------------------------------------------------------------------------------

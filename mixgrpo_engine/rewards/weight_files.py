@@ -22,6 +22,9 @@ def read(path: str | Path) -> dict[str, Tensor]:
     tensors = {name: value for name, value in tensors.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(f"{path.name} holds no tensors by name: it isn't the weights of a scorer.")
+    empty = next((name for name, tensor in tensors.items() if not tensor.numel()), None)
+    if empty is not None:
+        raise ValueError(f"{path.name} holds no numbers for {empty}: it isn't complete, download it again.")
     return tensors
 
 

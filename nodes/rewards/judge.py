@@ -8,6 +8,7 @@ from ...mixgrpo_engine.rewards.judge import FORMATS, JudgeOptions, JudgeReward, 
 from ...mixgrpo_engine.rewards.judge_client import ClientOptions
 from ...mixgrpo_engine.rewards.judge_questions import PRESETS, Question
 from .. import owner_settings
+from .cancelling import cancellable
 from .combo import require_choice
 from .reward_type import REWARD, REWARDS
 
@@ -131,11 +132,13 @@ class MixGRPORewardJudge(io.ComfyNode):
         client = ClientOptions(concurrency=concurrency, timeout=timeout, retries=retries, deadline=deadline)
         require_allowed(options.urls)
         hosts, key = owner_settings.words("judge_hosts"), owner_settings.text("judge_key")
-        return io.NodeOutput(JudgeReward(options, client, hosts, key))
+        return io.NodeOutput(cancellable(JudgeReward(options, client, hosts, key)))
 
 
 def lines(text: str) -> list[str]:
-    """The lines of a text that hold something."""
+    """The lines of a text that hold something. Raises ValueError for what isn't a text."""
+    if not isinstance(text, str):
+        raise ValueError("urls must be a text with one address a line.")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

@@ -14,6 +14,8 @@ from comfy_api.latest import io
 from ...mixgrpo_engine.rewards.clip_model import ACTIVATIONS
 from ...mixgrpo_engine.rewards.model_reward import DTYPES, ModelReward
 from . import weights as files_of
+from .cancelling import cancellable
+from .combo import require_choice
 from .fetch import obtain
 from .residence import AUTO, DEVICES, model_options, residence
 from .reward_type import REWARD, REWARDS
@@ -69,7 +71,7 @@ def _make(scorer: type[ModelReward], files: list[Path | None], options: tuple, *
     reward = _in_use.get(key)
     if reward is None:
         reward = _in_use[key] = scorer(*files, settings, residence(settings), **more)
-    return io.NodeOutput(reward)
+    return io.NodeOutput(cancellable(reward))
 
 
 def _identity(value):
@@ -222,8 +224,7 @@ class MixGRPORewardCLIPScore(io.ComfyNode):
         from ...mixgrpo_engine.rewards.clip_score import ClipScoreReward
 
         _need_transformers("CLIPScore")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation is '{activation}': choose {', '.join(ACTIVATIONS)}.")
+        require_choice("activation", activation, ACTIVATIONS)
         return _make(
             ClipScoreReward,
             [obtain(files_of.CLIP, weights), clip_words()],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from .cancelling import cancellable
 from .reward_type import REWARD, REWARDS
 
 
@@ -26,7 +27,7 @@ class MixGRPORewardOCR(io.ComfyNode):
 
         # Now rather than at the first image, after minutes of loading.
         require_packages()
-        return io.NodeOutput(OcrReward())
+        return io.NodeOutput(cancellable(OcrReward()))
 
 
 NODES = [MixGRPORewardOCR]

@@ -9,6 +9,7 @@ from torch import nn
 
 from ...mixgrpo_engine.rewards.model_reward import DTYPES, ModelOptions, OwnResidence, Residence
 from ..runs.launch import in_worker
+from .combo import require_choice
 
 DEVICES = ("default", "cpu")
 AUTO = "auto"
@@ -18,14 +19,12 @@ def model_options(device: str, dtype: str, batch_size: int, keep_loaded: bool) -
     """The widgets' values as the engine takes them. Raises ValueError with one sentence."""
     import comfy.model_management
 
-    if device not in DEVICES:
-        raise ValueError(f"device is '{device}': it must be one of {', '.join(DEVICES)}.")
+    require_choice("device", device, DEVICES)
+    require_choice("dtype", dtype, (AUTO, *DTYPES))
     place = comfy.model_management.get_torch_device() if device == "default" else device
     if dtype == AUTO:
         half = device != "cpu" and comfy.model_management.should_use_fp16(place)
         dtype = "float16" if half else "float32"
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype is '{dtype}': it must be one of {', '.join((AUTO, *DTYPES))}.")
     return ModelOptions(str(place), dtype, batch_size, keep_loaded)
 
 

@@ -99,6 +99,8 @@ def find(slot: Slot, value: str) -> Path | None:
 
     Raises ValueError with one sentence when it isn't there, or mustn't be used.
     """
+    if not isinstance(value, str):  # ComfyUI lets numbers, lists and null pass
+        raise ValueError(f"{slot.what[0].upper()}{slot.what[1:]} must be the name of a file: choose one of the list.")
     if slot.optional and value == NONE:
         return None
     source, _, name = value.partition(": ")

@@ -71,8 +71,9 @@ def read(scores: Sequence[float | int | str | None]) -> dict:
 
 def _read_json(text: str) -> dict:
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        # NaN and Infinity, which aren't JSON, stand for failed scores.
+        value = json.loads(text, parse_constant=lambda _: None, parse_int=_whole)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"scores isn't JSON ({error}): connect an output of MixGRPO Score.") from None
     if isinstance(value, list):
         return report_of_numbers([_checked(score, place) for place, score in enumerate(value)])
@@ -85,6 +86,11 @@ def _read_json(text: str) -> dict:
     for place, entry in enumerate(images):
         entry["score"] = _checked(entry["score"], place)
     return value
+
+
+def _whole(digits: str) -> int | None:
+    """A whole number, or None for one that is as good as infinite."""
+    return int(digits) if len(digits) < 300 else None
 
 
 def _checked(score, place: int) -> float | None:

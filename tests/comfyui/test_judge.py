@@ -1,5 +1,6 @@
 """A VLM judge as the reward of a real run: servers that fail now and then, are down, or were never allowed."""
 
+import asyncio
 import json
 
 import pytest
@@ -86,3 +87,25 @@ def test_a_host_that_is_not_allowed_is_refused_at_once(server, judged, owner):
             assert f"127.0.0.1:{judge.port} isn't on the list" in details and "MIXGRPO_JUDGE_HOSTS" in details
         assert not judge.calls
     assert not [run for run in server.get("/mixgrpo/runs")["runs"] if run["name"] == "never"]
+
+
+def test_cancel_reaches_a_score_that_waits_for_a_judge(server, graphs, owner):
+    async def respond(call):
+        await asyncio.sleep(60)
+
+    with fake_judge(respond) as judge:
+        owner(f"127.0.0.1:{judge.port}")
+        graph = {
+            "image": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 2, "color": 0}},
+            "judge": {"class_type": "MixGRPO_RewardJudge", "inputs": {**JUDGE, "urls": judge.url, "timeout": 60.0}},
+            "score": {
+                "class_type": "MixGRPO_Score",
+                "inputs": {"images": ["image", 0], "reward": ["judge", 0], "prompt": "red"},
+            },
+        }
+        prompt = server.queue(graph)
+        server.wait(lambda: judge.calls, "the judge to be asked")
+        server.request("POST", "/interrupt")
+        # A bound that tells "cancelled" from "given up at the deadline" on any machine.
+        error = graphs.error_of(server.result(prompt, 40))
+    assert (error["event"], error["node_id"]) == ("execution_interrupted", "score")

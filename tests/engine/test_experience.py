@@ -255,7 +255,7 @@ def test_a_scorer_of_the_wrong_length_is_named(toy, tmp_path):
         def score(self, images, prompts):
             return super().score(images, prompts).mean()
 
-    with pytest.raises(RuntimeError, match="one an image"):
+    with pytest.raises(ValueError, match="one an image"):
         toy.make(tmp_path / "run", toy.config(run={"evaluate_every": 0}), reward=Mean()).run()
 
 
@@ -264,3 +264,12 @@ def test_an_image_that_is_not_finite_has_no_score(toy):
     images[2, 0, 0, 0] = float("inf")
     scores = score_images({"toy": toy.ToyReward()}, images, ["up"] * 6).values["toy"]
     assert scores.isnan().tolist() == [False, False, True, False, False, False]
+
+
+def test_an_infinite_score_is_a_failed_one(toy):
+    class Overflowing(toy.ToyReward):
+        def score(self, images, prompts):
+            return [float("inf"), 0.5, float("-inf"), 1.0]
+
+    scores = score_images({"toy": Overflowing()}, torch.zeros(4, 2, 2, 3), ["up"] * 4).values["toy"]
+    assert scores.isnan().tolist() == [True, False, True, False] and scores[3] == 1

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mixgrpo_engine import shapes
-from mixgrpo_engine.rewards.shapes import ShapesReward
+from mixgrpo_engine.rewards.pictures import NOT_FINITE
+from mixgrpo_engine.rewards.shapes import STRANGE_PROMPT, ShapesReward
 from mixgrpo_engine.shapes import Object, Scene
 
 REWARD = ShapesReward()
@@ -127,7 +128,6 @@ HACKS = {
     "every colour": render(*(Object(c, "circle", 0.17 + 0.33 * (i % 3), 0.3 + 0.4 * (i // 3), 0.27)
                              for i, c in enumerate(shapes.COLORS))),
     "black": torch.zeros(64, 64, 3),
-    "not a number": torch.full((64, 64, 3), torch.nan),
 }  # fmt: skip
 
 
@@ -149,6 +149,21 @@ def test_a_prompt_outside_the_grammar_is_not_scored():
     for verdicts in (REWARD.score(images, [PROMPT, "a cat"]), REWARD.strict(images, [PROMPT, "a cat"])):
         assert verdicts[0] == 1 or verdicts[0] > 0.95
         assert torch.isnan(verdicts[1])
+    assert REWARD.failures == [f"1 of 2 images: {STRANGE_PROMPT}."]
+
+
+def test_an_image_that_is_not_finite_has_no_score():
+    images = torch.stack([render(CIRCLE)] * 3)
+    images[1, 0, 0, 0], images[2, 5, 5, 2] = torch.nan, torch.inf
+    for verdicts in (REWARD.strict(images, [PROMPT] * 3), REWARD.score(images, [PROMPT] * 3)):
+        assert verdicts.isnan().tolist() == [False, True, True]
+    assert REWARD.failures == [f"2 of 3 images: {NOT_FINITE}."]
+    REWARD.score(images[:1], [PROMPT])
+    assert REWARD.failures == []
+
+
+def test_no_images_have_no_scores():
+    assert REWARD.score(torch.zeros(0, 48, 48, 3), []).shape == (0,)
 
 
 def test_wrong_input_is_refused():

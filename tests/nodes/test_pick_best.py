@@ -87,6 +87,13 @@ def test_the_reward_gets_the_prompts(pick):
     assert reward.asked == [["one", "two", "three", "four"]]
 
 
+def test_what_json_knows_no_number_for_is_a_failed_score(pick):
+    huge = "1" + "0" * 400
+    text = '{"extra": NaN, "images": [{"score": NaN}, {"score": Infinity}, {"score": 2}, {"score": HUGE}]}'
+    _, indices, scores, report = pick(IMAGES, scores=[text.replace("HUGE", huge)], top_k=0)
+    assert indices == [2] and scores == [2] and report["extra"] is None
+
+
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
@@ -94,6 +101,7 @@ def test_the_reward_gets_the_prompts(pick):
         ({"reward": [Red()], "scores": SCORES}, "Both reward and scores are connected"),
         ({"scores": [0.1, 0.2]}, "There are 2 scores for 4 images"),
         ({"scores": ["not json"]}, "scores isn't JSON"),
+        ({"scores": ["[" * 100_000]}, "scores isn't JSON"),
         ({"scores": ['{"mean": 1}']}, "neither a list of numbers nor"),
         ({"scores": ['{"images": [{"rank": 1}]}']}, "neither a list of numbers nor"),
         ({"scores": ['[1, 2, "3", 4]']}, "Score 2 is '3'"),

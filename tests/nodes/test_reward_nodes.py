@@ -152,3 +152,7 @@ def test_the_default_custom_question_works_end_to_end(judge, user_folder):
         allow(user_folder, f"127.0.0.1:{server.port}")
         reward = judge(urls=server.url, preset="custom", minimum=0.0, maximum=10.0)
         assert reward.score(torch.zeros(2, 8, 8, 3), ["a cat", "a cat"]).tolist() == pytest.approx([0.8, 0.8])
+
+
+def test_urls_that_are_no_text_are_refused_in_a_sentence(node):
+    assert node("judge").validate_inputs(urls=["http://127.0.0.1"]) == "urls must be a text with one address a line."

@@ -190,6 +190,15 @@ def test_strange_values_are_refused(weights, models, tmp_path, monkeypatch, valu
         weights.find(weights.HPS, value)
 
 
+@pytest.mark.parametrize("value", [5, 1.5, True, {"a": 1}, ["hps.pt"]])
+def test_what_is_no_text_is_refused_in_a_sentence(weights, value):
+    said = "The weights of HPS v2.1 must be the name of a file: choose one of the list."
+    assert weights.is_usable(weights.HPS, value) == said
+    assert weights.stamp(weights.HPS, value) == (value,)
+    with pytest.raises(ValueError, match="must be the name of a file"):
+        weights.find(weights.HPS, None)
+
+
 def test_validation_says_what_is_missing_and_lets_links_pass(neural, models, weights):
     node = neural.MixGRPORewardImageReward
     put(models / weights.KEY, "ImageReward.pt")

@@ -68,9 +68,10 @@ def test_another_head_is_refused(files, tmp_path):
     torch.save({name.replace("7", "9"): tensor for name, tensor in tensors.items()}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="other.pth isn't the head of LAION's improved aesthetic predictor"):
         AestheticReward(tmp_path / "other.pth", clip).score(images, [""])
-    torch.save({**tensors, "layers.2.weight": torch.zeros(128, 5)}, tmp_path / "broken.pth")
-    with pytest.raises(ValueError, match="broken.pth: its layers don't fit each other"):
-        AestheticReward(tmp_path / "broken.pth", clip).score(images, [""])
+    for name, shape in (("layers.2.weight", (128, 5)), ("layers.0.weight", ()), ("layers.7.bias", (2,))):
+        torch.save({**tensors, name: torch.zeros(shape)}, tmp_path / "broken.pth")
+        with pytest.raises(ValueError, match="broken.pth: its layers don't fit each other"):
+            AestheticReward(tmp_path / "broken.pth", clip).score(images, [""])
     last = {"layers.7.weight": torch.zeros(2, 16), "layers.7.bias": torch.zeros(2)}
     torch.save({**tensors, **last}, tmp_path / "two.pth")
     with pytest.raises(ValueError, match="two.pth gives 2 numbers an image"):

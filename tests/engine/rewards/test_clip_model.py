@@ -115,11 +115,19 @@ LAYER = "vision_model.encoder.layers.1.mlp.fc2.bias"
             "knows 10 tokens, but the tokenizer has more",
         ),
         (lambda t: {"layers.0.weight": torch.zeros(2, 2)}, "clip.safetensors isn't a CLIP with a vision transformer"),
+        (lambda t: {**t, "logit_scale": torch.zeros(2)}, r"holds what no CLIP has \(logit_scale\)"),
     ],
 )
 def test_what_is_no_clip_is_refused(load, tensors, change, sentence):
     with pytest.raises(ValueError, match=sentence):
         load(change(tensors))
+
+
+@pytest.mark.parametrize("shape", [(), (1, 1, 128), (4,)])
+def test_query_key_and_value_that_can_t_be_split(load, shape):
+    tensors, name = tiny.open_clip_clip().state_dict(), "transformer.resblocks.0.attn.in_proj_bias"
+    with pytest.raises(ValueError, match=rf"clip.safetensors holds what no CLIP has \({name}\)"):
+        load({**tensors, name: torch.zeros(shape)})
 
 
 def test_heads_that_can_t_be_told(load):

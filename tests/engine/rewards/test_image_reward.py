@@ -1,12 +1,13 @@
 """ImageReward: against its equations in plain torch, its tokens and its preprocessing."""
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from mixgrpo_engine.rewards.image_reward import CLIP_DEVIATION, CLIP_MEAN, ImageRewardReward, preprocess
+from mixgrpo_engine.rewards.blip_layout import build
+from mixgrpo_engine.rewards.image_input import MEAN, STD
+from mixgrpo_engine.rewards.image_reward import ImageRewardReward
 from mixgrpo_engine.rewards.model_reward import ModelOptions
 from tests.engine.rewards import tiny_image_reward as tiny
 
@@ -34,14 +35,14 @@ def reward(files):
 
 
 def pictures(*shape, seed=5):
-    return torch.rand(*shape, 3, generator=torch.Generator().manual_seed(seed))
+    """In 256 levels from 0 to 1."""
+    return (torch.rand(*shape, 3, generator=torch.Generator().manual_seed(seed)) * 255).round() / 255
 
 
 @pytest.mark.parametrize("prompt, tokens", PROMPTS.items(), ids=["plain", "case", "pieces", "empty", "special", "long"])
 def test_score_is_the_equations(reward, prompt, tokens):
     images = pictures(2, tiny.SIZE, tiny.SIZE)  # already of the network's size: no resizing
-    mean, deviation = torch.tensor(CLIP_MEAN), torch.tensor(CLIP_DEVIATION)
-    pixels = ((images - mean) / deviation).movedim(-1, 1)
+    pixels = ((images - torch.tensor(MEAN)) / torch.tensor(STD)).movedim(-1, 1)
     expected = [tiny.reference(tiny.tensors(), image, tokens) for image in pixels]
     scores = reward.score(images, [prompt] * 2)
     assert scores.dtype == torch.float32
@@ -64,25 +65,24 @@ def test_batch_is_its_singles(files, reward, height, width):
     assert small.score(images, prompts).tolist() == pytest.approx(singles, abs=1e-4)
 
 
-@pytest.mark.parametrize("height, width", [(300, 300), (301, 457), (640, 225), (100, 130)])
-def test_preprocessing_is_that_of_pil(height, width):
+@pytest.mark.parametrize("height, width", [(300, 301), (61, 45), (20, 33)])
+def test_images_are_seen_as_pil_makes_them(reward, height, width):
+    """ImageReward's own transform, one picture at a time; black and white side by side, where bicubic overshoots."""
     from torchvision import transforms
 
-    # Away from black and white: where bicubic overshoots them, PIL clips after either direction, and we at the end.
-    image = (pictures(height, width) * 120 + 60).round()
+    images = (pictures(2, height, width) > 0.5).float()
     whole = transforms.Compose(
         [
-            transforms.Resize(224, interpolation=transforms.InterpolationMode.BICUBIC),
-            transforms.CenterCrop(224),
+            transforms.Resize(tiny.SIZE, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(tiny.SIZE),
             transforms.ToTensor(),
-            transforms.Normalize(CLIP_MEAN, CLIP_DEVIATION),
+            transforms.Normalize(MEAN, STD),
         ]
     )
-    expected = whole(Image.fromarray(image.numpy().astype(np.uint8)))
-    ours = preprocess(image[None] / 255, 224)[0]
-    assert ours.shape == expected.shape
-    # PIL rounds to 8 bits after either direction: at most 2 of 255 steps.
-    assert (ours - expected).abs().max() < 2 / 255 / min(CLIP_DEVIATION)
+    seen = [whole(Image.fromarray((image * 255).byte().numpy())) for image in images]
+    expected = [tiny.reference(tiny.tensors(), pixels, PROMPTS["a red circle"]) for pixels in seen]
+    # What one level in fewer than 1 pixel of 1000 does to the score.
+    assert reward.score(images, ["a red circle"] * 2).tolist() == pytest.approx(expected, abs=1e-3)
 
 
 def test_half_precision_stays_near(files, reward):
@@ -90,6 +90,15 @@ def test_half_precision_stays_near(files, reward):
     half = ImageRewardReward(*files, ModelOptions(dtype="bfloat16")).score(images, prompts)
     assert half.dtype == torch.float32
     assert half.tolist() == pytest.approx(reward.score(images, prompts).tolist(), abs=0.3)
+
+
+def test_the_network_is_the_files_tensors_and_nothing_else():
+    """No random weights are made first, which takes seconds at the published size."""
+    tensors = tiny.tensors()
+    network = build(tensors)
+    assert {t.device.type for t in (*network.parameters(), *network.buffers())} == {"cpu"}
+    given = {tensor.data_ptr() for tensor in tensors.values()}
+    assert {parameter.data_ptr() for parameter in network.parameters()} <= given
 
 
 def test_vocab_may_be_a_folder(files, reward):

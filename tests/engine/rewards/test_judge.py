@@ -486,3 +486,25 @@ def test_no_url_no_model_and_a_broken_key_are_one_sentence():
     with pytest.raises(ValueError, match="key holds") as error:
         made("http://127.0.0.1:1", key="secret\r\nX-Other: 1")
     assert "secret" not in str(error.value)
+
+
+class Cancelled(BaseException):
+    """As ComfyUI's newer interrupt, which is no Exception."""
+
+
+def test_the_caller_can_stop_it_while_a_server_hangs(serve):
+    async def respond(call):
+        await asyncio.sleep(60)
+
+    server = serve(respond)
+    # Without the stop it would end by the deadline, with scores of NaN.
+    reward = made(server, timeout=20, retries=0)
+
+    def cancel():
+        if server.calls:
+            raise Cancelled
+
+    reward.check = cancel
+    with pytest.raises(Cancelled):
+        score(reward, 1, 2)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("mixgrpo-judge")]

@@ -148,6 +148,21 @@ def test_off_the_device_after_an_error():
     assert reward.module().sent == ["cpu:0", "cpu"]
 
 
+def test_off_the_device_when_only_a_part_fits_there():
+    class TooLarge(Moves):
+        def to(self, *args, **kwargs):
+            super().to(*args, **kwargs)
+            if args[0] == "cpu:0":
+                raise OutOfMemory("too large")
+            return self
+
+    reward = Travelling(ModelOptions(device="cpu:0"))
+    reward.load = TooLarge
+    with pytest.raises(OutOfMemory):
+        reward.score(images_of(0.5), [""])
+    assert reward.module().sent == ["cpu:0", "cpu"]
+
+
 def test_another_residence():
     log = []
 
@@ -181,3 +196,18 @@ def test_no_gradients_and_no_inference_tensors():
     assert not reward.module().weight.is_inference() and not reward.module().weight.requires_grad
     images = images_of(0.5).requires_grad_()
     assert not reward.score(images, [""]).requires_grad
+
+
+def test_the_caller_can_stop_it_between_batches():
+    class Cancelled(BaseException):
+        pass
+
+    def cancel():
+        if len(reward.sizes) == 2:
+            raise Cancelled
+
+    reward = Brightness(ModelOptions(batch_size=1))
+    reward.check = cancel
+    with pytest.raises(Cancelled):
+        reward.score(images_of(*[0.5] * 5), [""] * 5)
+    assert reward.sizes == [1, 1]

@@ -171,6 +171,22 @@ def test_no_quoted_text_and_broken_images_are_no_score(reward):
     assert "no text in quotes" in reward.failures[0] and "finite" in reward.failures[1]
 
 
+def test_the_caller_can_stop_it_between_images(monkeypatch):
+    class Cancelled(BaseException):
+        pass
+
+    def cancel():
+        if len(read) == 2:
+            raise Cancelled
+
+    read, reward = [], OcrReward()
+    monkeypatch.setattr(reward, "_read", lambda shown: read.append(shown) or [])
+    reward.check = cancel
+    with pytest.raises(Cancelled):
+        reward.score(torch.zeros(5, 8, 8, 3), ['"a"'] * 5)
+    assert len(read) == 2
+
+
 def test_wrong_input_is_refused(reward):
     with pytest.raises(ValueError, match="prompts"):
         reward.score(picture()[None], [])

@@ -84,6 +84,12 @@ def test_no_tensors_by_name(tmp_path, content):
         weight_files.read(tmp_path / "w.pt")
 
 
+def test_a_tensor_without_numbers(tmp_path):
+    torch.save({"a": torch.zeros(2), "b": torch.zeros(0, 4)}, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match="w.pt holds no numbers for b: it isn't complete, download it again"):
+        weight_files.read(tmp_path / "w.pt")
+
+
 def test_no_file(tmp_path):
     for path in (tmp_path / "w.pt", tmp_path):
         with pytest.raises(FileNotFoundError, match="There is no file .*: put the scorer's weights there"):
