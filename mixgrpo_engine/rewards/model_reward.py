@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from ..micro_batches import BatchSize
 from . import check_batch, go_on
 
+LOG = logging.getLogger("mixgrpo")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -72,7 +74,7 @@ class ModelReward:
         # Called before each batch; may raise to stop the scoring.
         self.check = go_on
         self._module: nn.Module | None = None
-        self._batch_size = BatchSize(self.options.batch_size, "batch_size", self.failures.append)
+        self._batch_size = BatchSize(self.options.batch_size, "batch_size", LOG.warning)
 
     def load(self) -> nn.Module:
         """The network in float32 on the CPU. Raises FileNotFoundError or ValueError with one sentence."""

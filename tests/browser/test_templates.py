@@ -20,6 +20,11 @@ VISIBLE_DIALOGS = """
 """
 
 
+# It loads a folder of a user's own: ComfyUI takes text encoders of their published sizes only, so a template of it
+# could be shown but not run.
+NO_TEMPLATE = {"MixGRPO_DiffusersModel"}
+
+
 def load(page, workflow):
     page.messages.clear()
     page.evaluate(LOAD, workflow)
@@ -120,7 +125,7 @@ def test_every_node_has_tooltips_and_a_help_page(server):
         assert len(info.get("output_tooltips") or []) == len(info["output"]) and all(info["output_tooltips"]), key
         page = server.view_url(f"/extensions/comfyui-mixgrpo/docs/{key}.md").decode()
         assert page.startswith("# ")
-        assert key in used, f"{key} stands in no template"
+        assert key in used | NO_TEMPLATE, f"{key} stands in no template"
 
 
 def test_runs_when_it_is_queued_in_the_browser(server, page, template, judge):
