@@ -14,7 +14,8 @@ from ..mixgrpo_engine.advantage import group_advantages
 from ..mixgrpo_engine.grid import labelled_grid
 from .algorithm import ALGORITHM, Algorithm
 from .conditioning import encode_prompts
-from .policy import check_flow_matching, decode_images, latent_shape, seeded_noise
+from .decoding import decode_images
+from .policy import check_flow_matching, latent_shape, seeded_noise
 from .rewards import REWARD
 from .rollout_sampler import rollout_sampler
 from .sampling import SAMPLING
