@@ -96,8 +96,9 @@ class Preflight:
                     base = module(latents, SIGMA, condition)
             (velocity - base).square().mean().backward()
 
-        # The first call makes the gradients, which are counted with the adapter, and checks the blocks.
-        call(1)
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                parameter.grad = torch.empty_like(parameter)  # counted with the adapter
         return memory.line_through(lambda images: peak_bytes(lambda: call(images)))
 
     def _rollout(self, module: VelocityModule, shape, rows) -> Line:
