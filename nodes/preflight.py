@@ -99,6 +99,9 @@ class Preflight:
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter.grad = torch.empty_like(parameter)  # counted with the adapter
+        if config.run.gradient_checkpointing:
+            latents, condition = _batch(1, shape, rows)
+            module(latents, SIGMA, condition)  # the first call checks the blocks, which takes memory of its own
         return memory.line_through(lambda images: peak_bytes(lambda: call(images)))
 
     def _rollout(self, module: VelocityModule, shape, rows) -> Line:
