@@ -26,7 +26,8 @@ def test_settings_are_valid_and_keep_their_preset(name):
 
 def test_a_card_holds_what_its_settings_need(name):
     card, stored = CARDS[name], json.loads(STORED.read_text())["cards"][name]
-    needs = Needs(**{key: Line(**value) if isinstance(value, dict) else value for key, value in stored["needs"].items()})
+    values = stored["needs"].items()
+    needs = Needs(**{key: Line(**value) if isinstance(value, dict) else value for key, value in values})
     made = memory.plan(needs, (card.gigabytes - 1) * GB, card.config())
     assert made.fits and needs.least() == stored["least"]
     assert (made.update_batch or memory.minibatch(card.config())) == stored["update_batch_size"]
