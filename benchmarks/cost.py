@@ -120,6 +120,8 @@ class Measured:
 def summarise(samples: Sequence[dict]) -> list[dict]:
     """One row a variant. Seconds and ratios are of whole sweeps, {"mean", "low", "high"} over the repeats.
 
+    ratio: to the reference's iteration; model_ratio: of rollout and update alone to the reference's.
+
     overhead: seconds of an iteration / seconds of its bare work, {"median", "low", "high"} (quartiles) over all
     iterations: "denoiser" counts the denoiser's calls alone as bare work, "denoiser_and_vae" the VAE's decoding too.
     """
@@ -142,6 +144,7 @@ def summarise(samples: Sequence[dict]) -> list[dict]:
                     phase: _over_repeats([sweep[phase] for _, sweep in sweeps]) for phase in ("iteration", *PHASES)
                 },
                 "ratio": _over_repeats([sweep["iteration"] / by_sweep[n]["iteration"] for n, sweep in sweeps]),
+                "model_ratio": _over_repeats([_model(sweep) / _model(by_sweep[n]) for n, sweep in sweeps]),
                 "overhead": {
                     "denoiser": _quartiles([s["seconds"]["iteration"] / s["bare"]["denoiser"] for s in mine]),
                     "denoiser_and_vae": _quartiles(
@@ -159,6 +162,10 @@ def _sweeps(samples: Sequence[dict], name: str) -> Iterator[tuple[int, dict[str,
     for number, sweep in itertools.groupby(mine, key=lambda sample: sample["repeat"]):
         seconds = [sample["seconds"] for sample in sweep]
         yield number, {phase: statistics.mean(each[phase] for each in seconds) for phase in ("iteration", *PHASES)}
+
+
+def _model(sweep: dict[str, float]) -> float:
+    return sweep["rollout"] + sweep["update"]
 
 
 def _over_repeats(values: Sequence[float]) -> dict[str, float]:

@@ -98,6 +98,14 @@ def import_comfyui() -> None:
     comfy.cli_args.args.cpu = True
 
 
+def clip_tokenizer() -> Path:
+    """The folder of the CLIP tokenizer that ComfyUI brings."""
+    import_comfyui()
+    import comfy.sd1_clip
+
+    return Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
+
+
 def node_module(name: str):
     """A module of nodes/. The pack gets a name of its own, since ComfyUI has a module `nodes` too."""
     if PACK not in sys.modules:

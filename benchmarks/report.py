@@ -1,4 +1,4 @@
-"""README.md of the results: both tables, the pictures, and how they were made."""
+"""README.md of the results: the tables, the pictures, and how they were made."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def write(sections: dict[str, dict], folder: Path) -> Path:
     if "reward" in sections:
         plots.reward(sections["reward"]["runs"], folder / REWARD_PLOT)
         parts.append(_reward(sections["reward"]))
+    if "scoring" in sections:
+        parts.append(_scoring(sections["scoring"]))
     parts.append(_commands(sections))
     path = folder / "README.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -46,8 +48,8 @@ def _cost(section: dict) -> str:
     )
     table = _table(
         ("algorithm", "image-forwards an image: rollout", "update", "seconds an iteration", "rollout",
-         "decode and score", "update", "rest", f"of {rows[0]['variant']}", "overhead: denoiser only",
-         "overhead: denoiser + VAE decode"),
+         "decode and score", "update", "rest", f"of {rows[0]['variant']}", "rollout and update alone",
+         "overhead: denoiser only", "overhead: denoiser + VAE decode"),
         map(_cost_row, rows),
     )  # fmt: skip
     repeats, stride = section["settings"]["repeats"], section["settings"]["stride"]
@@ -63,12 +65,14 @@ def _cost(section: dict) -> str:
             table,
             f"![Seconds an iteration]({COST_PLOT})",
             "*Nothing shared*: MixGRPO as other implementations run it, every image with its own copy of the steps "
-            "that a group that shares its noise has in common. *Overhead*: seconds of an iteration / seconds of the "
-            "model's bare work, timed right after it; median over the iterations, in brackets the quartiles. The bare "
-            "work is the very calls of that iteration again (the same batch sizes, in the same order, with ready "
-            "inputs, with a backward pass where the iteration had one), made on ComfyUI's diffusion model with its "
-            "LoRA directly; *+ VAE decode* counts the decoding of the images, too, so that what remains is sampling "
-            "mathematics, scoring, loss, optimizer and bookkeeping.",
+            "that a group that shares its noise has in common. *Rollout and update alone*: the same ratio without "
+            "decoding and scoring, which cost the same for every algorithm: much of a tiny model's iteration, little "
+            "of a large one's. *Overhead*: seconds of an iteration / seconds of the model's bare work, timed right "
+            "after it; median over the iterations, in brackets the quartiles. The bare work is the very calls of that "
+            "iteration again (the same batch sizes, in the same order, with ready inputs, with a backward pass where "
+            "the iteration had one), made on ComfyUI's diffusion model with its LoRA directly; *+ VAE decode* counts "
+            "the decoding of the images, too, so that what remains is sampling mathematics, scoring, loss, optimizer "
+            "and bookkeeping.",
             f"Machine: {machine.sentence(section['machine'])}.",
         ]
     )
@@ -83,6 +87,7 @@ def _cost_row(row: dict) -> list[str]:
         _span(seconds["iteration"], "mean", ".2f"),
         *(f"{seconds[phase]['mean']:.3f}" for phase in ("rollout", "score", "update", "rest")),
         _span(row["ratio"], "mean", ".0%"),
+        f"{row['model_ratio']['mean']:.0%}",
         _span(overhead["denoiser"], "median", ".2f"),
         _span(overhead["denoiser_and_vae"], "median", ".2f"),
     ]
@@ -135,19 +140,53 @@ def window_words(window: dict) -> str:
     return f"{window['size']} steps, {places}, {window['interval']} iterations each{again}"
 
 
+def _scoring(section: dict) -> str:
+    settings = section["settings"]
+    table = _table(("way", "seconds a group", "of one batch"), map(_scoring_row, section["summary"]))
+    return "\n\n".join(
+        [
+            "## Scoring a group",
+            f"CLIPScore of a group of {settings['images']} images of {settings['pixels']}x{settings['pixels']} pixels "
+            "and their prompt, by a CLIP of ViT-B/32's size (random weights), with everything from the image tensor "
+            f"to the score. The ways take turns, {settings['rounds']} rounds; medians, in brackets the quartiles; the "
+            "ratio is to one batch in the same round.",
+            table,
+            "*An image a call*: the same scorer, which remembers the prompt. *Published way*: Pillow, CLIPProcessor "
+            "and the network for one image and its prompt at a time, as model cards show it.",
+            f"Machine: {machine.sentence(section['machine'])}.",
+        ]
+    )
+
+
+def _scoring_row(row: dict) -> list[str]:
+    return [row["way"], _span(row["seconds"], "median", ".2f"), _span(row["ratio"], "median", ".2f")]
+
+
 def _commands(sections: dict[str, dict]) -> str:
-    lines = ["make bench    # both parts; an interrupted one goes on where it stopped"]
+    lines = ["make bench    # all parts; an interrupted one goes on where it stopped"]
     if "cost" in sections:
         settings = sections["cost"]["settings"]
-        lines.append(f"{RUN} cost --repeats {settings['repeats']} --stride {settings['stride']}")
+        lines.append(
+            f"{RUN} cost --repeats {settings['repeats']} --stride {settings['stride']}{_threads(sections['cost'])}"
+        )
     if "reward" in sections:
         settings, rows = sections["reward"]["settings"], sections["reward"]["summary"]
         lines.append(
             f"{RUN} reward --seconds {settings['seconds']:g} "
             f"--seeds {max(row['seeds'] for row in rows)} --evaluations {settings['evaluations']}"
+            f"{_threads(sections['reward'])}"
         )
+    if "scoring" in sections:
+        rounds = sections["scoring"]["settings"]["rounds"]
+        lines.append(f"{RUN} scoring --rounds {rounds}{_threads(sections['scoring'])}")
     lines.append(f"{RUN} report    # this page again, from bench.json")
     return "\n".join(["## Commands", "", "```", *lines, "```"])
+
+
+def _threads(section: dict) -> str:
+    """The option, where it was fewer threads than torch would take by itself."""
+    where = section["machine"]
+    return f" --threads {where['threads']}" if where["threads"] < where["cores"] else ""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -9,7 +9,7 @@ from mixgrpo_engine.files import read_json, write_json
 
 
 class ResultsFile:
-    """Two sections, "cost" and "reward", each {"settings", "machine", "summary", and its raw figures}."""
+    """Sections "cost", "reward" and "scoring", each {"settings", "machine", "summary", and its raw figures}."""
 
     def __init__(self, path: Path):
         """Raises ValueError for a file that is damaged."""

@@ -41,10 +41,12 @@ class AdapterAverage:
             parameter.copy_(average)
             average.copy_(held)
 
-    def state_dict(self) -> dict:
-        return {"updates": self.updates, "averages": self.averages}
+    def state(self) -> dict[str, Tensor]:
+        """All of it as tensors, for a safetensors file."""
+        averages = {f"{number:05d}": average.contiguous() for number, average in enumerate(self.averages)}
+        return {"updates": torch.tensor(self.updates), **averages}
 
-    def load_state_dict(self, state: dict) -> None:
-        self.updates = state["updates"]
-        for average, saved in zip(self.averages, state["averages"], strict=True):
-            average.copy_(saved)
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self.updates = int(state["updates"])
+        for number, average in enumerate(self.averages):
+            average.copy_(state[f"{number:05d}"])

@@ -1,6 +1,7 @@
 """Checkpoints: saved whole or not at all, and resumed exactly.
 
-What accelerate keeps (the optimizer's state and all random states) and the adapter, not the frozen base model.
+What accelerate keeps (the optimizer's state and all random states), the adapter and its average; not the frozen base
+model. Nothing that is read back is run as code: tensors are safetensors, the rest is loaded as weights only.
 Windows, prompts and noises need no state: they are pure functions of seed and iteration.
 """
 
@@ -17,21 +18,31 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from .adapter_average import AdapterAverage
 from .files import replace
 from .policy import Policy
 
 ADAPTER = "adapter.safetensors"
+AVERAGE = "average.safetensors"
 PROGRESS = "progress.json"
 
 
 class Checkpoints:
     """The checkpoints of one run, in folders named by the number of finished iterations."""
 
-    def __init__(self, folder: Path, accelerator: Accelerator, policy: Policy, keep: int = 2):
+    def __init__(
+        self,
+        folder: Path,
+        accelerator: Accelerator,
+        policy: Policy,
+        average: AdapterAverage | None = None,
+        keep: int = 2,
+    ):
         self.folder = folder
         self.keep = keep
         self._accelerator = accelerator
         self._policy = policy
+        self._average = average
         accelerator.register_save_state_pre_hook(self._save_adapter)
         accelerator.register_load_state_pre_hook(self._load_adapter)
 
@@ -42,17 +53,25 @@ class Checkpoints:
         return sorted((path for path in self.folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
 
     def save(self, iteration: int, progress: dict) -> Path:
-        """Saves beside the final place and renames: a kill in the middle leaves the older checkpoint as it was."""
+        """Saves beside the final place and renames: a kill in the middle leaves the older checkpoint as it was.
+
+        With several processes all of them call it: each saves its random states, the main one all else.
+        """
         final = self.folder / f"{iteration:06d}"
         temporary = self.folder / f".{final.name}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
+        if self._accelerator.is_main_process:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self._accelerator.wait_for_everyone()
         self._accelerator.save_state(str(temporary))
-        (temporary / PROGRESS).write_text(json.dumps({"iteration": iteration, **progress}), encoding="utf-8")
-        _flush_to_disk(temporary)
-        if final.exists():
-            shutil.rmtree(final)
-        replace(temporary, final)
-        self._remove_old()
+        self._accelerator.wait_for_everyone()
+        if self._accelerator.is_main_process:
+            (temporary / PROGRESS).write_text(json.dumps({"iteration": iteration, **progress}), encoding="utf-8")
+            _flush_to_disk(temporary)
+            if final.exists():
+                shutil.rmtree(final)
+            replace(temporary, final)
+            self._remove_old()
+        self._accelerator.wait_for_everyone()
         return final
 
     def load_newest(self, tell: Callable[[str], None]) -> dict | None:
@@ -84,11 +103,16 @@ class Checkpoints:
         broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
         if broken:
             raise RuntimeError(f"The adapter holds values that aren't finite (in {broken[0]}), so it isn't saved.")
-        save_file(state, os.path.join(folder, ADAPTER))
+        if self._accelerator.is_main_process:
+            save_file(state, os.path.join(folder, ADAPTER))
+            if self._average:
+                save_file(self._average.state(), os.path.join(folder, AVERAGE))
         weights.clear()  # tells accelerate that the model is taken care of
 
     def _load_adapter(self, models: list, folder: str) -> None:
         self._policy.load_adapter_state(load_file(os.path.join(folder, ADAPTER)))
+        if self._average:
+            self._average.load_state(load_file(os.path.join(folder, AVERAGE)))
         models.clear()
 
     def _remove_old(self) -> None:

@@ -14,6 +14,8 @@ from .window import STRATEGIES
 
 SCHEDULES = ("constant", "linear")
 PRECISIONS = ("no", "bf16", "fp16")
+ADAPTER_KINDS = ("lora", "full")
+ADAPTER_DTYPES = ("float32", "bfloat16")
 
 
 @dataclass
@@ -121,7 +123,7 @@ class OptimizerConfig:
 
 @dataclass
 class AdapterConfig:
-    """The LoRA."""
+    """What is trained: a LoRA, or all weights."""
 
     # Width of the two low-rank matrices; file size and capacity grow with it.
     rank: int = 32
@@ -132,6 +134,11 @@ class AdapterConfig:
     targets: str = ""
     # Layers whose name holds one of these fragments get none.
     exclude: str = ""
+    # "lora", or "full": all weights of the transformer, in float32; only for diffusers folders. It takes 16 bytes a
+    # weight (a LoRA of a bf16 model 2), keeps no base model (kl_weight must be 0), and wants a learning rate near 1e-5.
+    kind: str = "lora"
+    # Of the adapter's own weights, whatever the base's. bfloat16 takes half the memory, but rounds small updates away.
+    dtype: str = "float32"
 
 
 @dataclass
@@ -153,6 +160,15 @@ class RunConfig:
     mixed_precision: str = "no"
     # Recompute activations in the backward pass: much less memory, about a third more time an update.
     gradient_checkpointing: bool = False
+    # Processes that share the work, each with a GPU and prompts of its own; started by accelerate. The result is that
+    # of one process but for rounding.
+    processes: int = 1
+    # What guidance (rollout.cfg) leads away from; unused where cfg is 1.
+    negative_prompt: str = ""
+    # Input of guidance-distilled models such as FLUX.1-dev; 0 leaves it at the model's default.
+    guidance: float = 0.0
+    # Of a video, for models that make them; time and memory grow with it. 1 trains on single images.
+    frames: int = 1
 
 
 @dataclass
@@ -230,8 +246,20 @@ def _checks(c: TrainConfig):
         f"updates is {o.updates} with {images} images an iteration: it must be 1 to {images}."
     )
     yield a.rank < 1, "LoRA rank must be at least 1."
+    yield a.kind not in ADAPTER_KINDS, f"adapter kind is '{a.kind}': choose {' or '.join(ADAPTER_KINDS)}."
+    yield a.kind == "full" and c.loss.kl_weight > 0, (
+        f"kl_weight is {c.loss.kl_weight}: it must be 0 where all weights are trained, since no base model is kept."
+    )
+    yield a.dtype not in ADAPTER_DTYPES, f"LoRA dtype is '{a.dtype}': choose {' or '.join(ADAPTER_DTYPES)}."
     yield run.iterations < 1, "iterations must be at least 1."
+    yield not (math.isfinite(run.guidance) and run.guidance >= 0), f"guidance is {run.guidance}: it must be 0 or more."
+    yield run.frames < 1, f"frames is {run.frames}: it must be 1 (an image) or more."
     yield run.evaluate_every < 0, "evaluate_every must be 0 (never) or more."
     yield run.evaluate_images < 1, "evaluate_images must be at least 1."
     yield run.checkpoint_every < 1, "checkpoint_every must be at least 1."
+    yield run.processes < 1, "processes must be at least 1."
+    yield r.prompts_per_iteration < run.processes, (
+        f"prompts_per_iteration is {r.prompts_per_iteration} with {run.processes} processes: each needs a prompt of "
+        f"its own, so set it to {run.processes} or a multiple of it."
+    )
     yield run.mixed_precision not in PRECISIONS, f"mixed_precision: choose {', '.join(PRECISIONS)}."

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from . import seeds
 from .events import Best, Evaluation, Sample, read
-from .experience import Scores, and_why, score_images
+from .experience import and_why, score_images
 from .grid import labelled_grid
+from .pulse import Stopped
 from .rewards import Reward
 from .rollout import sample_ode
 
 SHOWN = 16  # images of the sample grid
+
+
+@dataclass
+class HeldOutScores:
+    """Of all held-out images, in their order."""
+
+    values: dict[str, Tensor]  # scorer -> float32 (images,); NaN: no score
+    failures: dict[str, list[str]]
+    strict: dict[str, Tensor]  # scorers that can tell -> float32 (images,), 1 right and 0 wrong
 
 
 class HeldOut:
@@ -48,18 +59,23 @@ class HeldOut:
 
         The noises are the same every time.
         """
-        images = self._sample()
-        rewards, strict = {}, {}
-        scorers = {**self.trainer.rewards, **self.watched}
-        scores = score_images(scorers, images, self.prompts)
-        for name, reward in scorers.items():
-            rewards[name] = _mean(scores.values[name])
-            self._tell_failures(name, scores)
-            if hasattr(reward, "strict"):
-                strict[name] = _mean(reward.strict(images, self.prompts))
-        self._keep_if_best(iteration, rewards)
-        self.trainer.emit(Evaluation(iteration, rewards, strict))
-        self._write_samples(iteration, images)
+        ranks, mine = self.trainer.ranks, self.trainer.ranks.share(len(self.prompts))
+        images, stopped = None, False
+        try:
+            images = self._sample(mine)
+        except Stopped:
+            stopped = True
+        if ranks.any(stopped):
+            raise Stopped
+        scores = self._scores(images, [self.prompts[row] for row in mine])
+        if ranks.is_main:
+            for name, values in scores.values.items():
+                self._tell_failures(name, values, scores.failures[name])
+            rewards = {name: _mean(values) for name, values in scores.values.items()}
+            self._keep_if_best(iteration, rewards)
+            strict = {name: _mean(values) for name, values in scores.strict.items()}
+            self.trainer.emit(Evaluation(iteration, rewards, strict))
+        self._write_samples(iteration, images, mine)
 
     def deciding_score(self, rewards: Mapping[str, float | None]) -> float:
         """The one number that tells a better LoRA: the mean of the watched rewards, or the trained ones' weighted."""
@@ -72,12 +88,24 @@ class HeldOut:
             return float("nan")  # in the event log a mean that isn't a number is None
         return sum(weight * rewards[name] for name, weight in counted.items()) / sum(counted.values())
 
-    def _tell_failures(self, name: str, scores: Scores) -> None:
-        failed = int(scores.values[name].isnan().sum())
+    def _scores(self, images: Tensor | None, prompts: list[str]) -> HeldOutScores:
+        """Everybody's scores joined; images: this process's, None if it has none."""
+        ranks, scorers = self.trainer.ranks, {**self.trainer.rewards, **self.watched}
+        values, failures = {name: torch.zeros(0) for name in scorers}, {name: [] for name in scorers}
+        strict = {name: torch.zeros(0) for name, scorer in scorers.items() if hasattr(scorer, "strict")}
+        if images is not None:
+            scores = score_images(scorers, images, prompts)
+            values, failures = scores.values, scores.failures
+            strict = {name: torch.as_tensor(scorers[name].strict(images, prompts)).float().cpu() for name in strict}
+        joined = {name: ranks.joined(reasons) for name, reasons in failures.items()}
+        return HeldOutScores(ranks.joined_rows(values), joined, ranks.joined_rows(strict))
+
+    def _tell_failures(self, name: str, values: Tensor, reasons: list[str]) -> None:
+        failed = int(values.isnan().sum())
         if failed:
             self.trainer.pulse.notice(
                 f"The reward '{name}' couldn't score {failed} of {len(self.prompts)} held-out images. "
-                f"{and_why(scores.failures[name])}".strip()
+                f"{and_why(reasons)}".strip()
             )
 
     def _keep_if_best(self, iteration: int, rewards: Mapping[str, float]) -> None:
@@ -91,18 +119,16 @@ class HeldOut:
     def _history(self) -> list[dict]:
         return [event for event in read(self.trainer.folder.events)[0] if event["type"] == "evaluation"]
 
-    def _sample(self) -> Tensor:
-        """(images, height, width, 3), in batches no larger than a rollout's: what fits there fits here."""
+    def _sample(self, rows: range) -> Tensor | None:
+        """(rows, height, width, 3), in batches no larger than a rollout's: what fits there fits here."""
         rollout = self.trainer.config.rollout
-        images_of_a_rollout = rollout.group_size * rollout.prompts_per_iteration
+        images_of_a_rollout = rollout.group_size * len(self.trainer.ranks.share(rollout.prompts_per_iteration))
+        if not rows:
+            return None
         return self.trainer.sampler.batch_size.run(
-            lambda size: torch.cat([self._images(rows) for rows in self._batches(size or images_of_a_rollout)]),
+            lambda size: torch.cat([self._images(part) for part in _batches(rows, size or images_of_a_rollout)]),
             images_of_a_rollout,
         )
-
-    def _batches(self, size: int) -> Iterator[range]:
-        for start in range(0, len(self.prompts), size):
-            yield range(start, min(start + size, len(self.prompts)))
 
     def _images(self, rows: range) -> Tensor:
         policy, sampler, seed = self.trainer.policy, self.trainer.sampler, self.trainer.config.run.seed
@@ -111,14 +137,28 @@ class HeldOut:
         velocity = sampler.velocity(condition, batch_size=0, phase="evaluate")
         return policy.decode(sample_ode(velocity, noise.to(policy.device), sampler.sigmas))
 
-    def _write_samples(self, iteration: int, images: Tensor) -> None:
+    def _write_samples(self, iteration: int, images: Tensor | None, mine: range) -> None:
         # One image a prompt before a second one of any: the grid shows many prompts rather than many noises.
-        order = sorted(range(len(images)), key=lambda i: (i % self.images_each, i // self.images_each))[:SHOWN]
-        shown = [self.prompts[i] for i in order]
+        order = sorted(range(len(self.prompts)), key=lambda i: (i % self.images_each, i // self.images_each))[:SHOWN]
+        # As bytes: they may come from other processes.
+        own = [(row, _to_bytes(images[row - mine.start])) for row in order if row in mine]
+        pictures = dict(self.trainer.ranks.joined(own))
+        if not self.trainer.ranks.is_main:
+            return
+        shown = [self.prompts[row] for row in order]
         path = self.trainer.folder.samples / f"iteration_{iteration:06d}.png"
-        grid = labelled_grid(images[order], shown, columns=4, cell=160, title=f"iteration {iteration}")
-        grid.save(path)
+        sheet = torch.stack([pictures[row] for row in order]).float() / 255
+        labelled_grid(sheet, shown, columns=4, cell=160, title=f"iteration {iteration}").save(path)
         self.trainer.emit(Sample(iteration, path.relative_to(self.trainer.folder.path).as_posix(), shown))
+
+
+def _batches(rows: range, size: int) -> Iterator[range]:
+    for start in range(rows.start, rows.stop, size):
+        yield range(start, min(start + size, rows.stop))
+
+
+def _to_bytes(image: Tensor) -> Tensor:
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _mean(scores) -> float:

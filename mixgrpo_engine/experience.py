@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +14,14 @@ from . import seeds
 from .config import TrainConfig
 from .micro_batches import BatchedVelocity, BatchSize
 from .policy import Condition, Policy
-from .pulse import Pulse
+from .pulse import Pulse, Stopped
+from .ranks import Ranks
 from .rewards import Reward, failures
 from .rollout import Trajectory, join, rollout
 from .schedule import flash_sigmas
 from .solvers import dpm_tail
 
+WAIT_SECONDS = 0.5  # between two looks whether a run that waits for a scorer is to stop
 REASONS_TOLD = 2  # of the sentences of a scorer about one iteration
 
 
@@ -27,9 +29,10 @@ REASONS_TOLD = 2  # of the sentences of a scorer about one iteration
 class Experience:
     """What an iteration learns from. Images of a prompt stand side by side."""
 
-    trajectory: Trajectory
-    rewards: dict[str, Tensor]  # name -> float32 (batch,), NaN where the image could not be scored
-    score_seconds: float  # spent on decoding, and on waiting for scores
+    trajectory: Trajectory  # of this process's prompts
+    prompts: range  # which of the iteration's these are
+    rewards: dict[str, Tensor]  # of all prompts: name -> float32 (batch,), NaN where the image could not be scored
+    score_seconds: float  # spent on decoding, and on waiting for scores, in this process
 
 
 class Sampler:
@@ -42,10 +45,11 @@ class Sampler:
         rewards: Mapping[str, Reward],
         config: TrainConfig,
         pulse: Pulse,
+        ranks: Ranks,
     ):
         """module: the policy's, as accelerate prepared it."""
         self.policy, self.module, self.rewards = policy, module, rewards
-        self.config, self.pulse = config.rollout, pulse
+        self.config, self.pulse, self.ranks = config.rollout, pulse, ranks
         self.seed = config.run.seed
         self.sigmas = policy.sigmas(self.config.steps, self.config.shift)
         self.keep_means = config.loss.surrogate != "clip"
@@ -53,36 +57,59 @@ class Sampler:
         self._scoring = _scoring_thread(policy.device)
 
     def collect(self, iteration: int, window: range, prompts: Sequence[str]) -> Experience:
-        """Samples and scores a group for each prompt.
+        """Samples and scores a group for each of this process's share of the prompts; the rewards are of all prompts.
 
         With a rollout batch size the prompts are rolled out in parts, and a part is scored while the next one is
         sampled. Every image has a noise of its own seed: how they are split up changes nothing but the rounding.
         """
-        size = self.config.group_size
-        return self.batch_size.run(
-            lambda batch: self._collect(iteration, window, prompts, max(1, batch // size) if batch else len(prompts)),
-            len(prompts) * size,
-        )
+        size, mine = self.config.group_size, self.ranks.share(len(prompts))
+        trajectory, scores, score_seconds, stopped = None, None, 0.0, False
+        try:
+            trajectory, scores, score_seconds = self.batch_size.run(
+                lambda batch: self._collect(
+                    iteration, window, prompts, mine, max(1, batch // size) if batch else len(mine)
+                ),
+                len(mine) * size,
+            )
+        except Stopped:
+            stopped = True
+        if self.ranks.any(stopped):  # one of several can't stop alone: the others would wait for it
+            raise Stopped
+        rewards = self.ranks.joined_rows(scores.values)
+        self._check(rewards, self._joined_failures(scores), prompts)
+        return Experience(trajectory, mine, rewards, score_seconds)
 
-    def _collect(self, iteration: int, window: range, prompts: Sequence[str], at_once: int) -> Experience:
+    def _collect(
+        self, iteration: int, window: range, prompts: Sequence[str], mine: range, at_once: int
+    ) -> tuple[Trajectory, Scores, float]:
+        """`at_once` prompts a rollout; the seconds are those spent on decoding, and on waiting for scores."""
         trajectories, scores, score_seconds = [], [], 0.0
         try:
-            for start in range(0, len(prompts), at_once):
-                part = prompts[start : start + at_once]
+            for start in range(mine.start, mine.stop, at_once):
+                part = prompts[start : min(start + at_once, mine.stop)]
                 trajectories.append(self.rollout(iteration, window, self.policy.condition(part), start))
                 rolled_out = time.monotonic()
                 scores += self._score_later(trajectories[-1], part)
                 score_seconds += time.monotonic() - rolled_out
             rolled_out = time.monotonic()
-            scored = [later.result() for later in scores]
+            scored = [self._when_done(later) for later in scores]
             score_seconds += time.monotonic() - rolled_out
         finally:
             for later in scores:
                 later.cancel()
-        rewards = {name: torch.cat([each.values[name] for each in scored]) for name in self.rewards}
-        reasons = {name: [reason for each in scored for reason in each.failures[name]] for name in self.rewards}
-        self._check(rewards, reasons, prompts)
-        return Experience(join(trajectories), rewards, score_seconds)
+        values = {name: torch.cat([each.values[name] for each in scored]) for name in self.rewards}
+        failures = {name: [reason for each in scored for reason in each.failures[name]] for name in self.rewards}
+        return join(trajectories), Scores(values, failures), score_seconds
+
+    def _when_done(self, later: Future[Scores]) -> Scores:
+        """A scorer may take long, a judge at the other end of a network for one: the run stays alive and stoppable."""
+        while not wait([later], timeout=WAIT_SECONDS).done:
+            self.pulse.raise_if_stopped()
+            self.pulse.progress("score", 0, 1)
+        return later.result()
+
+    def _joined_failures(self, scores: Scores) -> dict[str, list[str]]:
+        return {name: self.ranks.joined(scores.failures[name]) for name in self.rewards}
 
     def rollout(self, iteration: int, window: range, condition: Condition, first: int = 0) -> Trajectory:
         """Samples a group of images for every row of the condition; first: the first row's number in the iteration."""

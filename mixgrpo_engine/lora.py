@@ -42,7 +42,7 @@ def inject(module: nn.Module, config: AdapterConfig, seed: int = 0) -> list[str]
     """Gives the chosen linear layers of `module` a LoRA, in place, and freezes everything else.
 
     The new model equals the old one: A is drawn from `seed` (Kaiming uniform, as peft does it), B is zero. The
-    adapter is float32 whatever the base's dtype. Returns the adapted layers' names, relative to `module`.
+    adapter has the config's dtype whatever the base's. Returns the adapted layers' names, relative to `module`.
     Raises ValueError when no layer is chosen.
     """
     from peft import LoraConfig, inject_adapter_in_model
@@ -60,7 +60,7 @@ def inject(module: nn.Module, config: AdapterConfig, seed: int = 0) -> list[str]
     # peft draws starting values that are replaced below: the caller's random state shall not notice.
     with torch.random.fork_rng(devices=[]):
         inject_adapter_in_model(peft_config, module, adapter_name=_ADAPTER)
-    _initialise(module, seed)
+    _initialise(module, seed, getattr(torch, config.dtype))
     return names
 
 
@@ -113,15 +113,21 @@ def export(
     prefix: str = "diffusion_model.",
     metadata: Mapping[str, str] | None = None,
     scale: float = 1.0,
+    fold_scale: bool = False,
 ) -> None:
     """Writes the adapter as a LoRA file: `<prefix><layer>.lora_A.weight`, `.lora_B.weight` and `.alpha` per layer.
 
-    A loader adds strength * alpha / rank * B @ A to a layer's weight; `scale` multiplies alpha. float32 safetensors,
-    written atomically.
+    A loader adds strength * alpha / rank * B @ A to a layer's weight; `scale` multiplies alpha. fold_scale writes no
+    alpha and multiplies B with alpha / rank instead, for loaders that don't know it. float32 safetensors, written
+    atomically.
     """
     tensors = {prefix + name: tensor.float() for name, tensor in state(module).items()}
     for name, layer in adapted_layers(module):
-        alpha = layer.scaling[_ADAPTER] * layer.r[_ADAPTER] * scale
+        if fold_scale:
+            b = f"{prefix}{name}.lora_B.weight"
+            tensors[b] = tensors[b] * (scale_of(layer) * scale)
+            continue
+        alpha = scale_of(layer) * layer.r[_ADAPTER] * scale
         tensors[f"{prefix}{name}.alpha"] = torch.tensor(alpha, dtype=torch.float32)
     tensor_files.save(tensors, path, metadata)
 
@@ -133,6 +139,11 @@ def adapted_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, layer in module.named_modules():
         if isinstance(layer, LoraLayer):
             yield name, layer
+
+
+def scale_of(layer: nn.Module) -> float:
+    """alpha / rank of an adapted layer."""
+    return layer.scaling[_ADAPTER]
 
 
 def _is_linear(layer: nn.Module) -> bool:
@@ -163,12 +174,12 @@ def _fragments(text: str) -> list[str]:
 
 
 @torch.no_grad()
-def _initialise(module: nn.Module, seed: int) -> None:
+def _initialise(module: nn.Module, seed: int, dtype: torch.dtype) -> None:
     # Drawn on the CPU in float32: the same seed gives the same adapter on every device and for every base dtype.
     generator = torch.Generator().manual_seed(seed)
     for _, layer in adapted_layers(module):
         for part in (layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER]):
-            part.float().requires_grad_(True)
+            part.to(dtype).requires_grad_(True)
         a, b = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
         a.copy_(nn.init.kaiming_uniform_(torch.empty(a.shape), a=math.sqrt(5), generator=generator))
         b.zero_()

@@ -15,6 +15,7 @@ from .micro_batches import BatchSize
 from .objective import kl_mask_loss, mean_kl, mean_squared_shift, policy_loss, ratio_norm_loss, velocity_kl
 from .policy import Condition, Policy
 from .pulse import Pulse
+from .ranks import Ranks
 from .rollout import Trajectory
 from .transitions import TRANSITIONS, log_prob
 
@@ -50,11 +51,12 @@ class PolicyUpdate:
         accelerator: Accelerator,
         config: TrainConfig,
         pulse: Pulse,
+        ranks: Ranks,
     ):
         """module, optimizer: as accelerate prepared them."""
         self.policy, self.module, self.optimizer, self.accelerator = policy, module, optimizer, accelerator
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.config, self.pulse = config, pulse
+        self.config, self.pulse, self.ranks = config, pulse, ranks
         self.transition = TRANSITIONS[config.rollout.transition]
         self.batch_size = BatchSize(config.optimizer.batch_size, "update_batch_size", pulse.notice)
         self.forwards = 0
@@ -63,7 +65,7 @@ class PolicyUpdate:
     def update(self, iteration: int, trajectory: Trajectory, condition: Condition, advantages: Tensor) -> UpdateReport:
         """The iteration's updates, over random minibatches of all its images, none left over.
 
-        condition: one row a prompt; advantages: (batch,).
+        trajectory, condition (one row a prompt): this process's share; advantages: (batch,), of all images.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, iteration)
@@ -73,7 +75,9 @@ class PolicyUpdate:
         places = trained_places(self.config, len(trajectory.window), iteration)
         # An image without advantage has nothing to teach: it is left out of the model calls, and of the KL with them.
         with_signal = (advantages != 0).cpu()
-        advantages = advantages.to(self.policy.device)
+        mine = self.ranks.share(len(advantages) // self.config.rollout.group_size)
+        mine = range(mine.start * self.config.rollout.group_size, mine.stop * self.config.rollout.group_size)
+        advantages = advantages[mine.start : mine.stop].to(self.policy.device)
         norms, reports = [], []
         minibatches = order.tensor_split(self.config.optimizer.updates)
         for number, rows in enumerate(minibatches):
@@ -81,9 +85,10 @@ class PolicyUpdate:
             signal = rows[with_signal[rows]]
             if not len(signal):
                 continue
-            if not reports:
+            if not reports and self.ranks.count == 1:
                 self.pulse.raise_if_stopped()  # until the first step an iteration can be given up as if not begun
-            reports.append(self.accumulate(trajectory, condition, advantages, signal, len(rows), places))
+            own = signal[(signal >= mine.start) & (signal < mine.stop)] - mine.start
+            reports.append(self._over_all_ranks(trajectory, condition, advantages, own, len(rows), places, len(signal)))
             norms.append(self.accelerator.clip_grad_norm_(self.parameters, self.config.optimizer.max_grad_norm))
             self.stepping = True
             self._step(norms[-1])
@@ -92,7 +97,22 @@ class PolicyUpdate:
             return UpdateReport()
         losses, deviations, fractions = (torch.stack(values) for values in zip(*reports, strict=True))
         means = torch.stack([losses.mean(), torch.stack(norms).mean(), deviations[-1], fractions.mean()])
-        return UpdateReport(*means.tolist(), forwards=self.forwards)
+        forwards = self.ranks.summed(torch.tensor(self.forwards, device=self.policy.device))
+        return UpdateReport(*means.tolist(), forwards=int(forwards))
+
+    def _over_all_ranks(
+        self, trajectory: Trajectory, condition: Condition, advantages: Tensor, own: Tensor, minibatch: int,
+        places: Sequence[int], images: int,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """accumulate() of a minibatch that is spread over processes; images: how many of its have an advantage."""
+        sums = torch.zeros(3, device=advantages.device)
+        self.optimizer.zero_grad()
+        if len(own):
+            loss, deviation, clipped = self.accumulate(trajectory, condition, advantages, own, minibatch, places)
+            sums = torch.stack([loss, deviation * len(own), clipped * len(own)])
+        self.ranks.sum_gradients(self.parameters)
+        loss, deviation, clipped = self.ranks.summed(sums)
+        return loss, deviation / images, clipped / images
 
     def accumulate(
         self,

@@ -21,6 +21,7 @@ from .policy import Policy
 from .policy_update import PolicyUpdate
 from .prompts import PromptSet
 from .pulse import Pulse, Stopped
+from .ranks import Ranks
 from .rewards import Reward
 from .run_folder import RunFolder
 from .window import SlidingWindow
@@ -52,13 +53,16 @@ class Trainer:
         """
         config.validate()
         self.policy, self.rewards, self.weights = policy, dict(rewards), weights
-        self.prompts, self.config, self.folder, self.emit = prompts, config, folder, emit
-        folder.create()
-
+        self.prompts, self.config, self.folder = prompts, config, folder
         options = config.optimizer
         self.accelerator = Accelerator(
             mixed_precision=config.run.mixed_precision, cpu=policy.device.type == "cpu", device_placement=False
         )
+        self.ranks = Ranks(self.accelerator)
+        check_ranks(config, self.ranks.count)
+        # One writes: events, checkpoints and files are the main process's.
+        self.emit = emit if self.ranks.is_main else _silent
+        folder.create()
         self.parameters = [p for p in policy.module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             self.parameters,
@@ -66,16 +70,20 @@ class Trainer:
             betas=(options.beta1, options.beta2),
             weight_decay=options.weight_decay,
         )
-        self.module, self.optimizer = self.accelerator.prepare(policy.module, optimizer)
-        self.checkpoints = Checkpoints(folder.checkpoints, self.accelerator, policy)
+        # evaluation_mode: no DistributedDataParallel around it. That would reduce gradients at every backward pass, and
+        # an update has several; ranks.py does it once.
+        self.module = self.accelerator.prepare_model(policy.module, evaluation_mode=True)
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
+        self.ranks.spread(self.parameters)
         self.average = AdapterAverage(self.parameters, options.ema_decay) if options.ema_decay else None
-        if self.average:
-            self.accelerator.register_for_checkpointing(self.average)
+        self.checkpoints = Checkpoints(folder.checkpoints, self.accelerator, policy, self.average)
 
         self.window = sliding_window(config)
-        self.pulse = Pulse(emit, should_stop, config.run.iterations)
-        self.sampler = Sampler(policy, self.module, self.rewards, config, self.pulse)
-        self.updates = PolicyUpdate(policy, self.module, self.optimizer, self.accelerator, config, self.pulse)
+        self.pulse = Pulse(self.emit, should_stop, config.run.iterations)
+        self.sampler = Sampler(policy, self.module, self.rewards, config, self.pulse, self.ranks)
+        self.updates = PolicyUpdate(
+            policy, self.module, self.optimizer, self.accelerator, config, self.pulse, self.ranks
+        )
         self.held_out = None
         if config.run.evaluate_every:
             self.held_out = HeldOut(self, prompts.held_out, watched or {}, watched_weights)
@@ -106,12 +114,15 @@ class Trainer:
             self.emit(Cancelled(self.iteration, f"Cancelled after {self.iteration} of {run.iterations} iterations."))
             return "cancelled"
         except Exception:  # whatever it is, it is raised again: what was finished is only kept before
-            if self.iteration > saved and not self.updates.stepping:
+            # With several processes the others may be waiting elsewhere, and saving takes all of them.
+            if self.iteration > saved and not self.updates.stepping and self.ranks.count == 1:
                 self._save()
             raise
         self._tick()
         with self.averaged():
-            self.policy.export(self.folder.lora, self.metadata())
+            if self.ranks.is_main:
+                self.policy.export(self.folder.lora, self.metadata())
+        self.ranks.wait()
         self.emit(Done(self.iteration, self.folder.lora.name, self.train_seconds))
         return "finished"
 
@@ -131,12 +142,13 @@ class Trainer:
             config.loss.mix,
             config.loss.advantage_clip,
         )
-        report = self.updates.update(iteration, experience.trajectory, self.policy.condition(prompts), advantages)
+        mine = [prompts[index] for index in experience.prompts]
+        report = self.updates.update(iteration, experience.trajectory, self.policy.condition(mine), advantages)
         if self.average:
             self.average.update()
         ended = time.monotonic()
 
-        self.forwards += experience.trajectory.forwards + report.forwards
+        self.forwards += sum(self.ranks.joined([experience.trajectory.forwards])) + report.forwards
         self.iteration += 1
         self._tick()
         self.emit(
@@ -174,7 +186,7 @@ class Trainer:
         run = self.config.run
         self.pulse.iteration = self.iteration
         due = self.held_out and (self.iteration % run.evaluate_every == 0 or self.iteration == run.iterations)
-        if due and not self.held_out.has_been_done(self.iteration):
+        if due and not self.ranks.main(self.held_out.has_been_done(self.iteration)):
             with self.averaged():
                 self.held_out.evaluate(self.iteration)
 
@@ -196,6 +208,20 @@ class Trainer:
         now = time.monotonic()
         self.train_seconds += now - self._clock
         self._clock = now
+
+
+def check_ranks(config: TrainConfig, count: int) -> None:
+    """Raises ValueError with one sentence when some of `count` processes would have nothing to do."""
+    prompts = config.rollout.prompts_per_iteration
+    if prompts < count:
+        raise ValueError(
+            f"prompts_per_iteration is {prompts} with {count} processes: each needs a prompt of its own, so set it to "
+            f"{count} or a multiple of it."
+        )
+
+
+def _silent(_event: Event) -> None:
+    """Where the events of all processes but the main one go."""
 
 
 def sliding_window(config: TrainConfig) -> SlidingWindow:

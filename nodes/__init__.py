@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import algorithm, group_sample, prompts, rewards, runs, sampling, tiny, training
+from . import algorithm, diffusers_model, group_sample, prompts, rewards, runs, sampling, scoring, tiny, training
 
 
 class MixGRPOExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         runs.register()
-        rooms = (tiny, prompts, rewards, algorithm, training, sampling, group_sample)
+        rooms = (
+            tiny, diffusers_model, prompts, rewards, algorithm, training, sampling, group_sample, scoring,
+        )  # fmt: skip
         return [node for room in rooms for node in room.NODES]

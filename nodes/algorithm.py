@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 
 from comfy_api.latest import io
 
-from ..mixgrpo_engine.config import AdapterConfig, LossConfig, OptimizerConfig, RolloutConfig, WindowConfig
+from ..mixgrpo_engine.config import (
+    ADAPTER_DTYPES,
+    AdapterConfig,
+    LossConfig,
+    OptimizerConfig,
+    RolloutConfig,
+    WindowConfig,
+)
 from . import algorithm_fields as fields
 from .category import CATEGORY
 
@@ -81,13 +88,18 @@ class MixGRPOLoRA(io.ComfyNode):
                     "exclude", default="",
                     tooltip="Layers whose name holds one of these fragments (separated by commas) are left out.",
                 ),
+                io.Combo.Input(
+                    "dtype", options=list(ADAPTER_DTYPES), default="float32", optional=True,
+                    tooltip="Precision of the adapter while it is trained; the model keeps its own. bfloat16 takes "
+                    "half the memory, but loses small updates in its rounding: for high learning rates only.",
+                ),
             ],
             outputs=[LORA.Output(display_name="lora", tooltip="For MixGRPO Train.")],
         )
 
     @classmethod
-    def execute(cls, rank, alpha, targets, exclude) -> io.NodeOutput:
-        return io.NodeOutput(AdapterConfig(rank=rank, alpha=alpha, targets=targets, exclude=exclude))
+    def execute(cls, rank, alpha, targets, exclude, dtype="float32") -> io.NodeOutput:
+        return io.NodeOutput(AdapterConfig(rank=rank, alpha=alpha, targets=targets, exclude=exclude, dtype=dtype))
 
 
 NODES = [MixGRPOAlgorithm, MixGRPOLoRA]

@@ -12,10 +12,12 @@ from torch import Tensor
 from ..mixgrpo_engine import seeds
 from ..mixgrpo_engine.advantage import group_advantages
 from ..mixgrpo_engine.grid import labelled_grid
+from ..mixgrpo_engine.rewards.scoring import score_images
 from .algorithm import ALGORITHM, Algorithm
 from .conditioning import encode_prompts
 from .decoding import decode_images
-from .policy import check_flow_matching, latent_shape, seeded_noise
+from .families import check_flow_matching
+from .policy import latent_shape, seeded_noise
 from .rewards import REWARD
 from .rollout_sampler import rollout_sampler
 from .sampling import SAMPLING
@@ -36,7 +38,7 @@ class MixGRPOGroupSample(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The flow-matching model to be trained."),
                 io.Vae.Input("vae", tooltip="Decodes the images for the reward."),
-                REWARD.Input("reward", tooltip="Scores the images, higher is better."),
+                REWARD.Input("reward", tooltip="Scores the images, higher is better; or a mix of rewards."),
                 ALGORITHM.Input(
                     "algorithm",
                     tooltip="How the group is sampled and compared: steps, eta, group and window size, Flash, cfg ...",
@@ -92,9 +94,10 @@ class MixGRPOGroupSample(io.ComfyNode):
         positive, negative = _conditions(clip, prompt, positive, negative, algorithm.rollout.cfg)
         images = sample_group(model, vae, positive, negative, algorithm, window, seed, width, height)
         size = len(images)
-        rewards = {reward.name: _score(reward, images, prompt)}
-        options = algorithm.loss
-        advantages = group_advantages(rewards, size, None, options.mix, options.advantage_clip)
+        scored = score_images(reward, [images], [prompt] * size)
+        rewards, options = scored.parts, algorithm.loss
+        # As the training does: each scorer of a mix has advantages of its own.
+        advantages = group_advantages(rewards, size, scored.shares, options.mix, options.advantage_clip)
         settings = {
             "prompt": prompt,
             "seed": seed,
@@ -102,6 +105,7 @@ class MixGRPOGroupSample(io.ComfyNode):
             "steps": algorithm.rollout.steps,
             "transition": algorithm.rollout.transition,
             "eta": algorithm.rollout.eta,
+            "reasons": list(scored.reasons),
         }
         scores = json.dumps({**settings, "images": _table(rewards, advantages)}, indent=1, allow_nan=False)
         return io.NodeOutput(_grid(images, rewards, advantages, settings), images, scores)
@@ -150,17 +154,6 @@ def sample_group(
         seed=seed,
     )
     return decode_images(vae, latents)
-
-
-def _score(reward, images: Tensor, prompt: str) -> Tensor:
-    """float32 (batch,); NaN where the scorer failed or the image isn't finite, as in the training."""
-    scores = torch.as_tensor(reward.score(images, [prompt] * len(images)), dtype=torch.float32).cpu()
-    if scores.shape != (len(images),):
-        raise ValueError(
-            f"The reward '{reward.name}' gave {list(scores.shape)} scores for {len(images)} images: "
-            "it must give one an image."
-        )
-    return torch.where(images.flatten(1).isfinite().all(1), scores, torch.nan)
 
 
 def _conditions(clip, prompt: str, positive, negative, cfg: float) -> tuple[list, list]:

@@ -13,7 +13,7 @@ from pathlib import Path
 FILE = "mixgrpo.json"
 VARIABLES = {
     "downloads": "MIXGRPO_DOWNLOADS",  # "1" allows the download of known reward models
-    "judge_hosts": "MIXGRPO_JUDGE_HOSTS",  # hosts (host or host:port) of VLM judges that graphs may name
+    "judge_hosts": "MIXGRPO_JUDGE_HOSTS",  # hosts of VLM judges that graphs may name: see judge_hosts.AllowedHosts
     "judge_key": "MIXGRPO_JUDGE_KEY",  # sent to them as a bearer token
 }
 
@@ -21,14 +21,18 @@ VARIABLES = {
 def text(name: str) -> str:
     """A setting of VARIABLES as text; the environment wins, "" when nobody has set it.
 
-    A list in the file becomes words with commas between. Raises ValueError when the file can't be read.
+    A list in the file becomes words with commas between. Raises ValueError with one sentence when the file can't be
+    used.
     """
     value = os.environ.get(VARIABLES[name])
     if value is None:
-        value = _file().get(name, "")
-    if isinstance(value, bool):
+        value = _file().get(name)
+    if value is None or isinstance(value, bool):
         return "1" if value else ""
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value).strip()
+    parts = value if isinstance(value, list) else [value]
+    if not all(isinstance(part, (str, int)) and not isinstance(part, bool) for part in parts):
+        raise ValueError(f"{name} in {path()} must be a text or a list of texts: mend it.")
+    return ",".join(str(part).strip() for part in parts)
 
 
 def allowed(name: str) -> bool:
@@ -41,6 +45,20 @@ def words(name: str) -> list[str]:
     return [word.strip() for word in text(name).split(",") if word.strip()]
 
 
+def how_to_set(name: str) -> str:
+    """Where an owner writes a setting, as the end of a sentence."""
+    return f"the environment variable {VARIABLES[name]}, or {name} in {FILE} in ComfyUI's user folder"
+
+
+def version() -> tuple[int, int]:
+    """Changes when the file does: for nodes whose result depends on a setting."""
+    try:
+        found = path().stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_size)
+
+
 def path() -> Path:
     """Where the file is, whether or not there is one. ComfyUI serves a user's own subfolder, but not this file."""
     import folder_paths
@@ -50,11 +68,18 @@ def path() -> Path:
 
 def _file() -> dict:
     try:
-        values = json.loads(path().read_text(encoding="utf-8"))
+        # Some editors begin a file with a mark of UTF-8.
+        values = json.loads(path().read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
+        # Not the text itself, which may hold a key.
         raise ValueError(f"{path()} can't be read as JSON ({error}): mend or remove it.") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path()} must hold a JSON object such as {{}}: mend or remove it.")
+    unknown = values.keys() - VARIABLES.keys()
+    if unknown:
+        raise ValueError(
+            f"{path()} holds '{min(unknown)}', which is no setting: the settings are {', '.join(VARIABLES)}."
+        )
     return values

@@ -17,9 +17,11 @@ from . import policy_gradients, schedule
 from .conditioning import Encoded
 from .decoding import decode_images, needs_tiles, unload
 from .encodings import StoredEncodings
+from .families import check_flow_matching, check_guidance, with_guidance
 from .policy_condition import PromptCondition, model_inputs
 from .policy_copy import private_copy
 from .policy_module import VelocityModule
+from .video import filmstrip, latent_frames
 
 CACHED_PROMPTS = 128  # prompts whose model inputs stay on the device; a T5 prompt of FLUX is 4 MB
 
@@ -27,8 +29,8 @@ CACHED_PROMPTS = 128  # prompts whose model inputs stay on the device; a T5 prom
 class ComfyPolicy:
     """A MODEL with a trainable LoRA. The MODEL itself isn't changed: training happens on a private copy.
 
-    Latents are float32 (batch, channels, height / 8, width / 8), or (batch, channels, 1, ...) for models whose
-    latents have a time axis, in the space in which ComfyUI's samplers work.
+    Latents are float32 (batch, channels, height / 8, width / 8), or (batch, channels, time, ...) for models
+    whose latents have a time axis, in the space in which ComfyUI's samplers work.
     """
 
     def __init__(
@@ -41,22 +43,32 @@ class ComfyPolicy:
         height: int,
         cfg: float = 1.0,
         negative: str = "",
+        guidance: float = 0.0,
+        frames: int = 1,
         adapter: AdapterConfig,
         seed: int,
         gradient_checkpointing: bool = False,
     ):
         """model, vae: ComfyUI's MODEL and VAE. encoded: all prompts of the run, with `negative` where cfg isn't 1.
 
-        width, height: pixels. seed: of the adapter's starting values. Raises ValueError for a MODEL that isn't a
-        flow-matching image model, or a size, VAE or target that doesn't fit it.
+        guidance: input of guidance-distilled models (FLUX.1-dev), for prompt and negative prompt alike; 0 leaves it to
+        the prompts' own, or the model's default. frames: of a video, 1 for images. width, height: pixels of an image or
+        frame. seed: of the adapter's starting values.
+        Raises ValueError for a MODEL that isn't a flow-matching image model, or a size, VAE, target or guidance that
+        doesn't fit it.
         """
         check_flow_matching(model)
+        if adapter.kind != "lora":
+            raise ValueError(f"The adapter's kind is '{adapter.kind}': a ComfyUI MODEL is trained by a LoRA only.")
+        check_guidance(model.model, guidance)
         self.vae = vae
         self.encoded = encoded
         self.cfg = cfg
         self.negative = negative
+        self.guidance = guidance
         self.device: torch.device = model.load_device
-        self.noise_shape = latent_shape(model.model.latent_format, vae, width, height)
+        length = latent_frames(model, vae, frames)
+        self.noise_shape = latent_shape(model.model.latent_format, vae, width, height, length)
         policy_gradients.enable_training_mode()
         base_model = private_copy(model)
         self._model_sampling = copy.deepcopy(base_model.model_sampling)
@@ -83,12 +95,13 @@ class ComfyPolicy:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents to images: float32 (batch, height, width, 3) in 0..1, on the CPU."""
+        """Latents to images: float32 (batch, height, width, 3) in 0..1, on the CPU; of a video its filmstrip."""
         samples = self.module.model.process_latent_out(latents.detach().float())
         try:
-            return decode_images(self.vae, samples, needs_tiles(self.vae, samples.shape))
+            images = decode_images(self.vae, samples, needs_tiles(self.vae, samples.shape))
         finally:
             unload(self.vae)
+        return filmstrip(images, len(latents))
 
     def base(self) -> AbstractContextManager:
         return lora.disabled(self.module)
@@ -105,35 +118,12 @@ class ComfyPolicy:
     def _prepare_inputs(self, prompt: str, kind: str):
         noise = torch.zeros(1, *self.noise_shape, device=self.device)
         with torch.inference_mode(False), torch.no_grad():
-            return model_inputs(self.module.model, self.encoded[prompt], noise, self.device, kind)
+            conditioning = with_guidance(self.encoded[prompt], self.guidance)
+            return model_inputs(self.module.model, conditioning, noise, self.device, kind)
 
 
-def check_flow_matching(model) -> None:
-    """Raises ValueError unless the MODEL predicts the velocity of a straight path from noise (sigma 1) to image."""
-    import comfy.model_sampling
-
-    sampling = model.get_model_object("model_sampling")
-    if isinstance(sampling, comfy.model_sampling.CONST) and _is_straight_path(sampling):
-        return
-    kind = getattr(getattr(model.model, "model_type", None), "name", type(sampling).__name__)
-    raise ValueError(
-        f"This MODEL is a {type(model.model).__name__} of type {kind}, which isn't flow matching: "
-        "use a model such as SD3, FLUX, AuraFlow, Qwen-Image or Lumina 2."
-    )
-
-
-def _is_straight_path(sampling) -> bool:
-    half, one = torch.full((1,), 0.5), torch.ones(1, 1)
-    return (
-        sampling.percent_to_sigma(0.0) == 1
-        and sampling.percent_to_sigma(1.0) == 0
-        and float(sampling.calculate_input(half, one)) == 1
-        and float(sampling.calculate_denoised(half, one, one)) == 0.5
-    )
-
-
-def latent_shape(latent_format, vae, width: int, height: int) -> tuple[int, ...]:
-    """(channels, height, width) of one image's latents, with a time axis of 1 where the format has one.
+def latent_shape(latent_format, vae, width: int, height: int, length: int = 1) -> tuple[int, ...]:
+    """(channels, height, width) of one image's latents, with a time axis of `length` where the format has one.
 
     Raises ValueError when the VAE belongs to another model, or the size isn't a multiple of its compression.
     """
@@ -149,7 +139,7 @@ def latent_shape(latent_format, vae, width: int, height: int) -> tuple[int, ...]
     for name, size in (("width", width), ("height", height)):
         if size < ratio or size % ratio:
             raise ValueError(f"{name} is {size}: it must be a multiple of {ratio} for this model.")
-    return (channels, *(1,) * (dimensions - 2), height // ratio, width // ratio)
+    return (channels, *(length,) * (dimensions - 2), height // ratio, width // ratio)
 
 
 def seeded_noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:

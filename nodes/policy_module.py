@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .families import velocity_of_output
 from .policy_condition import Call, PromptCondition
 from .policy_gradients import ATTENTION_OVERRIDE
 
@@ -31,8 +32,7 @@ class VelocityModule(nn.Module):
         self.options: dict[str, Any] = model_options.get("transformer_options", {})
         self.wrapper = model_options.get("model_function_wrapper")
         self.cfg_function = model_options.get("sampler_cfg_function")
-        # The model's output is the velocity; going through x - sigma * v and back would round it twice.
-        model.model_sampling.calculate_denoised = _model_output
+        model.model_sampling.calculate_denoised = velocity_of_output(model.model_sampling)
 
     def forward(self, latents: Tensor, sigma: float | Tensor, condition: PromptCondition) -> Tensor:
         """latents: (batch, ...) float32; sigma: in (0, 1], or (batch,), one a latent; condition: one row a latent."""
@@ -98,10 +98,6 @@ class VelocityModule(nn.Module):
             "model_options": {"transformer_options": self.options},
         }
         return self.cfg_function(arguments) / sigma
-
-
-def _model_output(_sigma: Tensor, output: Tensor, _latents: Tensor) -> Tensor:
-    return output
 
 
 def _copy(value):

@@ -19,10 +19,12 @@ from ..mixgrpo_engine.live_bytes import attention_without_matrix, peak_bytes
 from ..mixgrpo_engine.memory import Line, Needs
 from . import policy_gradients
 from .decoding import bytes_to_move, decode_bytes, free_bytes, tile_shape
-from .policy import CACHED_PROMPTS, check_flow_matching, latent_shape, model_options
+from .families import check_flow_matching, with_guidance
+from .policy import CACHED_PROMPTS, latent_shape, model_options
 from .policy_condition import ModelInputs, PromptCondition, model_inputs
 from .policy_copy import weightless_copy
 from .policy_module import VelocityModule
+from .video import latent_frames
 
 META = torch.device("meta")
 SIGMA = 0.5  # any noise level: they all need the same
@@ -35,10 +37,10 @@ SMALLER = (0.75, 0.5)
 class Preflight:
     """Estimates for one MODEL, VAE and set of prompts; settings may differ from one to the next."""
 
-    def __init__(self, model, vae, encoded, prompts: Iterable[str], rewards: Iterable = (), negative: str = ""):
+    def __init__(self, model, vae, encoded, prompts: Iterable[str], rewards: Iterable = ()):
         """prompts: all of the run. rewards: the scorers; see scorer_bytes(). Raises ValueError for a wrong MODEL."""
         check_flow_matching(model)
-        self.model, self.vae, self.encoded, self.negative = model, vae, encoded, negative
+        self.model, self.vae, self.encoded = model, vae, encoded
         self.prompts, self.rewards = list(prompts), list(rewards)
         self.device: torch.device = model.load_device
 
@@ -50,7 +52,9 @@ class Preflight:
         return memory.Report(needs, free, plan, config, alternatives)
 
     def needs(self, config: TrainConfig) -> Needs:
-        shape = latent_shape(self.model.model.latent_format, self.vae, config.run.width, config.run.height)
+        run = config.run
+        length = latent_frames(self.model, self.vae, run.frames)
+        shape = latent_shape(self.model.model.latent_format, self.vae, run.width, run.height, length)
         rows = self._rows(shape, config)
         module = self._module(config)
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -78,14 +82,15 @@ class Preflight:
     def _rows(self, shape: tuple[int, ...], config: TrainConfig) -> tuple[ModelInputs, ModelInputs | None]:
         """The model's inputs of the longest prompt among some, and of the negative one if there is guidance."""
         step = max(1, len(self.prompts) // PROMPTS_LOOKED_AT)
-        inputs = [self._inputs(prompt, shape, "positive") for prompt in self.prompts[::step]]
+        inputs = [self._inputs(prompt, shape, config, "positive") for prompt in self.prompts[::step]]
         guided = config.rollout.cfg != 1
-        return max(inputs, key=_bytes_of), self._inputs(self.negative, shape, "negative") if guided else None
+        negative = self._inputs(config.run.negative_prompt, shape, config, "negative") if guided else None
+        return max(inputs, key=_bytes_of), negative
 
-    def _inputs(self, prompt: str, shape: tuple[int, ...], kind: str) -> ModelInputs:
+    def _inputs(self, prompt: str, shape: tuple[int, ...], config: TrainConfig, kind: str) -> ModelInputs:
         with torch.inference_mode(False), torch.no_grad():
-            cpu = torch.device("cpu")
-            return model_inputs(self.model.model, self.encoded[prompt], torch.zeros(1, *shape), cpu, kind)
+            conditioning, cpu = with_guidance(self.encoded[prompt], config.run.guidance), torch.device("cpu")
+            return model_inputs(self.model.model, conditioning, torch.zeros(1, *shape), cpu, kind)
 
     def _update(self, module: VelocityModule, shape, rows, config: TrainConfig) -> Line:
         def call(images: int) -> None:

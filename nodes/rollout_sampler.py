@@ -12,7 +12,7 @@ from torch import Tensor
 from ..mixgrpo_engine import seeds
 from ..mixgrpo_engine.rollout import Velocity, rollout, sample_ode
 from ..mixgrpo_engine.solvers import DPMSolverPP
-from .policy import check_flow_matching
+from .families import check_flow_matching
 
 
 def rollout_sampler(

@@ -8,7 +8,7 @@ from ..mixgrpo_engine import config
 from ..mixgrpo_engine.config import RolloutConfig, TrainConfig
 from ..mixgrpo_engine.solvers import VARIANTS
 from .category import CATEGORY
-from .policy import check_flow_matching
+from .families import check_flow_matching
 from .rollout_sampler import rollout_sampler
 from .schedule import window_sigmas
 

@@ -100,6 +100,26 @@ class MixGRPOTrain(io.ComfyNode):
                     "chooses the best LoRA. If it falls while the trained reward rises, the model has found a way to "
                     "please the reward instead of people (reward hacking). Needs evaluate_every above 0.",
                 ),
+                io.String.Input(
+                    "negative_prompt", default="", optional=True,
+                    tooltip="What the images are led away from where the algorithm's cfg isn't 1. Sample later with "
+                    "the same one. Another negative prompt makes another run.",
+                ),
+                io.Float.Input(
+                    "guidance", default=0.0, min=0.0, max=100.0, step=0.1, optional=True,
+                    tooltip="What the FluxGuidance node sets, for guidance-distilled models such as FLUX.1-dev: sample "
+                    "later with the same value. 0 leaves it at the model's default (FLUX: 3.5). Other models have cfg.",
+                ),
+                io.Int.Input(
+                    "frames", default=1, min=1, max=1024, optional=True,
+                    tooltip="Frames of a training video, for video models such as Wan (1, 5, 9, 13 ...); the reward is "
+                    "the mean over its frames. 1 trains on single images.",
+                ),
+                io.Int.Input(
+                    "processes", default=1, min=1, max=1024, optional=True,
+                    tooltip="Processes that share the work, one a GPU of this machine; each holds a copy of the "
+                    "models. The algorithm's prompts_per_iteration must be at least as many.",
+                ),
             ],
             outputs=[
                 RUN.Output(display_name="run", tooltip="The run, for MixGRPO Wait and MixGRPO Apply Run."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mixgrpo_engine.comparison import paired
 from mixgrpo_engine.grid import BACKGROUND, labelled_grid
 from mixgrpo_engine.rewards.shapes import ShapesReward
 from scripts.comfyui_server import ComfyServer
@@ -95,17 +95,6 @@ def score(setting: Setting, images: Tensor) -> tuple[Tensor, Tensor]:
     flat = images.flatten(0, 1)
     shape = (len(setting.prompts), setting.images)
     return reward.score(flat, prompts).view(shape).mean(1), reward.strict(flat, prompts).view(shape).mean(1)
-
-
-def paired(differences: Tensor) -> dict:
-    """Paired t test over the prompts: mean difference, its 95% interval, two-sided p."""
-    from scipy import stats
-
-    values = differences.double().numpy()
-    error = values.std(ddof=1) / math.sqrt(len(values))
-    margin = stats.t.ppf(0.975, len(values) - 1) * error
-    p = float(stats.ttest_1samp(values, 0.0).pvalue) if error > 0 else 1.0
-    return {"mean": values.mean(), "low": values.mean() - margin, "high": values.mean() + margin, "p": p}
 
 
 def draw(setting: Setting, before: Tensor, after: Tensor, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -37,3 +38,34 @@ def check_batch(images: Tensor, prompts: Sequence[str]) -> None:
         raise ValueError(f"images must be (batch, height, width, 3), not {tuple(images.shape)}")
     if len(images) != len(prompts):
         raise ValueError(f"{len(images)} images, but {len(prompts)} prompts")
+
+
+def check_reward(reward: object) -> None:
+    """Raises ValueError unless the object has what makes a reward; other packs may bring their own."""
+    if not isinstance(getattr(reward, "name", None), str) or not callable(getattr(reward, "score", None)):
+        raise ValueError(
+            f"A {type(reward).__name__} is no reward: it needs a text `name` and a function `score(images, prompts)`. "
+            "Connect a reward node."
+        )
+
+
+def checked_scores(reward: Reward, images: Tensor, prompts: Sequence[str]) -> Tensor:
+    """The reward's scores as float32 (batch,) on the CPU; NaN where it failed, gave infinity, or got a broken image.
+
+    Raises ValueError with one sentence when it doesn't give one number an image.
+    """
+    given = reward.score(images, list(prompts))
+    try:
+        scores = torch.as_tensor(given, dtype=torch.float32).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"The reward '{reward.name}' gave a {type(given).__name__} that isn't a row of numbers: it must give one "
+            "number an image."
+        ) from None
+    if scores.shape != (len(images),):
+        raise ValueError(
+            f"The reward '{reward.name}' gave {list(scores.shape)} scores for {len(images)} images: "
+            "it must give one an image."
+        )
+    whole = images.flatten(1).isfinite().all(1).cpu()
+    return torch.where(whole & scores.isfinite(), scores, torch.nan)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
-from . import Reward, failures
+from . import Reward, check_reward, checked_scores, failures
 
 NORMALISATIONS = ("none", "batch")
+
+# Of the largest score: float32 can't tell smaller differences from its own rounding.
+MIN_RELATIVE_SPREAD = 1e-6
 
 
 class RewardMix:
@@ -37,10 +39,10 @@ class RewardMix:
         return self.combine(self.score_parts(images, prompts))
 
     def score_parts(self, images: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """name -> float32 (batch,): the scorers' own scores."""
+        """name -> float32 (batch,): the scorers' own scores. Raises ValueError when one doesn't give one an image."""
         scores, self.failures = {}, []
         for name, reward in self.rewards.items():
-            scores[name] = torch.as_tensor(reward.score(images, prompts), dtype=torch.float32).cpu()
+            scores[name] = checked_scores(reward, images, prompts)
             self.failures += [f"{name}: {reason}" for reason in failures(reward)]
         return scores
 
@@ -58,21 +60,26 @@ def parts(reward: Reward) -> tuple[dict[str, Reward], dict[str, float]]:
     """(scorers by name, their weights) of a mix, or of a single scorer."""
     if isinstance(reward, RewardMix):
         return dict(reward.rewards), dict(reward.weights)
+    check_reward(reward)
     return {reward.name: reward}, {reward.name: 1.0}
 
 
 def mix(entries: Sequence[tuple[Reward, float]], normalisation: str = "none") -> RewardMix:
     """A mix of (scorer or mix, weight). A mix inside is taken apart: its weight is shared among its scorers.
 
-    Scorers of the same name are told apart by a number: "judge", "judge 2".
+    Its normalisation gives way to this one. Scorers of the same name are told apart by a number: "judge", "judge 2".
+    Raises ValueError for an entry that isn't a reward, and as RewardMix does.
     """
     rewards: dict[str, Reward] = {}
     weights: dict[str, float] = {}
     for reward, weight in entries:
+        check_reward(reward)
         inner, shares = parts(reward)
         total = sum(shares.values())
         for name, scorer in inner.items():
-            free = _free_name(name, rewards)
+            # The "judge 2" of an inner mix is one more judge, not another scorer's name.
+            numbered = name.removeprefix(f"{scorer.name} ").isdigit()
+            free = _free_name(scorer.name if numbered else name, rewards)
             rewards[free], weights[free] = scorer, weight * shares[name] / total
     return RewardMix(rewards, weights, normalisation)
 
@@ -86,10 +93,10 @@ def _free_name(name: str, taken: Mapping) -> str:
 
 
 def _standardised(scores: Tensor) -> Tensor:
-    """Mean 0 and standard deviation 1 over the finite scores; all 0 when they are (nearly) equal."""
+    """Mean 0 and standard deviation 1 over the finite scores; all 0 when they differ by no more than rounding."""
     finite = scores[scores.isfinite()]
     if not len(finite):
         return scores
     centred = scores - finite.mean()
     spread = finite.std(correction=0)
-    return centred / spread if spread > 1e-6 else centred * 0
+    return centred / spread if spread > MIN_RELATIVE_SPREAD * finite.abs().max() else centred * 0

@@ -61,8 +61,10 @@ class ModelReward:
     name = "model"
 
     def __init__(self, options: ModelOptions | None = None, residence: Residence | None = None):
-        """residence: OwnResidence when None. Raises ValueError for a dtype that isn't one of DTYPES."""
+        """residence: OwnResidence when None. Raises ValueError for a dtype or a batch size that can't be."""
         self.options = options or ModelOptions()
+        if self.options.batch_size < 0:
+            raise ValueError(f"batch_size is {self.options.batch_size}: it must be at least 0, all images at once.")
         if self.options.dtype not in DTYPES:
             raise ValueError(f"dtype is '{self.options.dtype}': it must be one of {', '.join(DTYPES)}.")
         self.residence = residence or OwnResidence(self.options)
@@ -80,7 +82,10 @@ class ModelReward:
 
     @torch.no_grad()
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """float32 (batch,) on the CPU; NaN for an image that isn't finite. Raises ValueError for a wrong shape."""
+        """float32 (batch,) on the CPU; NaN, with a sentence in `failures`, for an image that could not be scored.
+
+        Raises ValueError for a wrong shape, and what load() raises.
+        """
         check_batch(images, prompts)
         self.failures.clear()
         if not len(images):
@@ -92,7 +97,13 @@ class ModelReward:
             self.failures.append(f"{int(broken.sum())} of {len(images)} images hold values that aren't finite numbers.")
         with self.residence.occupied(module):
             scores = self._batch_size.run(lambda size: self._in_batches(module, images, prompts, size), len(images))
-        return scores.masked_fill(broken, torch.nan)
+        lost = int((~scores.isfinite() & ~broken).sum())
+        if lost:
+            advice = "bfloat16 or float32" if self.options.dtype == "float16" else "other weights"
+            self.failures.append(
+                f"{lost} of {len(images)} scores aren't finite numbers in {self.options.dtype}: try {advice}."
+            )
+        return scores.masked_fill(broken | ~scores.isfinite(), torch.nan)
 
     def module(self) -> nn.Module:
         """The network, loaded at the first call; its gradients are off."""

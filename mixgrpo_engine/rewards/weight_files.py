@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -12,24 +13,56 @@ def read(path: str | Path) -> dict[str, Tensor]:
 
     A torch file's "state_dict" is opened by itself. Raises FileNotFoundError or ValueError with one sentence.
     """
-    import pickle
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}: put the scorer's weights there.")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path.name} can't be read as weights ({reason}): download it again.") from None
-    values = values.get("state_dict", values) if isinstance(values, dict) else {}
-    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    values = _safetensors(path) if path.suffix.lower() == ".safetensors" else _torch(path)
+    values = values.get("state_dict", values) if isinstance(values, Mapping) else {}
+    tensors = dict(values.items()) if isinstance(values, Mapping) else {}
+    tensors = {name: value for name, value in tensors.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(f"{path.name} holds no tensors by name: it isn't the weights of a scorer.")
     return tensors
+
+
+def _safetensors(path: Path) -> object:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def _torch(path: Path) -> object:
+    import pickle
+    import struct
+
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "global" not in str(error).lower():
+            raise _damaged(path, "it isn't a file of torch") from None
+        raise ValueError(
+            f"{path.name} holds more than tensors, which could run code: take these weights as .safetensors, or save "
+            "its state_dict alone."
+        ) from None
+    except RuntimeError as error:
+        if "TorchScript" not in str(error):
+            raise _damaged(path, error) from None
+        raise ValueError(
+            f"{path.name} is a TorchScript program, which could run code: take these weights as .safetensors."
+        ) from None
+    # What the unpickler stumbles over in a file that was cut or never was one.
+    except (OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, struct.error) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: object) -> ValueError:
+    lines = str(error).strip().splitlines()
+    return ValueError(
+        f"{path.name} can't be read as weights ({lines[0] if lines else type(error).__name__}): download it again."
+    )

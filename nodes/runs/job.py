@@ -16,9 +16,10 @@ PACKS_FOLDER = "custom_nodes."
 WITHOUT_EFFECT = {
     "rollout": ("batch_size",),
     "optimizer": ("batch_size",),
-    "run": ("gradient_checkpointing", "evaluate_every", "evaluate_images", "checkpoint_every"),
+    "run": ("gradient_checkpointing", "evaluate_every", "evaluate_images", "checkpoint_every", "processes"),
 }
-"""Settings that don't change what is trained: memory (they change the rounding only), evaluations, checkpoints.
+"""Settings that don't change what is trained: memory and processes (they change the rounding only), evaluations,
+checkpoints.
 
 Changing one doesn't make another run: a resumed run takes the new value, e.g. after it ran out of memory.
 """
@@ -35,7 +36,8 @@ def make(
     if not name:
         raise ValueError("run_name is empty: give the run a name.")
     _require_kinds(prompts, algorithm, lora)
-    run = RunConfig(**{field: widgets[field] for field in RunConfig.__dataclass_fields__})
+    # An optional widget may be missing in an API request; the required ones ComfyUI has checked.
+    run = RunConfig(**{field: widgets[field] for field in RunConfig.__dataclass_fields__ if field in widgets})
     config = TrainConfig(
         algorithm.rollout, algorithm.window, algorithm.loss, algorithm.optimizer, lora or AdapterConfig(), run
     )

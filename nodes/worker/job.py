@@ -12,9 +12,6 @@ from ..runs import curve, lora, paths, state
 from . import stages
 from .report import LOG
 
-NEGATIVE = ""
-"""The prompt that classifier-free guidance leads away from."""
-
 
 def do(job: dict, path: Path, comfy, reporter, stop) -> None:
     """Trains as job.json says. Raises whatever goes wrong, StopRequested when cancelled before the training."""
@@ -22,12 +19,13 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
     config = TrainConfig.from_dict(job["config"])
     prompts = PromptSet(tuple(job["prompts"]["train"]), tuple(job["prompts"]["held_out"]))
     loader = stages.Loader(job, folder, comfy, reporter, stop)
-    encoded, loaded = loader.load([*prompts.train, *prompts.held_out, NEGATIVE])
+    encoded, loaded = loader.load([*prompts.train, *prompts.held_out, config.run.negative_prompt])
     stop.check()
 
     from ...mixgrpo_engine.rewards import mix
     from ...mixgrpo_engine.trainer import Trainer
     from ..policy import ComfyPolicy
+    from ..video import by_frames
 
     reporter.emit(Stage("train", "Preparing the model for training."))
     rewards, weights = mix.parts(loaded["reward"])
@@ -40,18 +38,21 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
         width=config.run.width,
         height=config.run.height,
         cfg=config.rollout.cfg,
-        negative=NEGATIVE,
+        negative=config.run.negative_prompt,
+        guidance=config.run.guidance,
+        frames=config.run.frames,
         adapter=config.adapter,
         seed=config.run.seed,
         gradient_checkpointing=config.run.gradient_checkpointing,
     )
+    rewards, watched = (by_frames(each, config.run.frames) for each in (rewards, watched))
     trainer = Trainer(
         policy, rewards, prompts, config, folder, reporter.emit, stop.requested, weights, watched, watched_weights
     )
     # A run is finished when its LoRA is where people look for it, not before.
     reporter.before_done(lambda: publish(folder))
     reporter.before_done(lambda: draw_curve(folder))
-    if trainer.run() == "cancelled":
+    if trainer.run() == "cancelled" and trainer.ranks.is_main:
         draw_curve(folder)
 
 
@@ -60,7 +61,7 @@ def plan_memory(loaded: dict, encoded, prompts: PromptSet, rewards: list, config
     from .. import preflight
 
     every = [*prompts.train, *prompts.held_out]
-    check = preflight.Preflight(loaded["model"], loaded["vae"], encoded, every, rewards, NEGATIVE)
+    check = preflight.Preflight(loaded["model"], loaded["vae"], encoded, every, rewards)
     config, sentence = preflight.plan(check, config)
     reporter.emit(Notice(reporter.checkpoint, sentence))
     return config

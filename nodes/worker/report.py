@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from ...mixgrpo_engine import run_status
 from ...mixgrpo_engine.events import Event
 from ...mixgrpo_engine.run_folder import RunFolder
 from ..runs import process
@@ -32,7 +33,7 @@ class Reporter:
         self._before_done.append(action)
 
     def emit(self, event: Event) -> None:
-        fields = _FIELDS.get(event.type, lambda _: {})(event)
+        fields = run_status.fields_of(event)
         if event.type == "done":
             for action in self._before_done:
                 fields.update(action())
@@ -40,51 +41,6 @@ class Reporter:
         if fields:
             self.folder.set_status(**fields)
         _log(event)
-
-
-def _stage(event) -> dict:
-    state = "waiting" if event.name == "waiting" else "running"
-    return {"state": state, "stage": event.name, "message": event.message}
-
-
-def _iteration(event) -> dict:
-    return {
-        "state": "running",
-        "stage": "train",
-        "message": "",
-        "iteration": event.iteration,
-        "iterations": event.iterations,
-        "reward": event.reward,
-        "window": list(event.window),
-        "eta_seconds": event.eta_seconds,
-    }
-
-
-def _progress(event) -> dict:
-    return {"phase": event.phase, "phase_done": event.done, "phase_total": event.total}
-
-
-def _evaluation(event) -> dict:
-    return {"held_out_reward": event.reward, "held_out_strict": event.strict, "evaluated_at": event.iteration}
-
-
-def _best(event) -> dict:
-    # Its LoRA gets a name once it is published, at the run's end.
-    return {"best": {"iteration": event.iteration, "score": event.score, "lora": None}}
-
-
-_FIELDS = {
-    "stage": _stage,
-    "iteration": _iteration,
-    "progress": _progress,
-    "evaluation": _evaluation,
-    "best": _best,
-    "sample": lambda event: {"sample": event.path},
-    "checkpoint": lambda event: {"checkpoint": event.iteration},
-    "done": lambda event: {"state": "finished", "stage": "", "iteration": event.iteration, "eta_seconds": 0.0},
-    "cancelled": lambda event: {"state": "cancelled", "stage": "", "message": event.message},
-    "failed": lambda event: {"state": "failed", "stage": "", "message": event.message, "node_id": event.node_id},
-}
 
 
 def _log(event: Event) -> None:

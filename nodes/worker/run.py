@@ -13,7 +13,7 @@ from ...mixgrpo_engine.events import Cancelled, Failed, Stage
 from ...mixgrpo_engine.run_folder import RunFolder
 from ..runs import signature, state
 from ..runs.locks import FileLock
-from . import compat, gpu_lock
+from . import compat, gpu_lock, ranks
 from .errors import GraphError, StopRequested
 from .report import LOG, Reporter
 from .stop import Stop
@@ -31,6 +31,10 @@ def run(path: Path) -> int:
         print("This script is started by the MixGRPO Train node, which tells it the rest through its stdin.")
         return MISUSED
     folder = RunFolder(path)
+    if not ranks.is_rank() and ranks.wanted(folder) > 1:
+        return ranks.start_and_wait(folder, orders)
+    if ranks.index() > 0:
+        return ranks.follow(folder, lambda reporter, stop, scratch: _work(folder, orders, reporter, stop, scratch))
     lock = FileLock(folder.lock)
     # The server looks whether the lock is taken by taking it for a moment: hence the patience.
     if not lock.acquire(timeout=5.0):
@@ -48,7 +52,9 @@ def run(path: Path) -> int:
         return FAILED
     except BaseException as error:  # the process's outermost frame: whatever it is (SystemExit too), the run says it
         LOG.exception("The run failed.")
-        reporter.emit(Failed(_sentence(error), traceback.format_exc()))
+        # When another process of several fails, this one only loses its connection to it.
+        first = ranks.first_failure(folder) or {"message": _sentence(error), "traceback": traceback.format_exc()}
+        reporter.emit(Failed(first["message"], first["traceback"]))
         return FAILED
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -58,6 +64,8 @@ def run(path: Path) -> int:
 
 def _orders() -> dict | None:
     """What the server says through stdin: comfyui, packs, key. None when nobody does."""
+    if ranks.is_rank():
+        return ranks.orders()
     if sys.stdin is None or sys.stdin.isatty():
         return None
     try:
@@ -75,7 +83,9 @@ def _work(folder: RunFolder, orders: dict, reporter: Reporter, stop: Stop, scrat
     signature.require(job, folder.name, bytes.fromhex(orders["key"]))
     scratch.mkdir(exist_ok=True)
     compat.configure(orders["comfyui"], scratch, orders["packs"])
-    gpu = gpu_lock.take(compat.uses_gpu(), reporter, stop)
+    ranks.choose_device(compat.uses_gpu())
+    # One of several processes takes it for all.
+    gpu = gpu_lock.take(compat.uses_gpu(), reporter, stop) if ranks.index() == 0 else None
     try:
         comfy = compat.boot(scratch)
         stop.check()
@@ -83,7 +93,8 @@ def _work(folder: RunFolder, orders: dict, reporter: Reporter, stop: Stop, scrat
         pack = comfy.pack_of("MixGRPO_Train", folder.log)
         importlib.import_module(f"{pack}.nodes.worker.job").do(job, folder.path, comfy, reporter, stop)
     finally:
-        gpu.release()
+        if gpu:
+            gpu.release()
 
 
 def _sentence(error: BaseException) -> str:

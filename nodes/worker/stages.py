@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from ...mixgrpo_engine.events import Stage
 from ...mixgrpo_engine.pulse import Pulse
 from ...mixgrpo_engine.run_folder import RunFolder
 from ..encodings import StoredEncodings
 from ..runs import graph
-from . import stash
+from . import ranks, stash
 
 HEAVY = {"MODEL", "VAE", "CLIP"}
 
@@ -43,6 +45,9 @@ class Loader:
     def load(self, prompts: list[str]) -> tuple[StoredEncodings, dict]:
         """(encoded prompts, {"model", "vae", "reward", maybe "watch"}). Stored encodings are taken (a resume)."""
         stored = StoredEncodings(self.folder.path / "encodings", prompts)
+        while ranks.index() > 0 and stored.missing():  # the first process makes them for all
+            self.stop.check()
+            time.sleep(0.5)
         if not stored.missing():
             return stored, self._execute(*self.wanted)
         if self._shares_a_loader():

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import __main__ as command
-from benchmarks import cost, demo_model, plots, reward_over_time, variants
+from benchmarks import cost, demo_model, plots, reward_over_time, scoring, variants
 
 
 @pytest.fixture
@@ -28,6 +28,12 @@ def run(monkeypatch, demo, sample, made_up_run, tmp_path):
             self.log.append("cost")
             return [sample(variant.name, repeat, 4.0) for repeat in range(repeats) for variant in variants.COST]
 
+        def score(self, tokenizer, rounds):
+            assert (tokenizer / "merges.txt").exists()
+            self.log.append("scoring")
+            seconds = {scoring.BATCHED: 0.5, scoring.SINGLE: 1.0, scoring.PUBLISHED: 2.0}
+            return [{"round": number, "seconds": seconds} for number in range(rounds)]
+
         def train(self, _demo, variant, seed, seconds, evaluations):
             if self.stop_after is not None and len(self.log) >= self.stop_after:
                 raise KeyboardInterrupt
@@ -38,6 +44,7 @@ def run(monkeypatch, demo, sample, made_up_run, tmp_path):
     monkeypatch.setattr(demo_model, "load", lambda: demo)
     monkeypatch.setattr(cost, "measure", run.measure)
     monkeypatch.setattr(reward_over_time, "train", run.train)
+    monkeypatch.setattr(scoring, "measure", run.score)
     return run
 
 
@@ -49,8 +56,8 @@ def interrupted(run, after, *arguments):
 
 
 def test_an_interrupted_bench_goes_on(run):
-    interrupted(run, 4, "--seeds", "2")
-    assert run.log == ["cost", ("DanceGRPO", 0), ("Flow-GRPO", 0), ("MixGRPO", 0)]
+    interrupted(run, 5, "--seeds", "2")
+    assert run.log == ["cost", "scoring", ("DanceGRPO", 0), ("Flow-GRPO", 0), ("MixGRPO", 0)]
     found = run("--seeds", "2")
     assert run.log[:2] == [("MixGRPO-Flash", 0), ("MixGRPO-Flash*", 0)] and len(run.log) == 7
     assert len(found["reward"]["runs"]) == 10 and {row["seeds"] for row in found["reward"]["summary"]} == {2}
@@ -59,9 +66,14 @@ def test_an_interrupted_bench_goes_on(run):
 def test_a_finished_bench_starts_again_and_more_seeds_go_on(run):
     run("--seeds", "1")
     run("--seeds", "1")
-    assert len(run.log) == 6
+    assert len(run.log) == 7
     run("reward", "--seeds", "2")
     assert [seed for _, seed in run.log] == [1] * 5
+
+
+def test_scoring_alone(run):
+    assert run("scoring", "--rounds", "2").keys() == {"scoring"} and run.log == ["scoring"]
+    assert len(run("scoring", "--rounds", "4")["scoring"]["samples"]) == 4
 
 
 def test_fresh_starts_again(run):
@@ -84,7 +96,7 @@ def test_another_machine_is_never_mixed(run, monkeypatch):
 
 
 def test_the_report(run, tmp_path):
-    run("--seeds", "2", "--repeats", "3", "--seconds", "40")
+    run("--seeds", "2", "--repeats", "3", "--seconds", "40", "--rounds", "7")
     text = (tmp_path / "README.md").read_text()
     lines = text.splitlines()
     (mix,) = [line for line in lines if line.startswith("| MixGRPO | 10.00 |")]
@@ -96,6 +108,8 @@ def test_the_report(run, tmp_path):
     assert "| 0.500 +- 0.000 | 0.750 +- 0.071 | 0.250 +- 0.071 |" in star
     assert ".venv/bin/python -m benchmarks cost --repeats 3 --stride 1" in lines
     assert ".venv/bin/python -m benchmarks reward --seconds 40 --seeds 2 --evaluations 6" in lines
+    assert "| published way, image by image | 2.00 (2.00 to 2.00) | 4.00 (4.00 to 4.00) |" in lines
+    assert ".venv/bin/python -m benchmarks scoring --rounds 7" in lines
     for name in ("cost.png", "reward.png"):
         assert f"]({name})" in text
         with Image.open(tmp_path / name) as picture:

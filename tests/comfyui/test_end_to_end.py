@@ -162,3 +162,16 @@ def test_bad_settings_fail_in_the_server_and_start_nothing(server, graphs):
     assert error["node_id"] == "train"
     assert "This Train node builds on another one (node inner)" in error["exception_message"]
     assert len(server.get("/mixgrpo/runs")["runs"]) == before
+
+
+def test_the_negative_prompt_is_encoded_and_part_of_the_run(server, graphs):
+    graph = graphs.train("negative", negative_prompt="blurry")
+    graph["algorithm"]["inputs"]["cfg"] = 2.0
+    run = server.run(server.run_id(server.outputs(graph)))
+    assert (run["state"], run["iteration"], run["config"]["run"]["negative_prompt"]) == ("finished", 2, "blurry")
+    assert "blurry" in (server.output / "encoded.txt").read_text().splitlines()
+
+
+def test_a_guidance_that_the_model_ignores_fails_in_one_sentence(server, graphs):
+    error = server.error(graphs.train("guided", guidance=3.0))
+    assert "no guidance embedding: set it to 0" in str(error)

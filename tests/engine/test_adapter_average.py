@@ -32,9 +32,9 @@ def test_a_saved_average_goes_on_as_if_never_stopped():
         whole.update()
         if value < 9:
             first.update()
-            saved = copy.deepcopy(first.state_dict())
+            saved = copy.deepcopy(first.state())
             resumed = AdapterAverage([parameter], 0.9)
-            resumed.load_state_dict(saved)
+            resumed.load_state(saved)
     resumed.update()
     assert torch.equal(resumed.averages[0], whole.averages[0]) and resumed.updates == whole.updates == 3
 

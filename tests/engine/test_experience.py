@@ -47,6 +47,23 @@ def test_beside_a_model_on_the_cpu_nothing_is_scored_in_another_thread(toy, tmp_
     assert threads == {threading.current_thread()}
 
 
+def test_a_run_that_waits_for_a_scorer_can_be_stopped(toy, tmp_path):
+    """The scorer answers only when the run has given up waiting."""
+    given_up, stops = threading.Event(), []
+
+    class Sleeps(toy.ToyReward):
+        def score(self, images, prompts):
+            stops.append(True)
+            assert given_up.wait(30), "nobody stopped waiting"
+            return super().score(images, prompts)
+
+    settings = toy.config(run={"evaluate_every": 0})
+    trainer = toy.make(tmp_path / "run", settings, Sleeps(), should_stop=lambda: bool(stops))
+    trainer.sampler._scoring = _scoring_thread(torch.device("cuda"))
+    assert trainer.run() == "cancelled"
+    given_up.set()
+
+
 @pytest.mark.parametrize(
     "transition,eta,order,variant",
     [

@@ -45,7 +45,8 @@ def slopes(policy, outputs, weights, cfg, found, step=1e-4):
         outputs.clear()
         with torch.no_grad():
             policy.module(x, SIGMA, condition)
-        conditional, unconditional = outputs if cfg != 1 else (outputs[0], 0)
+        # One call of both, where prompt and negative prompt have the same shape, or a call of each.
+        conditional, unconditional = torch.cat(outputs).chunk(2) if cfg != 1 else (outputs[0], 0)
         return float(((unconditional + cfg * (conditional - unconditional)) * weights).sum())
 
     for name, tensor in policy.adapter_state().items():

@@ -19,19 +19,6 @@ def test_a_flow_model_made_to_predict_images_is_refused(comfy, build, policy_of)
         policy_of(model)
 
 
-def test_a_const_sampling_that_returns_images_is_refused(comfy, policy_of):
-    import comfy.model_sampling
-
-    class ReturnsImages(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
-        def calculate_denoised(self, sigma, model_output, model_input):
-            return model_output
-
-    model = tiny_models.sd3()
-    model.add_object_patch("model_sampling", ReturnsImages(model.model.model_config))
-    with pytest.raises(ValueError, match="isn't flow matching"):
-        policy_of(model)
-
-
 def test_another_models_vae_is_refused(comfy, policy_of):
     with pytest.raises(ValueError, match="VAE has 4 latent channels and the MODEL 16"):
         policy_of(tiny_models.sd3(), vae=tiny_models.vae(channels=4))

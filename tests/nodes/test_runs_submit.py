@@ -82,3 +82,32 @@ def test_settings_tell_runs_apart_only_where_they_change_the_training(runs, pack
     assert telling(rollout__batch_size=2, optimizer__batch_size=1, run__gradient_checkpointing=True) == {}
     assert telling(run__evaluate_every=1, run__evaluate_images=9, run__checkpoint_every=1) == {}
     assert telling(run__seed=1, rollout__eta=0.5) == {"run": {"seed": 1}, "rollout": {"eta": 0.5}}
+    assert telling(run__negative_prompt="blurry", run__guidance=2.0) == {
+        "run": {"negative_prompt": "blurry", "guidance": 2.0}
+    }
+    assert telling(adapter__dtype="bfloat16") == {"adapter": {"dtype": "bfloat16"}}
+
+
+def test_a_run_without_the_newer_widgets_is_the_run_with_their_defaults(runs, room):
+    """Jobs of API requests from before negative_prompt and guidance keep their identity."""
+    algorithm, prompts = room("nodes.algorithm").Algorithm(), room("mixgrpo_engine.prompts").PromptSet(("a",), ())
+    nodes = {"1": {"class_type": "L", "inputs": {}}, "2": {"class_type": "Train", "inputs": {"model": ["1", 0]}}}
+    prompt = type("Prompt", (), {"has_node": nodes.__contains__, "get_node": nodes.__getitem__})
+    widgets = {
+        "iterations": 2, "seed": 0, "width": 64, "height": 64, "evaluate_every": 0, "evaluate_images": 1,
+        "checkpoint_every": 1, "gradient_checkpointing": False, "mixed_precision": "no", "mode": "wait",
+    }  # fmt: skip
+
+    def made(**more):
+        return runs.job.make(
+            prompt, "2", ["model"], prompts=prompts, algorithm=algorithm, run_name="n", **widgets, **more
+        )
+
+    old = made()
+    assert made(negative_prompt="", guidance=0.0)["fingerprint"] == old["fingerprint"]
+    assert old["config"]["run"]["negative_prompt"] == ""
+    others = [made(negative_prompt="blurry"), made(guidance=2.5)]
+    assert len({old["fingerprint"], *(other["fingerprint"] for other in others)}) == 3
+    assert others[0]["config"]["run"]["negative_prompt"] == "blurry" and others[1]["config"]["run"]["guidance"] == 2.5
+    with pytest.raises(ValueError, match="guidance is nan: it must be 0 or more"):
+        made(guidance=float("nan"))

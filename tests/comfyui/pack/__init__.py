@@ -3,17 +3,18 @@
 import asyncio
 import importlib.util
 import os
+import sys
 import time
 from pathlib import Path
 
-TINY_MODELS = Path(__file__).resolve().parent.parent.parent / "nodes" / "tiny_models.py"
+TINY_MODELS = Path(__file__).resolve().parent.parent.parent / "nodes" / "tiny_models" / "__init__.py"
 
 
 def tiny_models():
     spec = importlib.util.spec_from_file_location("mixgrpo_test_tiny_models", TINY_MODELS)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its modules import each other
     spec.loader.exec_module(module)
-    module.CONTEXT = 32  # as wide as the tiny text encoder
     return module
 
 
@@ -41,7 +42,7 @@ class TestModel(Loader):
         leave_trace("model")
         if fail:
             raise RuntimeError(fail)
-        return (tiny_models().sd3(),)
+        return (tiny_models().sd3(context=32),)  # as wide as the tiny text encoder
 
 
 class TestClip(Loader):
@@ -83,17 +84,22 @@ class TestVae(Loader):
 
 
 class Redness:
-    """Mean of the red channel. Sleeps `seconds` a call; raises at the call number `fail_at` (1 is the first)."""
+    """Mean of the red channel. Sleeps `seconds` a call; raises at the call number `fail_at` (1 is the first).
+
+    fail_rank: raises at the second call in the process of that number, of several.
+    """
 
     name = "redness"
 
-    def __init__(self, seconds, fail_at):
-        self.seconds, self.fail_at, self.calls = seconds, fail_at, 0
+    def __init__(self, seconds, fail_at, fail_rank=-1):
+        self.seconds, self.fail_at, self.fail_rank, self.calls = seconds, fail_at, fail_rank, 0
 
     def score(self, images, prompts):
         self.calls += 1
         if self.calls == self.fail_at:
             raise RuntimeError(f"The red light went out at call {self.calls}.")
+        if self.calls == 2 and os.environ.get("RANK") == str(self.fail_rank):
+            raise RuntimeError("The second light went out.")
         time.sleep(self.seconds)
         return images[..., 0].mean(dim=(1, 2))
 
@@ -103,11 +109,12 @@ class TestReward(Loader):
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"seconds": ("FLOAT", {"default": 0.0}), "fail_at": ("INT", {"default": 0})}}
+        return {"required": {"seconds": ("FLOAT", {"default": 0.0}), "fail_at": ("INT", {"default": 0})},
+                "optional": {"fail_rank": ("INT", {"default": -1, "min": -1})}}
 
-    def load(self, seconds, fail_at):
+    def load(self, seconds, fail_at, fail_rank=-1):
         leave_trace("reward")
-        return (Redness(seconds, fail_at),)
+        return (Redness(seconds, fail_at, fail_rank),)
 
 
 class Scripted:
@@ -220,6 +227,20 @@ class TestAnything(Loader):
         return ("anything",)
 
 
+class TestImageList(Loader):
+    """Two batches as a list, as packs do it whose images differ in size."""
+
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_IS_LIST = (True,)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"one": ("IMAGE",), "other": ("IMAGE",)}}
+
+    def load(self, one, other):
+        return ([one, other],)
+
+
 NODE_CLASS_MAPPINGS = {
     "Test_Model": TestModel,
     "Test_Clip": TestClip,
@@ -230,4 +251,5 @@ NODE_CLASS_MAPPINGS = {
     "Test_SamePatches": SamePatches,
     "Test_Slow": Slow,
     "Test_Anything": TestAnything,
+    "Test_ImageList": TestImageList,
 }

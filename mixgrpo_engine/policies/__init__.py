@@ -1,0 +1,1 @@
+"""Policies that need no ComfyUI: models in diffusers' own layout, in a local folder."""

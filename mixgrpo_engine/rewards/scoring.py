@@ -1,0 +1,90 @@
+"""Scores many images at once, of whatever sizes, and keeps what each scorer of a mix said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import Reward, check_batch, checked_scores, failures
+from .mix import RewardMix, parts
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a reward said of images; all tensors are float32 (images,), NaN where scoring failed."""
+
+    name: str
+    total: Tensor
+    # By scorer: its own scores, and its share of the total (they sum to 1). A reward that is no mix is its only part.
+    parts: dict[str, Tensor]
+    shares: dict[str, float]
+    # Why some have failed, one sentence each.
+    reasons: tuple[str, ...]
+
+
+def score_images(reward: Reward, batches: Sequence[Tensor], prompts: Sequence[str]) -> Scored:
+    """batches: each float (images, height, width, 3) in 0..1, of one size; prompts: one an image, over all batches.
+
+    The reward is called once for each size. Raises ValueError for what isn't a reward, and as checked_scores does.
+    """
+    scorers, weights = parts(reward)
+    counts = [len(batch) for batch in batches]
+    if sum(counts) != len(prompts):
+        raise ValueError(f"{sum(counts)} images, but {len(prompts)} prompts")
+    scores = {name: torch.full((len(prompts),), torch.nan) for name in scorers}
+    reasons: list[str] = []
+    for places in _places_by_size(batches).values():
+        starts = [sum(counts[:place]) for place in places]
+        rows = [row for place, start in zip(places, starts, strict=True) for row in range(start, start + counts[place])]
+        images = batches[places[0]] if len(places) == 1 else torch.cat([batches[place] for place in places])
+        for name, values in _score_parts(reward, images, [prompts[row] for row in rows], reasons).items():
+            scores[name][rows] = values
+    return Scored(reward.name, combine(reward, scores), scores, _shares(weights), _explained(scores, reasons))
+
+
+def combine(reward: Reward, scores: Mapping[str, Tensor]) -> Tensor:
+    """The total of scores by part: float32 (images,). For a mix that normalises, over all images that are given."""
+    return reward.combine(scores) if isinstance(reward, RewardMix) else scores[reward.name]
+
+
+def ranking(scores: Tensor) -> list[int]:
+    """Places of the scores, best first; of equal ones the first comes first, and failed ones (NaN) are left out."""
+    known = [(-float(value), place) for place, value in enumerate(scores) if torch.isfinite(value)]
+    return [place for _, place in sorted(known)]
+
+
+def _places_by_size(batches: Sequence[Tensor]) -> dict[tuple, list[int]]:
+    places: dict[tuple, list[int]] = {}
+    for place, batch in enumerate(batches):
+        check_batch(batch, [""] * len(batch))
+        if len(batch):
+            places.setdefault(tuple(batch.shape[1:]), []).append(place)
+    return places
+
+
+def _score_parts(reward: Reward, images: Tensor, prompts: list[str], reasons: list[str]) -> dict[str, Tensor]:
+    if isinstance(reward, RewardMix):
+        scores = reward.score_parts(images, prompts)
+        reasons += reward.failures
+        return scores
+    scores = {reward.name: checked_scores(reward, images, prompts)}
+    reasons += [f"{reward.name}: {reason}" for reason in failures(reward)]
+    return scores
+
+
+def _shares(weights: Mapping[str, float]) -> dict[str, float]:
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
+
+
+def _explained(scores: Mapping[str, Tensor], reasons: Sequence[str]) -> tuple[str, ...]:
+    """The scorers' reasons, and a sentence for each that failed without one."""
+    silent = [
+        f"{name}: no score for {int(values.isnan().sum())} of {len(values)} images, and no reason given."
+        for name, values in scores.items()
+        if values.isnan().any() and not any(reason.startswith(f"{name}: ") for reason in reasons)
+    ]
+    return tuple(dict.fromkeys([*reasons, *silent]))

@@ -1,0 +1,83 @@
+"""Which MODELs can be trained, and what single families need beyond the common path.
+
+Most need nothing: conditioning, latents, sigmas and network come from the MODEL's own classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+GUIDANCE = "guidance"  # the conditioning's key that the FluxGuidance node sets, and of the model's own input
+
+
+def check_flow_matching(model) -> None:
+    """Raises ValueError unless the MODEL predicts the velocity of a straight path from noise (sigma 1) to image.
+
+    It may predict the image instead: the path being straight, that is the velocity in other words.
+    """
+    sampling = model.get_model_object("model_sampling")
+    if not _is_straight_path(sampling) or _prediction(sampling) is None:
+        kind = getattr(getattr(model.model, "model_type", None), "name", type(sampling).__name__)
+        raise ValueError(
+            f"This MODEL is a {type(model.model).__name__} of type {kind}, which isn't flow matching: "
+            "use a model such as SD3, FLUX, AuraFlow, Qwen-Image or Lumina 2."
+        )
+    # HunyuanImage 2.1 distilled: its output belongs to a pair of noise levels, so it isn't a velocity at any one.
+    if getattr(model.model.diffusion_model, "time_r_in", None) is not None:
+        raise ValueError(
+            f"This MODEL is a MeanFlow {type(model.model).__name__}: it predicts whole steps, not a velocity that "
+            "noise could be added to. Use the undistilled model."
+        )
+
+
+def velocity_of_output(sampling) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """What to put in place of a flow model's `calculate_denoised(sigma, output, latents)` to get its velocity.
+
+    The output as it is where it is the velocity: by way of the denoised image it would be rounded twice.
+    """
+    return _output_itself if _prediction(sampling) == "velocity" else _velocity_to_image
+
+
+def with_guidance(conditioning: list, guidance: float) -> list:
+    """The conditioning as the FluxGuidance node makes it; 0 leaves it as it is, and the model takes its default."""
+    return [[tokens, {**extras, GUIDANCE: guidance}] for tokens, extras in conditioning] if guidance else conditioning
+
+
+def check_guidance(model, guidance: float) -> None:
+    """Raises ValueError for a guidance that this MODEL would ignore. model: a BaseModel."""
+    network = model.diffusion_model
+    if not guidance or getattr(network, "distilled_guidance_layer", None) is not None:
+        return
+    if not getattr(getattr(network, "params", None), "guidance_embed", False):
+        raise ValueError(
+            f"guidance is {guidance:g}, but this MODEL ({type(model).__name__}) has no guidance embedding: "
+            "set it to 0, and use cfg instead."
+        )
+
+
+def _is_straight_path(sampling) -> bool:
+    """Whether the latents at sigma are (1 - sigma) * image + sigma * noise, and given to the network as they are."""
+    half, noise, image = torch.full((1,), 0.5), torch.full((1, 1), 3.0), torch.full((1, 1), 5.0)
+    return (
+        sampling.percent_to_sigma(0.0) == 1
+        and sampling.percent_to_sigma(1.0) == 0
+        and float(sampling.calculate_input(half, noise)) == 3
+        and float(sampling.noise_scaling(half, noise, image)) == 4
+    )
+
+
+def _prediction(sampling) -> str | None:
+    """What the network gives: "velocity", "image", or None for something else."""
+    half, output, latents = torch.full((1,), 0.5), torch.full((1, 1), 3.0), torch.full((1, 1), 5.0)
+    return {3.5: "velocity", 3.0: "image"}.get(float(sampling.calculate_denoised(half, output, latents)))
+
+
+def _output_itself(_sigma: Tensor, output: Tensor, _latents: Tensor) -> Tensor:
+    return output
+
+
+def _velocity_to_image(sigma: Tensor, output: Tensor, latents: Tensor) -> Tensor:
+    return (latents - output) / sigma.view(-1, *[1] * (latents.ndim - 1))

@@ -1,0 +1,72 @@
+"""Samples and scores two models on the same prompts and noises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...mixgrpo_engine.rewards import Reward
+from ...mixgrpo_engine.rewards.scoring import combine, score_images
+from ..conditioning import Encoded
+from .stock_sampling import Sampling, sample_images
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores float32 (prompts, images), NaN where scoring failed; the same place has the same noise in all."""
+
+    prompts: list[str]
+    scores: dict[str, dict[str, Tensor]]  # by model, then by scorer
+    totals: dict[str, Tensor] | None  # by model: of a mix of several scorers, else None
+    shares: dict[str, float]  # of each scorer in the total
+    reasons: list[str]  # why some have failed
+    shown: dict[str, Tensor]  # by model: the first image of the first prompts, (shown, height, width, 3)
+
+
+def evaluate(
+    models: Mapping[str, object],
+    vae,
+    reward: Reward,
+    prompts: Sequence[str],
+    encoded: Encoded,
+    negative: str,
+    sampling: Sampling,
+    show: int,
+    node_id: str | None = None,
+) -> Result:
+    """models: MODELs by name. encoded: all prompts and the negative one. show: prompts whose first image is kept.
+
+    One model after the other, since changing between them costs a reload of the weights; images are scored as they
+    come. Raises what sampling and scoring raise, ComfyUI's interrupt too.
+    """
+    import comfy.utils
+
+    bar = comfy.utils.ProgressBar(len(models) * len(prompts) * sampling.model_steps(), node_id)
+    scores, shown, reasons, shares = {}, {}, [], {}
+    for name, model in models.items():
+        scored, kept = [], []
+        for number, prompt in enumerate(prompts):
+            images = sample_images(
+                model, vae, encoded[prompt], encoded[negative], sampling, number, lambda: bar.update(1)
+            )
+            scored.append(score_images(reward, [images], [prompt] * len(images)))
+            if number < show:
+                kept.append(images[0].clone())
+        shares = scored[0].shares
+        scores[name] = {part: torch.stack([each.parts[part] for each in scored]) for part in shares}
+        shown[name] = torch.stack(kept)
+        reasons += [reason for each in scored for reason in each.reasons]
+    totals = _totals(reward, scores) if len(shares) > 1 else None
+    return Result(list(prompts), scores, totals, shares, list(dict.fromkeys(reasons)), shown)
+
+
+def _totals(reward: Reward, scores: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """A mix that normalises does so over both models' images together: each by itself would have mean 0."""
+    models = list(scores)
+    joined = {part: torch.stack([scores[model][part] for model in models]) for part in scores[models[0]]}
+    shape = next(iter(joined.values())).shape
+    total = combine(reward, {part: values.flatten() for part, values in joined.items()}).view(shape)
+    return dict(zip(models, total, strict=True))

@@ -1,0 +1,60 @@
+"""What a node gets that takes whole lists: batches of images, perhaps of several sizes, and their prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def one(values: Sequence | None, default=None):
+    """The value of an input that isn't meant to be a list: such a node gets every input as one."""
+    return values[0] if values else default
+
+
+def batches(images: Sequence[Tensor]) -> list[Tensor]:
+    """IMAGE values as (images, height, width, 3); an alpha channel is left out.
+
+    Raises ValueError when there is no image, or one without three colours.
+    """
+    for batch in images:
+        if batch.ndim != 4 or batch.shape[-1] < 3:
+            raise ValueError(f"images are {tuple(batch.shape)}: they must be (batch, height, width, 3), an IMAGE.")
+    if not sum(len(batch) for batch in images):
+        raise ValueError("There are no images: connect some.")
+    return [batch[..., :3] for batch in images]
+
+
+def prompts_of(prompt: Sequence[str], prompt_per_line: bool, sizes: Sequence[int]) -> list[str]:
+    """One prompt an image. sizes: images in each batch.
+
+    prompt: one text for all images, or (prompt_per_line) one line an image; or a list with one text for each batch
+    or each image. Raises ValueError when the numbers don't fit.
+    """
+    total, texts = sum(sizes), list(prompt)
+    if prompt_per_line:
+        lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+        if len(lines) != total:
+            raise ValueError(
+                f"prompt has {len(lines)} lines and there are {total} images: write one line an image, or switch "
+                "prompt_per_line off."
+            )
+        return lines
+    if len(texts) == 1:
+        return texts * total
+    if len(texts) == len(sizes):
+        return [text for text, size in zip(texts, sizes, strict=True) for _ in range(size)]
+    if len(texts) != total:
+        raise ValueError(
+            f"prompt is a list of {len(texts)} and there are {total} images in {len(sizes)} batches: give one prompt "
+            "for all, one a batch, or one an image."
+        )
+    return texts
+
+
+def select(images: Sequence[Tensor], places: Sequence[int]) -> list[Tensor]:
+    """Images by their number over all batches, in this order: one batch if they have one size, else one by one."""
+    singles = [batch[row : row + 1] for batch in images for row in range(len(batch))]
+    chosen = [singles[place] for place in places]
+    return [torch.cat(chosen)] if len({image.shape for image in chosen}) == 1 else chosen

@@ -1,0 +1,43 @@
+// Shows the text that MixGRPO Score and MixGRPO Evaluate give (table, summary) on the node itself.
+import { app } from "../../scripts/app.js";
+
+const NODES = ["MixGRPO_Score", "MixGRPO_Evaluate"];
+const WIDGET = "result";
+const STYLE = {
+  margin: "0",
+  padding: "4px",
+  overflow: "auto",
+  whiteSpace: "pre",
+  fontSize: "11px",
+  userSelect: "text",
+  background: "var(--comfy-input-bg)",
+  color: "var(--input-text)",
+};
+
+app.registerExtension({
+  name: "mixgrpo.results",
+
+  nodeCreated(node) {
+    if (!NODES.includes(node.comfyClass)) return;
+    const before = node.onExecuted;
+    node.onExecuted = function (output) {
+      before?.apply(this, arguments);
+      if (output?.text?.length) show(node, output.text.join("\n"));
+    };
+  },
+});
+
+function show(node, text) {
+  let widget = node.widgets?.find((each) => each.name === WIDGET);
+  if (!widget) {
+    const element = document.createElement("pre");
+    Object.assign(element.style, STYLE);
+    const options = { serialize: false, hideOnZoom: false, getMinHeight: () => 120 };
+    widget = node.addDOMWidget(WIDGET, "mixgrpo_text", element, options);
+    widget.serialize = false; // neither the workflow nor the prompt holds it
+    const [width, height] = node.computeSize();
+    node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
+  }
+  widget.element.textContent = text;
+  node.setDirtyCanvas(true, true);
+}

@@ -1,0 +1,127 @@
+"""A training in several processes: accelerate starts them, each is a worker of its own, and the first one speaks.
+
+The worker that the server starts only launches them and waits. Rank 0 holds the run's lock and writes its files; the
+others are silent, and leave a file behind when they fail, so that the run can say why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from ...mixgrpo_engine.events import Event, Failed
+from ...mixgrpo_engine.files import read_json, write_json
+from ...mixgrpo_engine.run_folder import RunFolder
+from ..runs import state
+from .errors import StopRequested
+from .report import LOG, Reporter
+from .stop import Stop
+
+ORDERS_VARIABLE = "MIXGRPO_RANK_ORDERS"
+"""The server's orders, for the ranks: they share one stdin, which none of them could read for itself."""
+
+ENDED = ("finished", "failed", "cancelled")
+
+
+def is_rank() -> bool:
+    """Whether this process was started by start_and_wait()."""
+    return ORDERS_VARIABLE in os.environ
+
+
+def index() -> int:
+    return int(os.environ.get("RANK", "0")) if is_rank() else 0
+
+
+def wanted(folder: RunFolder) -> int:
+    """How many processes the run's job asks for."""
+    return int(state.job(folder)["config"]["run"].get("processes", 1))
+
+
+def orders() -> dict:
+    """Taken out of the environment, so that no other program that is started from here gets them."""
+    return json.loads(os.environ[ORDERS_VARIABLE])
+
+
+def start_and_wait(folder: RunFolder, told: dict) -> int:
+    """Starts the run's processes with accelerate and returns the exit code when all have ended."""
+    for path in folder.path.glob("rank-*.json"):
+        path.unlink()
+    stop = Stop(folder)
+    stop.listen()
+    launcher = subprocess.Popen(_command(folder, wanted(folder)), env={**os.environ, ORDERS_VARIABLE: json.dumps(told)})
+    while True:
+        try:
+            code = launcher.wait(timeout=0.5)
+            break
+        except subprocess.TimeoutExpired:
+            if stop.requested():
+                folder.cancel_file.touch()  # the ranks look for it between model calls
+    if folder.status()["state"] not in ENDED:
+        silent = {"message": f"A process of the training ended without a word (code {code}).", "traceback": ""}
+        failed = first_failure(folder) or silent
+        Reporter(folder).emit(Failed(failed["message"], failed["traceback"]))
+    return 1 if folder.status()["state"] == "failed" else 0
+
+
+def follow(folder: RunFolder, work: Callable[[SilentReporter, Stop, Path], None]) -> int:
+    """The life of a rank that isn't the first: it works, and says nothing unless it fails."""
+    stop = Stop(folder)
+    stop.listen()
+    scratch = folder.path / f"temp-{index()}"
+    try:
+        work(SilentReporter(folder), stop, scratch)
+    except StopRequested:
+        return 0
+    except BaseException as error:  # the process's outermost frame: whatever it is, the run says it
+        LOG.exception("Process %d of the run failed.", index())
+        message = f"Process {index()}: {str(error).strip() or type(error).__name__}"
+        write_json(_failure_file(folder, index()), {"message": message, "traceback": traceback.format_exc()})
+        return 1
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return 0
+
+
+def first_failure(folder: RunFolder) -> dict | None:
+    """{"message", "traceback"} of the rank other than the first that failed before all others, if one has."""
+    paths = sorted(folder.path.glob("rank-*.json"), key=lambda path: path.stat().st_mtime)
+    return read_json(paths[0]) if paths else None
+
+
+def choose_device(uses_gpu: bool) -> None:
+    """Each rank computes on its own GPU: ComfyUI takes the current one."""
+    if uses_gpu and is_rank():
+        import torch
+
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+
+
+class SilentReporter(Reporter):
+    """Of a rank that isn't the first."""
+
+    def start(self) -> None:
+        """Rank 0 is the run's worker."""
+
+    def emit(self, event: Event) -> None:
+        """Rank 0 tells it."""
+
+
+def _command(folder: RunFolder, count: int) -> list[str]:
+    entry = Path(__file__).with_name("entry.py")
+    settings = {
+        "num_processes": count, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no",
+        "main_process_port": 0,
+    }  # fmt: skip
+    options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    launch = [sys.executable, "-u", "-m", "accelerate.commands.launch", "--multi_gpu", *options]
+    return [*launch, str(entry), str(folder.path)]
+
+
+def _failure_file(folder: RunFolder, rank: int) -> Path:
+    return folder.path / f"rank-{rank}.json"

@@ -1,0 +1,48 @@
+"""Score shows its table on the node, as the canvas draws nodes and as Nodes 2.0 does; no saved file holds it."""
+
+import json
+
+import pytest
+
+from scripts.browser import wait_until_ready
+from scripts.comfyui_server import ROOT
+
+SHOWN = "() => [...document.querySelectorAll('pre')].map((e) => e.textContent).filter((t) => t.includes('rank'))"
+SAVED = "() => window.app.graph.serialize().nodes.find((n) => n.type === 'MixGRPO_Score').widgets_values"
+POSTED = """
+async () => {
+  const { output } = await window.app.graphToPrompt();
+  return Object.values(output).find((n) => n.class_type === "MixGRPO_Score").inputs;
+}
+"""
+
+
+@pytest.fixture(params=[False, True], ids=["canvas", "nodes2"])
+def drawn(request, page):
+    """The page with nodes drawn in one of the two ways; it is left as it was found."""
+
+    def switch(on):
+        page.evaluate("(on) => window.app.ui.settings.setSettingValueAsync('Comfy.VueNodes.Enabled', on)", on)
+        page.reload(wait_until="domcontentloaded")  # Nodes 2.0 leaves a question on the screen
+        wait_until_ready(page)
+
+    if request.param:
+        switch(True)
+    yield page
+    if request.param:
+        switch(False)
+
+
+def test_score_shows_its_table_and_no_file_holds_it(server, drawn):
+    workflow = json.loads((ROOT / "workflows" / "rank_images.json").read_text(encoding="utf-8"))
+    drawn.evaluate("async (w) => { await window.app.loadGraphData(w, true, true); }", workflow)
+    saved, posted = drawn.evaluate(SAVED), drawn.evaluate(POSTED)
+    assert drawn.evaluate(SHOWN) == []
+    drawn.evaluate("() => window.app.queuePrompt(0)")
+    drawn.wait_for_function(f"() => ({SHOWN})().length === 1", timeout=120_000)
+    (text,) = drawn.evaluate(SHOWN)
+    newest = max(server.get("/history").values(), key=lambda entry: entry["prompt"][0])
+    node_id = next(key for key, node in newest["prompt"][2].items() if node["class_type"] == "MixGRPO_Score")
+    assert [text] == newest["outputs"][node_id]["text"]
+    assert drawn.locator("pre", has_text="rank").is_visible()
+    assert drawn.evaluate(SAVED) == saved and drawn.evaluate(POSTED) == posted

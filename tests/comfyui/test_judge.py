@@ -1,0 +1,88 @@
+"""A VLM judge as the reward of a real run: servers that fail now and then, are down, or were never allowed."""
+
+import json
+
+import pytest
+from aiohttp import web
+
+from tests.fake_judge import chat, fake_judge
+
+JUDGE = {"model": "vlm", "preset": "custom", "question": "{prompt}?", "score_template": "Score: {score}"}
+
+
+@pytest.fixture
+def judged(server, graphs):
+    """`judged(run name, url)` is a small run's graph with a judge there; the owner allows what `owner` lists."""
+
+    def graph(name, url, **settings):
+        graph = graphs.train(name)
+        graph["reward"] = {
+            "class_type": "MixGRPO_RewardJudge", "inputs": {**JUDGE, "urls": url, "retries": 1, **settings},
+        }  # fmt: skip
+        return graph
+
+    return graph
+
+
+@pytest.fixture
+def owner(server):
+    """`owner(hosts, key)` writes the owner's file of the running server."""
+    file = server.base / "user" / "mixgrpo.json"
+    yield lambda *hosts, key="": file.write_text(json.dumps({"judge_hosts": hosts, "judge_key": key}))
+    file.unlink(missing_ok=True)
+
+
+def test_a_run_survives_a_judge_that_fails_now_and_then(server, graphs, judged, owner):
+    async def respond(call):
+        if call.number % 5 == 2:
+            return web.Response(status=500)
+        return chat("I won't say." if call.number % 5 == 4 else f"Score: {call.brightness:.3f}")
+
+    with fake_judge(respond) as judge:
+        owner(f"127.0.0.1:{judge.port}", key="sk-secret-of-the-owner")
+        outputs = server.outputs(judged("now and then", judge.url, concurrency=1))
+        assert judge.calls[0].request.headers["Authorization"] == "Bearer sk-secret-of-the-owner"
+        assert {call.text for call in judge.calls} <= {"red?", "blue?", "green?"}
+    run_id = server.run_id(outputs)
+    assert "finished, iteration 2 of 2" in outputs["train"]["text"][0]
+    assert all(event["reward"]["judge"] is not None for event in server.events(run_id) if event["type"] == "iteration")
+    # The run says why some images have no score; the key is nowhere in its folder.
+    notices = [event["message"] for event in server.events(run_id) if event["type"] == "notice"]
+    assert any("The reward 'judge' couldn't score" in notice and "I won't say." in notice for notice in notices)
+    texts = [path.read_bytes() for path in server.folder(run_id).rglob("*") if path.is_file()]
+    assert len(texts) > 5 and not any(b"sk-secret" in text for text in texts)
+
+
+def test_a_judge_that_is_down_fails_the_run_after_a_bounded_number_of_tries(server, graphs, judged, owner):
+    async def respond(call):
+        return web.Response(status=503, text="No GPU left.")
+
+    with fake_judge(respond) as judge:
+        owner(f"127.0.0.1:{judge.port}")
+        graph = judged("down", judge.url)
+        graph["train"]["inputs"]["iterations"] = 50
+        message = server.error(graph)["exception_message"]
+        tries = len(judge.calls)
+    assert "reward 'judge' could score none of the" in message and "3 times in a row" in message
+    assert "answered 503: 'No GPU left.', 2 tries" in message
+    run = server.get("/mixgrpo/runs")["runs"][0]
+    assert (run["state"], run["iteration"], run["checkpoint"]) == ("failed", 2, 2)
+    inputs = graph["algorithm"]["inputs"]
+    images = inputs["group_size"] * inputs.get("prompts_per_iteration", 4)
+    assert 0 < tries <= 3 * images * 2
+
+
+def test_a_host_that_is_not_allowed_is_refused_at_once(server, judged, owner):
+    async def respond(call):
+        raise AssertionError("This host was never allowed.")
+
+    with fake_judge(respond) as judge:
+        for hosts in ([], [f"127.0.0.1:{judge.port + 1}"]):
+            owner(*hosts)
+            graph = server._with_defaults(judged("never", judge.url))
+            status, answer = server.request("POST", "/prompt", {"prompt": graph})
+            assert status == 400, answer
+            details = json.dumps(answer["node_errors"])
+            assert f"127.0.0.1:{judge.port} isn't on the list" in details and "MIXGRPO_JUDGE_HOSTS" in details
+        assert not judge.calls
+    assert not [run for run in server.get("/mixgrpo/runs")["runs"] if run["name"] == "never"]

@@ -1,0 +1,40 @@
+"""A training in two processes on the real server: one run, one LoRA, one voice."""
+
+
+def test_two_processes_train_one_run(server, graphs):
+    graph = graphs.train("two processes", processes=2, iterations=2)
+    graph["algorithm"]["inputs"]["prompts_per_iteration"] = 2
+    text = server.outputs(graph)["train"]["text"][0]
+    assert "finished, iteration 2 of 2" in text
+    run_id = server.get("/mixgrpo/runs")["runs"][0]["run_id"]
+    events = server.events(run_id)
+    assert [event["iteration"] for event in events if event["type"] == "iteration"] == [1, 2]
+    assert [event["type"] for event in events].count("done") == 1
+    assert server.lora(run_id).exists()
+    left = {path.name for path in server.folder(run_id).iterdir()}
+    assert not {name for name in left if name.startswith(("temp", "rank-"))}
+
+
+def test_a_process_that_fails_is_the_runs_reason(server, graphs):
+    graph = graphs.train("second fails", processes=2, iterations=50)
+    graph["reward"]["inputs"]["fail_rank"] = 1
+    graph["algorithm"]["inputs"]["prompts_per_iteration"] = 2
+    error = server.error(graph)["exception_message"]
+    assert "Process 1:" in error and "The second light went out." in error
+    assert server.get("/mixgrpo/runs")["runs"][0]["state"] == "failed"
+
+
+def test_cancel_stops_all_processes_and_a_single_one_goes_on(server, graphs):
+    graph = graphs.train("cancelled together", processes=2, iterations=40, seconds=0.2)
+    graph["algorithm"]["inputs"]["prompts_per_iteration"] = 2
+    run_id = server.start_run(graph)
+    server.wait_for_iteration(run_id, 1)
+    server.request("POST", f"/mixgrpo/runs/{run_id}/cancel")
+    run = server.wait_for_state(run_id, "cancelled", "finished", "failed", "dead")
+    assert run["state"] == "cancelled" and run["checkpoint"] >= 1
+
+
+def test_fewer_prompts_than_processes_are_refused_with_a_sentence(server, graphs):
+    graph = graphs.train("too many", processes=3)
+    graph["algorithm"]["inputs"]["prompts_per_iteration"] = 1
+    assert "prompts_per_iteration is 1 with 3 processes" in server.error(graph)["exception_message"]

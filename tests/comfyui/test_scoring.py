@@ -1,0 +1,198 @@
+"""Scoring on a real server: the templates as API clients send them, lists, failures, and files."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mixgrpo_engine.rewards.shapes import ShapesReward
+from scripts.comfyui_server import ROOT
+
+
+def workflow(name):
+    return json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def find(graph, kind):
+    """The id of the graph's one node of a kind."""
+    (node_id,) = (key for key, node in graph.items() if node["class_type"] == kind)
+    return node_id
+
+
+def node(kind, **inputs):
+    return {"class_type": kind, "inputs": inputs}
+
+
+def picture(server, file):
+    root = {"output": server.output, "temp": server.base / "temp"}[file["type"]]
+    return Image.open(root / file["subfolder"] / file["filename"])
+
+
+def pixels(image):
+    return torch.from_numpy(np.asarray(image.convert("RGB")).astype(np.float32) / 255)
+
+
+@pytest.fixture(scope="module")
+def ranked(server):
+    """(graph, outputs) of the template rank_images."""
+    graph = workflow("rank_images")
+    return graph, server.outputs(graph)
+
+
+def test_rank_images_ranks_as_the_engines_scorer_does(server, ranked):
+    graph, outputs = ranked
+    score, preview = outputs[find(graph, "MixGRPO_Score")], outputs[find(graph, "PreviewImage")]
+    images = torch.stack([pixels(picture(server, file)) for file in preview["images"]])
+    prompt = graph[find(graph, "PrimitiveStringMultiline")]["inputs"]["value"]
+    expected = ShapesReward().score(images, [prompt] * len(images))
+    # The files are rounded to 8 bits, what was scored is not.
+    assert len(images) == 12 and score["scores"] == pytest.approx(expected.tolist(), abs=0.02)
+    assert max(score["scores"]) - min(score["scores"]) > 0.1, "else there is nothing to rank"
+    assert "mean " in score["text"][0] and len(score["text"]) == 1
+
+
+def test_the_saved_files_are_the_best_ones_with_their_scores_inside(server, ranked):
+    graph, outputs = ranked
+    saved = outputs[find(graph, "MixGRPO_SaveScored")]["images"]
+    scores = outputs[find(graph, "MixGRPO_Score")]["scores"]
+    entries = [json.loads(picture(server, file).text["mixgrpo_scores"]) for file in saved]
+    assert [entry["score"] for entry in entries] == sorted(scores, reverse=True)[:4]
+    assert [entry["rank"] for entry in entries] == [1, 2, 3, 4]
+    assert all(scores[entry["image"]] == entry["score"] == entry["parts"]["shapes"] for entry in entries)
+    assert [file["filename"] for file in saved] == sorted(file["filename"] for file in saved)
+    previews = outputs[find(graph, "PreviewImage")]["images"]
+    for file, entry in zip(saved, entries, strict=True):
+        same = pixels(picture(server, previews[entry["image"]])) == pixels(picture(server, file))
+        assert same.all(), "the scores lie in the file of another image"
+    assert json.loads(picture(server, saved[0]).text["prompt"])[find(graph, "KSampler")]["class_type"] == "KSampler"
+
+
+def test_scores_are_saved_also_when_everything_else_comes_from_the_cache(server, ranked):
+    graph, _ = ranked
+    again = json.loads(json.dumps(graph))
+    again[find(graph, "MixGRPO_SaveScored")]["inputs"]["filename_prefix"] = "scoring/again"
+    saved = server.outputs(again)[find(graph, "MixGRPO_SaveScored")]["images"]
+    assert len(saved) == 4 and all("mixgrpo_scores" in picture(server, file).text for file in saved)
+
+
+def greys(*grays):
+    """EmptyImage nodes in one batch: their red channel is the redness reward's score."""
+    graph = {
+        str(place): node("EmptyImage", width=16, height=16, batch_size=1, color=gray << 16)
+        for place, gray in enumerate(grays)
+    }
+    last = "0"
+    for place in range(1, len(grays)):
+        graph[f"batch{place}"] = node("ImageBatch", image1=[last, 0], image2=[str(place), 0])
+        last = f"batch{place}"
+    return graph, last
+
+
+def test_lists_go_through_score_pick_best_and_save(server):
+    graph, batch = greys(51, 204, 102)
+    graph |= {
+        "list": node("RebatchImages", images=[batch, 0], batch_size=1),
+        "reward": node("Test_Reward", seconds=0.0, fail_at=0),
+        "score": node(
+            "MixGRPO_Score", images=["list", 0], reward=["reward", 0], prompt="a\nb\nc", prompt_per_line=True
+        ),
+        "pick": node("MixGRPO_PickBest", images=["score", 4], scores=["score", 0], top_k=2),
+        "save": node("MixGRPO_SaveScored", images=["pick", 0], scores=["pick", 2], filename_prefix="scoring/list"),
+        "stock": node("SaveImage", images=["pick", 0], filename_prefix="scoring/stock"),
+        "table": node("PreviewAny", source=["score", 1]),
+    }
+    outputs = server.outputs(graph)
+    assert outputs["score"]["scores"] == pytest.approx([0.2, 0.8, 0.4])
+    reds = [int(np.asarray(picture(server, file))[0, 0, 0]) for file in outputs["save"]["images"]]
+    assert reds == [204, 102] and len(outputs["stock"]["images"]) == 2
+    assert float(outputs["table"]["text"][0]) == pytest.approx(1.4 / 3)
+
+
+def test_images_of_different_sizes(server):
+    graph = {
+        "small": node("EmptyImage", width=16, height=16, batch_size=2, color=51 << 16),
+        "large": node("EmptyImage", width=32, height=24, batch_size=1, color=204 << 16),
+        "reward": node("Test_Reward", seconds=0.0, fail_at=0),
+        "both": node("Test_ImageList", one=["small", 0], other=["large", 0]),
+        "pick": node("MixGRPO_PickBest", images=["both", 0], reward=["reward", 0], top_k=2),
+        "save": node("MixGRPO_SaveScored", images=["pick", 0], scores=["pick", 3], filename_prefix="scoring/sizes"),
+        "stock": node("PreviewImage", images=["pick", 0]),
+    }
+    outputs = server.outputs(graph)
+    assert [picture(server, file).size for file in outputs["save"]["images"]] == [(32, 24), (16, 16)]
+    assert len(outputs["stock"]["images"]) == 2
+
+
+def test_a_failed_score_is_null_in_the_history(server):
+    graph, batch = greys(51, 204)
+    graph |= {
+        "reward": node("MixGRPO_RewardShapes"),
+        "score": node(
+            "MixGRPO_Score", images=[batch, 0], reward=["reward", 0], prompt="no such words", prompt_per_line=False
+        ),
+    }
+    score = server.outputs(graph)["score"]
+    assert score["scores"] == [None, None] and "mean - of 0 images; 2 could not" in score["text"][0]
+
+
+def test_what_is_no_reward_is_one_sentence(server):
+    graph, batch = greys(51)
+    graph |= {
+        "reward": node("Test_Anything", exits=False),
+        "mix": node("MixGRPO_RewardMix", reward_3=["reward", 0]),
+        "score": node("MixGRPO_Score", images=[batch, 0], reward=["mix", 0], prompt=""),
+    }
+    assert "A str is no reward" in server.error(graph)["exception_message"]
+
+
+@pytest.fixture(scope="module")
+def compared(server):
+    """(graph, outputs) of the template compare_models, made short."""
+    graph = workflow("compare_models")
+    graph[find(graph, "MixGRPO_Prompts")]["inputs"]["held_out"] = 3
+    graph[find(graph, "MixGRPO_Evaluate")]["inputs"] |= {"steps": 4, "images_per_prompt": 2}
+    return graph, server.outputs(graph)
+
+
+def test_compare_models_leaves_text_grid_and_files(server, compared):
+    graph, outputs = compared
+    result = outputs[find(graph, "MixGRPO_Evaluate")]
+    assert "3 held-out prompts x 2 images" in result["text"][0] and "shapes: " in result["text"][0]
+    report, table = (
+        server.get(f"/view?filename={file['filename']}&subfolder={file['subfolder']}&type={file['type']}")
+        for file in result["files"]
+    )
+    summary = report["summary"]["shapes"]
+    assert summary["prompts"] == 3 and summary["images"] == 6
+    assert summary["difference"]["mean"] == pytest.approx(summary["tuned"] - summary["base"], abs=1e-6)
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert len(rows) == 6
+    base = [float(row["base shapes"]) for row in rows]
+    assert sum(base) / 6 == pytest.approx(summary["base"], abs=1e-6)
+    (grid,) = outputs[find(graph, "SaveImage")]["images"]
+    assert picture(server, grid).size == (4 * 198 + 6, 26 + 2 * (192 + 4 * 13 + 6))
+
+
+def test_an_evaluation_is_the_stock_nodes_images(server, compared):
+    """The same figures from KSampler, VAEDecode and Score."""
+    graph, outputs = compared
+    file, _ = outputs[find(graph, "MixGRPO_Evaluate")]["files"]
+    report = json.loads((server.output / file["subfolder"] / file["filename"]).read_text())
+    entry = report["prompts"][1]
+    stock = {
+        "model": node("MixGRPO_TinyModel"),
+        "text": node("CLIPTextEncode", clip=["model", 1], text=entry["prompt"]),
+        "latent": node("EmptySD3LatentImage", width=64, height=64, batch_size=2),
+        "sample": node(
+            "KSampler", model=["model", 0], seed=entry["seed"], steps=4, cfg=1.0, sampler_name="euler",
+            scheduler="simple", positive=["text", 0], negative=["text", 0], latent_image=["latent", 0], denoise=1.0,
+        ),
+        "decode": node("VAEDecode", samples=["sample", 0], vae=["model", 2]),
+        "reward": node("MixGRPO_RewardShapes"),
+        "score": node("MixGRPO_Score", images=["decode", 0], reward=["reward", 0], prompt=entry["prompt"]),
+    }  # fmt: skip
+    assert server.outputs(stock)["score"]["scores"] == pytest.approx(entry["base"]["shapes"], abs=1e-5)

@@ -1,0 +1,99 @@
+"""Several real processes (gloo, on the CPU) train as one: same gradients, same files, same end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixgrpo_engine.events import read
+from mixgrpo_engine.ranks import Ranks
+from tests.engine import ranks_job
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def launch(count, folder, **job):
+    """Runs the job in `count` processes as a user would; (exit code, what it printed)."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(count)]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command += ["-m", "tests.engine.ranks_job", json.dumps({"folder": str(folder), **job})]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout + done.stderr
+
+
+def results(folder, count):
+    return [torch.load(f"{folder}-rank{rank}.pt", weights_only=True) for rank in range(count)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    ranks_job.main(folder, 4)
+    return folder, results(folder, 1)[0]
+
+
+def largest_difference(some, others):
+    """Relative to the largest value of each tensor."""
+    return max(
+        float((a - b).abs().max() / b.abs().max().clamp(min=1e-6)) for a, b in zip(some, others, strict=True)
+    )
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_gradients_and_run_are_those_of_one_process(tmp_path, alone, count):
+    """4 prompts on 3 processes: one of them has two."""
+    code, output = launch(count, tmp_path / "run", iterations=4)
+    assert code == 0, output
+    folder, expected = alone
+    found = results(tmp_path / "run", count)
+    for result in found:
+        assert result["outcome"] == "finished" and result["forwards"] == expected["forwards"]
+        assert len(result["gradients"]) == len(expected["gradients"]) == 12
+        for mine, theirs in zip(result["gradients"], expected["gradients"], strict=True):
+            assert largest_difference(mine, theirs) < 1e-3
+        assert largest_difference(result["gradients"][0], expected["gradients"][0]) < 1e-5
+        assert all(torch.equal(value, found[0]["adapter"][name]) for name, value in result["adapter"].items())
+    events, wanted = (read(path / "events.jsonl")[0] for path in (tmp_path / "run", folder))
+    assert [event["type"] for event in events] == [event["type"] for event in wanted], "only one process tells"
+    for event, other in zip(events, wanted, strict=True):
+        if event["type"] in ("iteration", "evaluation"):
+            assert event["reward"] == pytest.approx(other["reward"], rel=1e-4)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {path.name for path in folder.iterdir()}
+
+
+def test_a_killed_process_ends_the_job_and_the_checkpoint_goes_on_with_any_number(tmp_path, alone):
+    code, output = launch(2, tmp_path / "run", iterations=4, kill=[1, 2])
+    assert code != 0 and "SIGKILL" in output, output
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["000001", "000002"]
+    code, output = launch(2, tmp_path / "run", iterations=3)
+    assert code == 0, output
+    whole = launch(2, tmp_path / "whole", iterations=3)
+    assert whole[0] == 0, whole[1]
+    resumed, straight = results(tmp_path / "run", 2)[0], results(tmp_path / "whole", 2)[0]
+    assert all(torch.equal(value, straight["adapter"][name]) for name, value in resumed["adapter"].items())
+    ranks_job.main(tmp_path / "run", 4)  # the same run, now in one process
+    ended = results(tmp_path / "run", 1)[0]["adapter"]
+    for name, value in alone[1]["adapter"].items():
+        torch.testing.assert_close(ended[name], value, atol=1e-5, rtol=1e-3)
+
+
+def test_an_error_in_one_process_ends_all_with_its_traceback(tmp_path):
+    code, output = launch(2, tmp_path / "run", iterations=4, prompts=1)
+    assert code != 0
+    assert "prompts_per_iteration is 1 with 2 processes: each needs a prompt of its own" in output
+
+
+@pytest.mark.parametrize("count,total", [(1, 5), (2, 5), (3, 4), (4, 4), (5, 13)])
+def test_shares_are_neighbours_and_all_of_it(count, total):
+    class One:
+        num_processes, is_main_process = count, False
+
+        def __init__(self, index):
+            self.process_index = index
+
+    shares = [Ranks(One(index)).share(total) for index in range(count)]
+    assert [item for share in shares for item in share] == list(range(total))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -1,0 +1,26 @@
+"""Tiny random models from ComfyUI's own classes: no files, the real code paths."""
+
+from .build import randomise
+from .families import (
+    FAMILIES,
+    Family,
+    auraflow,
+    chroma,
+    flux,
+    flux2,
+    hidream,
+    hunyuan_image,
+    lumina2,
+    qwen_image,
+    sd3,
+    wan21,
+    wan22,
+    z_image,
+)
+from .parts import CONTEXT, POOLED, SIZE, clip, conditioning, sd15, train_a_little, vae
+
+__all__ = [
+    "CONTEXT", "FAMILIES", "POOLED", "SIZE", "Family", "auraflow", "chroma", "clip", "conditioning", "flux", "flux2",
+    "hidream", "hunyuan_image", "lumina2", "qwen_image", "randomise", "sd3", "sd15", "train_a_little", "vae", "wan21",
+    "wan22", "z_image",
+]  # fmt: skip
