@@ -1,4 +1,4 @@
-"""`python -m benchmarks [cost | reward | scoring | report]`: measures all parts, or one; or writes the report again."""
+"""`python -m benchmarks [cost | reward | scoring | memory | report]`: measures parts; or writes the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import cost, demo_model, machine, report, reward_over_time, scoring
+from . import cost, demo_model, machine, memory, report, reward_over_time, scoring
 from .results_file import ResultsFile
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -28,7 +28,8 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition(": ")[2])
-    parser.add_argument("part", nargs="?", default="all", choices=("all", "cost", "reward", "scoring", "report"))
+    parts = ("all", "cost", "reward", "scoring", "memory", "report")
+    parser.add_argument("part", nargs="?", default="all", choices=parts)
     parser.add_argument("--repeats", type=positive, default=2, help="cost: sweeps of the window")
     parser.add_argument("--stride", type=positive, default=1, help="cost: steps between the window's places")
     parser.add_argument("--seconds", type=positive, default=90, help="reward: training seconds of a run")
@@ -49,6 +50,9 @@ def positive(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> None:
+    if options.part == "memory":
+        print(f"benchmarks: the figures are in {memory.run(options.results)}")
+        return
     results = ResultsFile(options.output or options.results / "bench.json")
     if options.part != "report":
         measure(options, results)

@@ -232,12 +232,12 @@ FIELDS = (
     # Memory.
     Field(
         "rollout_batch_size", "rollout.batch_size", io.Int,
-        "Images a model call while sampling. 0 takes all at once, and half as many whenever memory runs out.",
+        "Images a model call while sampling. 0 takes as many as should fit, and half as many whenever memory runs out.",
         min=0, max=1024,
     ),
     Field(
         "update_batch_size", "optimizer.batch_size", io.Int,
-        "Images a model call in the update. 0 takes a whole minibatch, and half as many whenever memory runs out. The "
+        "Images a model call in the update. 0 takes what should fit, and half as many whenever memory runs out. The "
         "result stays the same.",
         min=0, max=1024,
     ),

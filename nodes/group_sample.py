@@ -15,8 +15,9 @@ from ..mixgrpo_engine.grid import labelled_grid
 from ..mixgrpo_engine.rewards.scoring import score_images
 from .algorithm import ALGORITHM, Algorithm
 from .conditioning import encode_prompts
+from .decoding import decode_images
 from .families import check_flow_matching
-from .policy import decode_images, latent_shape, seeded_noise
+from .policy import latent_shape, seeded_noise
 from .rewards import REWARD
 from .rollout_sampler import rollout_sampler
 from .sampling import SAMPLING

@@ -15,6 +15,7 @@ from ..mixgrpo_engine import lora
 from ..mixgrpo_engine.config import AdapterConfig
 from . import policy_gradients, schedule
 from .conditioning import Encoded
+from .decoding import decode_images, needs_tiles, unload
 from .encodings import StoredEncodings
 from .families import check_flow_matching, check_guidance, with_guidance
 from .policy_condition import PromptCondition, model_inputs
@@ -22,7 +23,7 @@ from .policy_copy import private_copy
 from .policy_module import VelocityModule
 from .video import filmstrip, latent_frames
 
-_CACHED_PROMPTS = 128  # prompts whose model inputs stay on the device; a T5 prompt of FLUX is 4 MB
+CACHED_PROMPTS = 128  # prompts whose model inputs stay on the device; a T5 prompt of FLUX is 4 MB
 
 
 class ComfyPolicy:
@@ -73,8 +74,8 @@ class ComfyPolicy:
         self._model_sampling = copy.deepcopy(base_model.model_sampling)
         self.adapted_layers = lora.inject(base_model.diffusion_model, adapter, seed)
         policy_gradients.prepare(base_model.diffusion_model, gradient_checkpointing)
-        self.module = VelocityModule(base_model, _model_options(model, self.device), cfg)
-        self._inputs = functools.lru_cache(_CACHED_PROMPTS)(self._prepare_inputs)
+        self.module = VelocityModule(base_model, model_options(model, self.device), cfg)
+        self._inputs = functools.lru_cache(CACHED_PROMPTS)(self._prepare_inputs)
 
     def sigmas(self, steps: int, shift: float = 0.0) -> Tensor:
         """float32 (steps + 1,), from 1 to 0. shift 0 means the MODEL's own; FLUX's mu is log(shift)."""
@@ -95,7 +96,11 @@ class ComfyPolicy:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to images: float32 (batch, height, width, 3) in 0..1, on the CPU; of a video its filmstrip."""
-        images = decode_images(self.vae, self.module.model.process_latent_out(latents.detach().float()))
+        samples = self.module.model.process_latent_out(latents.detach().float())
+        try:
+            images = decode_images(self.vae, samples, needs_tiles(self.vae, samples.shape))
+        finally:
+            unload(self.vae)
         return filmstrip(images, len(latents))
 
     def base(self) -> AbstractContextManager:
@@ -142,12 +147,7 @@ def seeded_noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
     return torch.stack([torch.randn(*shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
 
 
-def decode_images(vae, samples: Tensor) -> Tensor:
-    """A VAE's latents (batch, ...) to images: float32 (batch, height, width, 3) in 0..1, on the CPU."""
-    return vae.decode(samples).flatten(0, -4)[..., :3].float().cpu().clamp(0, 1)
-
-
-def _model_options(model, device: torch.device) -> dict:
+def model_options(model, device: torch.device) -> dict:
     """The MODEL's options, with its wrappers and callbacks where the model code looks for them."""
     import comfy.model_patcher
     import comfy.patcher_extension

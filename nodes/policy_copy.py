@@ -31,6 +31,24 @@ def private_copy(patcher) -> nn.Module:
     return model
 
 
+def weightless_copy(patcher) -> nn.Module:
+    """The patcher's BaseModel without data, on the device "meta": it computes shapes, and needs no memory."""
+    model = patcher.model
+    memo = {id(model.model_config): model.model_config, id(model.current_patcher): None}
+    with torch.inference_mode(False):
+        for parameter in model.parameters():
+            memo[id(parameter)] = nn.Parameter(_shape_of(parameter), requires_grad=False)
+        for buffer in model.buffers():
+            memo[id(buffer)] = _shape_of(buffer)
+        copied = copy.deepcopy(model, memo)
+    _use_differentiable_matmul(copied)
+    return copied
+
+
+def _shape_of(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor.detach(), device="meta")
+
+
 def _copy(patcher) -> nn.Module:
     model = patcher.model
     # Patches written in place change a weight's memory under every holder of it.

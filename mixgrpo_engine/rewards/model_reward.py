@@ -118,6 +118,13 @@ class ModelReward:
             self._module = module.eval().requires_grad_(False)
         return self._module
 
+    def device_bytes(self) -> int:
+        """What its network takes on a GPU while it scores; 0 on the CPU. Loads it, as the first score() would."""
+        if torch.device(self.options.device).type == "cpu":
+            return 0
+        tensors = [*self.module().parameters(), *self.module().buffers()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
     def close(self) -> None:
         """Forgets the network; the next call loads it again."""
         self._module = None

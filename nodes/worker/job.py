@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...mixgrpo_engine.config import TrainConfig
-from ...mixgrpo_engine.events import Stage
+from ...mixgrpo_engine.events import Notice, Stage
 from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.run_folder import RunFolder
 from ..runs import curve, lora, paths, state
@@ -28,6 +28,9 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
     from ..video import by_frames
 
     reporter.emit(Stage("train", "Preparing the model for training."))
+    rewards, weights = mix.parts(loaded["reward"])
+    watched, watched_weights = mix.parts(loaded["watch"]) if "watch" in loaded else ({}, {})
+    config = plan_memory(loaded, encoded, prompts, [*rewards.values(), *watched.values()], config, reporter)
     policy = ComfyPolicy(
         loaded.pop("model"),
         loaded.pop("vae"),
@@ -42,8 +45,6 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
         seed=config.run.seed,
         gradient_checkpointing=config.run.gradient_checkpointing,
     )
-    rewards, weights = mix.parts(loaded["reward"])
-    watched, watched_weights = mix.parts(loaded["watch"]) if "watch" in loaded else ({}, {})
     rewards, watched = (by_frames(each, config.run.frames) for each in (rewards, watched))
     trainer = Trainer(
         policy, rewards, prompts, config, folder, reporter.emit, stop.requested, weights, watched, watched_weights
@@ -53,6 +54,17 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
     reporter.before_done(lambda: draw_curve(folder))
     if trainer.run() == "cancelled" and trainer.ranks.is_main:
         draw_curve(folder)
+
+
+def plan_memory(loaded: dict, encoded, prompts: PromptSet, rewards: list, config: TrainConfig, reporter) -> TrainConfig:
+    """The settings with batch sizes that fit, which it tells. Raises MemoryError when nothing fits on a GPU."""
+    from .. import preflight
+
+    every = [*prompts.train, *prompts.held_out]
+    check = preflight.Preflight(loaded["model"], loaded["vae"], encoded, every, rewards)
+    config, sentence = preflight.plan(check, config)
+    reporter.emit(Notice(reporter.checkpoint, sentence))
+    return config
 
 
 def draw_curve(folder: RunFolder) -> dict:

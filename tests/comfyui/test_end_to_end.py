@@ -45,6 +45,7 @@ def test_events_tell_the_whole_story(server, first_run):
     assert [e["name"] for e in events if e["type"] == "stage"] == ["boot", "load", "encode", "load", "train"]
     assert [e["iteration"] for e in events if e["type"] == "iteration"] == [1, 2]
     assert [e["iteration"] for e in events if e["type"] == "evaluation"] == [0, 1, 2]
+    assert any(e["message"].startswith("Memory, estimated: ") for e in events if e["type"] == "notice")
     assert events[-1]["type"] == "done"
 
 

@@ -1,0 +1,104 @@
+"""`python -m benchmarks memory`: the memory estimate against measured bytes, and what real models need by it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from mixgrpo_engine import memory
+from mixgrpo_engine.cards import CARDS, Card
+from mixgrpo_engine.config import TrainConfig
+from mixgrpo_engine.files import write_json
+
+from . import demo_model, full_size, machine
+from .measured_bytes import measured_peak
+
+FILE = "memory.json"
+PIXELS, RANK = 256, 16
+IMAGES = (1, 2, 4, 8)
+SIGMA = 0.5
+
+
+def run(folder: Path) -> Path:
+    """Measures, estimates, and writes the figures into the folder."""
+    demo_model.import_comfyui()
+    demo_model.node_module("preflight")  # so that all of the pack is loaded by one name
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {"machine": machine.describe(), "measured": measure(), "cards": estimate_cards()}
+    write_json(folder / FILE, figures)
+    for row in figures["measured"]:
+        print(
+            f"checkpointing {row['gradient_checkpointing']!s:5} {row['images']} images: measured "
+            f"{memory.words(row['measured'])}, estimated {memory.words(row['estimated'])} ({row['error']:+.1%})"
+        )
+    for name, row in figures["cards"].items():
+        print(f"{name}: {row['sentence']}")
+    return folder / FILE
+
+
+def measure() -> list[dict]:
+    """Peak bytes of an update on a middle-sized random model, by images a call, with and without checkpointing."""
+    rows = []
+    for checkpointing in (False, True):
+        config = TrainConfig.from_dict(
+            {
+                "adapter": {"rank": RANK},
+                "run": {"width": PIXELS, "height": PIXELS, "gradient_checkpointing": checkpointing},
+            }
+        )
+        model, vae, encoded = full_size.middle_sized(), full_size.vae(), _encoded(full_size.middle_sized_prompt())
+        needs = demo_model.node_module("preflight").Preflight(model, vae, encoded, [""]).needs(config)
+        policy = demo_model.DemoModel(model, vae, encoded, None, config).policy(config)
+        _update(policy, 1)()  # makes the gradients, which are counted with the adapter
+        for images in IMAGES:
+            measured, estimated = measured_peak(_update(policy, images)), needs.update.of(images)
+            rows.append(
+                {
+                    "gradient_checkpointing": checkpointing,
+                    "images": images,
+                    "measured": measured,
+                    "estimated": estimated,
+                    "error": estimated / measured - 1,
+                }
+            )
+    return rows
+
+
+def estimate_cards() -> dict[str, dict]:
+    """What each card's settings need, by the estimate on the real architecture without data."""
+    return {name: estimate_card(card) for name, card in CARDS.items()}
+
+
+def estimate_card(card: Card) -> dict:
+    config, preflight = card.config(), demo_model.node_module("preflight")
+    encoded = _encoded(full_size.prompt_without_data(card.model))
+    check = preflight.Preflight(full_size.without_data(card.model), full_size.vae(), encoded, [""])
+    needs = dataclasses.replace(
+        memory.Needs(**vars(check.needs(config))), vae=full_size.kl_vae_bytes(config.run.width, config.run.height)
+    )
+    free = card.gigabytes * memory.GB - CONTEXT
+    made = memory.plan(needs, free, config)
+    return {
+        "needs": dataclasses.asdict(needs),
+        "least": needs.least(),
+        "fits": made.fits,
+        "rollout_batch_size": made.rollout_batch or memory.images_an_iteration(config),
+        "update_batch_size": made.update_batch or memory.minibatch(config),
+        "sentence": memory.Report(needs, free, made, config).sentence(),
+    }
+
+
+CONTEXT = memory.GB  # of a card's memory that its driver, torch and the desktop take
+
+
+def _update(policy, images: int):
+    latents, condition = policy.noise(range(images)), policy.condition([""] * images)
+    condition.plan()
+    return lambda: policy.module(latents, SIGMA, condition).square().mean().backward()
+
+
+@torch.no_grad()
+def _encoded(conditioning: list):
+    return demo_model.node_module("conditioning").Encoded({"": conditioning})
