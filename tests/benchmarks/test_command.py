@@ -101,7 +101,7 @@ def test_the_report(run, tmp_path):
     lines = text.splitlines()
     (mix,) = [line for line in lines if line.startswith("| MixGRPO | 10.00 |")]
     # Of iterations, seconds and bare work that are all made up alike.
-    cells = ["4.00", "4.00 (4.00 to 4.00)", "2.000", "0.500", "1.000", "0.500", "100% (100% to 100%)"]
+    cells = ["4.00", "4.00 (4.00 to 4.00)", "2.000", "0.500", "1.000", "0.500", "100% (100% to 100%)", "100%"]
     assert mix == f"| MixGRPO | 10.00 | {' | '.join([*cells, '4.00 (4.00 to 4.00)', '2.00 (2.00 to 2.00)'])} |"
     (star,) = [line for line in lines if line.startswith("| MixGRPO-Flash* | 2 |")]
     assert "| 4 steps, frozen at the first |" in star
