@@ -55,6 +55,10 @@ class Sampler:
         self.keep_means = config.loss.surrogate != "clip"
         self.batch_size = BatchSize(self.config.batch_size, "rollout_batch_size", pulse.notice)
         self._scoring = _scoring_thread(policy.device)
+        for reward in rewards.values():
+            # One of several processes can't stop by itself.
+            if hasattr(reward, "check") and ranks.count == 1:
+                reward.check = self._while_scoring
 
     def collect(self, iteration: int, window: range, prompts: Sequence[str]) -> Experience:
         """Samples and scores a group for each of this process's share of the prompts; the rewards are of all prompts.
@@ -100,6 +104,11 @@ class Sampler:
         values = {name: torch.cat([each.values[name] for each in scored]) for name in self.rewards}
         failures = {name: [reason for each in scored for reason in each.failures[name]] for name in self.rewards}
         return join(trajectories), Scores(values, failures), score_seconds
+
+    def _while_scoring(self) -> None:
+        self.pulse.raise_if_stopped()
+        if isinstance(self._scoring, _AtOnce):  # else this thread says it while it waits
+            self.pulse.progress("score", 0, 1)
 
     def _when_done(self, later: Future[Scores]) -> Scores:
         """A scorer may take long, a judge at the other end of a network for one: the run stays alive and stoppable."""

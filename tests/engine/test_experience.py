@@ -47,6 +47,26 @@ def test_beside_a_model_on_the_cpu_nothing_is_scored_in_another_thread(toy, tmp_
     assert threads == {threading.current_thread()}
 
 
+def test_a_scorer_that_looks_up_while_it_scores_can_be_stopped(toy, tmp_path):
+    """Beside a model on the CPU it runs in the training's own thread."""
+    stops = []
+
+    class LooksUp(toy.ToyReward):
+        def check(self):
+            raise AssertionError("nobody gave this scorer another check")
+
+        def score(self, images, prompts):
+            self.check()
+            stops.append(True)
+            self.check()
+            raise AssertionError("the run went on")
+
+    trainer = toy.make(
+        tmp_path / "run", toy.config(run={"evaluate_every": 0}), LooksUp(), should_stop=lambda: bool(stops)
+    )
+    assert trainer.run() == "cancelled" and len(stops) == 1
+
+
 def test_a_run_that_waits_for_a_scorer_can_be_stopped(toy, tmp_path):
     """The scorer answers only when the run has given up waiting."""
     given_up, stops = threading.Event(), []
