@@ -13,7 +13,7 @@ app.registerExtension({
   name: "mixgrpo.presets",
 
   beforeRegisterNodeDef(nodeType, nodeData) {
-    if (nodeData.name === NODE) presets = nodeData.input.required.preset[1].presets;
+    if (nodeData.name === NODE) presets = nodeData.input.optional.preset[1].presets;
   },
 
   nodeCreated(node) {

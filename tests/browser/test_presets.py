@@ -51,7 +51,7 @@ DROP = "async (prompt) => { window.app.loadApiJson(prompt, 'dropped'); " + SETTL
 def presets(server):
     """Preset -> field -> value, as the server gives them."""
     node = server.get("/object_info/MixGRPO_Algorithm")["MixGRPO_Algorithm"]
-    return node["input"]["required"]["preset"][1]["presets"]
+    return node["input"]["optional"]["preset"][1]["presets"]
 
 
 class Canvas:

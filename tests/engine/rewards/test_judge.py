@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 
 import pytest
@@ -433,7 +434,9 @@ def test_it_works_inside_a_running_loop(serve):
     async def inside():
         return score(reward, 1, 2)
 
-    assert asyncio.run(inside()).tolist() == [1, 2]
+    # In a thread of its own: the tests' own thread may have a loop already.
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(asyncio.run, inside()).result().tolist() == [1, 2]
 
 
 def test_nothing_is_left_behind(serve):
