@@ -1,0 +1,20 @@
+"""Fixtures of the judge's tests."""
+
+import contextlib
+
+import pytest
+
+from mixgrpo_engine.rewards import judge_client
+from tests.fake_judge import fake_judge
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    monkeypatch.setattr(judge_client, "FIRST_WAIT", 0.01)
+
+
+@pytest.fixture
+def serve():
+    """`serve(respond)` is a running fake judge."""
+    with contextlib.ExitStack() as stack:
+        yield lambda respond: stack.enter_context(fake_judge(respond))
