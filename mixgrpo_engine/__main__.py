@@ -34,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         if asked.command == "train" and run.folder.events.exists():
             print(f"What happened stands in {run.folder.events}.", file=sys.stderr)
         return FAILED
+    finally:
+        run.ranks.destroy_process_group()
     return FINISHED
 
 

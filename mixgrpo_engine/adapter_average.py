@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from .sharding import copy_into, whole
+
 
 class AdapterAverage:
     """EMA of some parameters, updated once an iteration."""
@@ -42,11 +44,11 @@ class AdapterAverage:
             average.copy_(held)
 
     def state(self) -> dict[str, Tensor]:
-        """All of it as tensors, for a safetensors file."""
-        averages = {f"{number:05d}": average.contiguous() for number, average in enumerate(self.averages)}
+        """All of it as whole tensors, for a safetensors file. Every process must call it."""
+        averages = {f"{number:05d}": whole(average).contiguous() for number, average in enumerate(self.averages)}
         return {"updates": torch.tensor(self.updates), **averages}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.updates = int(state["updates"])
         for number, average in enumerate(self.averages):
-            average.copy_(state[f"{number:05d}"])
+            copy_into(average, state[f"{number:05d}"])

@@ -1,7 +1,9 @@
 """Checkpoints: saved whole or not at all, and resumed exactly.
 
 What accelerate keeps (the optimizer's state and all random states), the adapter and its average; not the frozen base
-model. Nothing that is read back is run as code: tensors are safetensors, the rest is loaded as weights only.
+model. Weights that are split over processes (sharding.py) are put together by accelerate, so that another number of
+processes may go on. Nothing that is read back is run as code: tensors are safetensors, the rest is loaded as weights
+only.
 Windows, prompts and noises need no state: they are pure functions of seed and iteration.
 """
 
@@ -21,10 +23,15 @@ from safetensors.torch import load_file, save_file
 from .adapter_average import AdapterAverage
 from .files import replace
 from .policy import Policy
+from .sharding import own_part
 
 ADAPTER = "adapter.safetensors"
 AVERAGE = "average.safetensors"
 PROGRESS = "progress.json"
+
+
+class OtherLaunch(Exception):
+    """A run can't go on from its checkpoints as it was launched now."""
 
 
 class Checkpoints:
@@ -37,8 +44,11 @@ class Checkpoints:
         policy: Policy,
         average: AdapterAverage | None = None,
         keep: int = 2,
+        split: bool = False,
     ):
+        """keep: how many stay; split: whether the weights are split over processes."""
         self.folder = folder
+        self.split = split
         self.keep = keep
         self._accelerator = accelerator
         self._policy = policy
@@ -65,7 +75,8 @@ class Checkpoints:
         self._accelerator.save_state(str(temporary))
         self._accelerator.wait_for_everyone()
         if self._accelerator.is_main_process:
-            (temporary / PROGRESS).write_text(json.dumps({"iteration": iteration, **progress}), encoding="utf-8")
+            about = {"iteration": iteration, "split": self.split, **progress}
+            (temporary / PROGRESS).write_text(json.dumps(about), encoding="utf-8")
             _flush_to_disk(temporary)
             if final.exists():
                 shutil.rmtree(final)
@@ -95,22 +106,33 @@ class Checkpoints:
 
     def _load(self, path: Path) -> dict:
         progress = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
+        if progress.get("split", False) != self.split:
+            before, now = ("without", "with") if self.split else ("with", "without")
+            raise OtherLaunch(
+                f"The checkpoints in {self.folder} were saved {before} FSDP and this run was launched {now} it: launch "
+                "it as before, with any number of processes."
+            )
         self._accelerator.load_state(str(path))
         return progress
 
     def _save_adapter(self, models: list, weights: list, folder: str) -> None:
-        state = {name: tensor.detach().contiguous() for name, tensor in self._policy.adapter_state().items()}
-        broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+        state = self._policy.adapter_state()
+        broken = [name for name, tensor in state.items() if not own_part(tensor).isfinite().all()]
         if broken:
             raise RuntimeError(f"The adapter holds values that aren't finite (in {broken[0]}), so it isn't saved.")
-        if self._accelerator.is_main_process:
-            save_file(state, os.path.join(folder, ADAPTER))
-            if self._average:
-                save_file(self._average.state(), os.path.join(folder, AVERAGE))
+        is_main = self._accelerator.is_main_process
+        if is_main and not self.split:  # else accelerate has saved them already
+            whole = {name: tensor.detach().contiguous() for name, tensor in state.items()}
+            save_file(whole, os.path.join(folder, ADAPTER))
+        if self._average and (is_main or self.split):
+            average = self._average.state()
+            if is_main:
+                save_file(average, os.path.join(folder, AVERAGE))
         weights.clear()  # tells accelerate that the model is taken care of
 
     def _load_adapter(self, models: list, folder: str) -> None:
-        self._policy.load_adapter_state(load_file(os.path.join(folder, ADAPTER)))
+        if not self.split:
+            self._policy.load_adapter_state(load_file(os.path.join(folder, ADAPTER)))
         if self._average:
             self._average.load_state(load_file(os.path.join(folder, AVERAGE)))
         models.clear()

@@ -65,16 +65,19 @@ class HeldOut:
             images = self._sample(mine)
         except Stopped:
             stopped = True
+        self.trainer.calls.catch_up()
         if ranks.any(stopped):
             raise Stopped
         scores = self._scores(images, [self.prompts[row] for row in mine])
-        if ranks.is_main:
-            for name, values in scores.values.items():
-                self._tell_failures(name, values, scores.failures[name])
-            rewards = {name: _mean(values) for name, values in scores.values.items()}
-            self._keep_if_best(iteration, rewards)
-            strict = {name: _mean(values) for name, values in scores.strict.items()}
-            self.trainer.emit(Evaluation(iteration, rewards, strict))
+        for name, values in scores.values.items():
+            self._tell_failures(name, values, scores.failures[name])
+        rewards = {name: _mean(values) for name, values in scores.values.items()}
+        # Before the evaluation is told: a kill in between then repeats both.
+        if ranks.main(self._is_best(rewards)):
+            self.trainer.export(self.trainer.folder.best_lora)
+            self.trainer.emit(Best(iteration, self.deciding_score(rewards), self.trainer.folder.best_lora.name))
+        strict = {name: _mean(values) for name, values in scores.strict.items()}
+        self.trainer.emit(Evaluation(iteration, rewards, strict))
         self._write_samples(iteration, images, mine)
 
     def deciding_score(self, rewards: Mapping[str, float | None]) -> float:
@@ -108,13 +111,10 @@ class HeldOut:
                 f"{and_why(reasons)}".strip()
             )
 
-    def _keep_if_best(self, iteration: int, rewards: Mapping[str, float]) -> None:
+    def _is_best(self, rewards: Mapping[str, float]) -> bool:
         score = self.deciding_score(rewards)
         earlier = [self.deciding_score(event["reward"]) for event in self._history()]
-        if not math.isnan(score) and not any(other >= score for other in earlier):
-            # Before the evaluation is told: a kill in between then repeats both.
-            self.trainer.policy.export(self.trainer.folder.best_lora, self.trainer.metadata())
-            self.trainer.emit(Best(iteration, score, self.trainer.folder.best_lora.name))
+        return not math.isnan(score) and not any(other >= score for other in earlier)
 
     def _history(self) -> list[dict]:
         return [event for event in read(self.trainer.folder.events)[0] if event["type"] == "evaluation"]

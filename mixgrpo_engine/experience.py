@@ -8,10 +8,11 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import seeds
 from .config import TrainConfig
+from .lockstep import Lockstep
 from .micro_batches import BatchedVelocity, BatchSize
 from .policy import Condition, Policy
 from .pulse import Pulse, Stopped
@@ -41,7 +42,7 @@ class Sampler:
     def __init__(
         self,
         policy: Policy,
-        module: nn.Module,
+        module: Lockstep,
         rewards: Mapping[str, Reward],
         config: TrainConfig,
         pulse: Pulse,
@@ -53,7 +54,7 @@ class Sampler:
         self.seed = config.run.seed
         self.sigmas = policy.sigmas(self.config.steps, self.config.shift)
         self.keep_means = config.loss.surrogate != "clip"
-        self.batch_size = BatchSize(self.config.batch_size, "rollout_batch_size", pulse.notice)
+        self.batch_size = BatchSize(self.config.batch_size, "rollout_batch_size", pulse.notice, alone=not ranks.split)
         self._scoring = _scoring_thread(policy.device)
         for reward in rewards.values():
             # One of several processes can't stop by itself.
@@ -77,6 +78,7 @@ class Sampler:
             )
         except Stopped:
             stopped = True
+        self.module.catch_up()
         if self.ranks.any(stopped):  # one of several can't stop alone: the others would wait for it
             raise Stopped
         rewards = self.ranks.joined_rows(scores.values)

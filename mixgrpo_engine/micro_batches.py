@@ -22,21 +22,33 @@ class BatchSize:
     anything that a second time would spoil. A size that has worked is kept.
     """
 
-    def __init__(self, setting: int, name: str, notice: Callable[[str], None]):
-        """name: of the setting; notice(message) tells when the size had to be lowered."""
-        self.size, self._name, self._notice = setting, name, notice
+    def __init__(self, setting: int, name: str, notice: Callable[[str], None], alone: bool = True):
+        """name: of the setting; notice(message) tells when the size had to be lowered.
+
+        alone: whether this process can do work again without the others.
+        """
+        self.size, self._name, self._notice, self._alone = setting, name, notice, alone
 
     def run(self, work: Callable[[int], Result], count: int) -> Result:
-        """work(size) for `count` images. Raises the out-of-memory error when one image is too many."""
+        """work(size) for `count` images. Raises the out-of-memory error when one image is too many.
+
+        Raises RuntimeError that names the setting when the work can't be done again.
+        """
         while True:
             try:
                 return work(self.size)
-            except OutOfMemory:
+            except OutOfMemory as error:
                 now = min(self.size or count, count)
                 if now == 1:
                     raise
+                smaller = (now + 1) // 2
+                if not self._alone:
+                    raise RuntimeError(
+                        f"Out of memory with {now} images a model call: set {self._name} to {smaller} and start again; "
+                        "the run goes on from its checkpoint."
+                    ) from error
             # Outside the except block: the error holds on to the tensors of the failed work.
-            self.size = (now + 1) // 2
+            self.size = smaller
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self._notice(

@@ -65,5 +65,8 @@ class Policy(Protocol):
     def load_adapter_state(self, state: dict[str, Tensor]) -> None: ...
 
     def export(self, path: Path, metadata: dict[str, str]) -> None:
-        """Writes the adapter as a LoRA file that stock loaders read (safetensors, atomic)."""
+        """Writes the adapter as a LoRA file that stock loaders read (safetensors, atomic).
+
+        The main process calls it; where the weights are split over processes (sharding.py) all do, and it writes.
+        """
         ...

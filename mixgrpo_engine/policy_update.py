@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from . import seeds
 from .config import TrainConfig
+from .lockstep import Lockstep
 from .micro_batches import BatchSize
 from .objective import kl_mask_loss, mean_kl, mean_squared_shift, policy_loss, ratio_norm_loss, velocity_kl
 from .policy import Condition, Policy
 from .pulse import Pulse
 from .ranks import Ranks
 from .rollout import Trajectory
+from .sharding import whole
 from .transitions import TRANSITIONS, log_prob
 
 
@@ -46,19 +48,22 @@ class PolicyUpdate:
     def __init__(
         self,
         policy: Policy,
-        module: nn.Module,
+        module: Lockstep,
+        parameters: Sequence[nn.Parameter],
         optimizer: torch.optim.Optimizer,
         accelerator: Accelerator,
         config: TrainConfig,
         pulse: Pulse,
         ranks: Ranks,
     ):
-        """module, optimizer: as accelerate prepared them."""
+        """module, parameters (the trained ones), optimizer: as accelerate prepared them."""
         self.policy, self.module, self.optimizer, self.accelerator = policy, module, optimizer, accelerator
-        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.parameters = list(parameters)
         self.config, self.pulse, self.ranks = config, pulse, ranks
         self.transition = TRANSITIONS[config.rollout.transition]
-        self.batch_size = BatchSize(config.optimizer.batch_size, "update_batch_size", pulse.notice)
+        self.batch_size = BatchSize(
+            config.optimizer.batch_size, "update_batch_size", pulse.notice, alone=not ranks.split
+        )
         self.forwards = 0
         self.stepping = False  # between an iteration's first step and its end the adapter is of no iteration
 
@@ -89,7 +94,8 @@ class PolicyUpdate:
                 self.pulse.raise_if_stopped()  # until the first step an iteration can be given up as if not begun
             own = signal[(signal >= mine.start) & (signal < mine.stop)] - mine.start
             reports.append(self._over_all_ranks(trajectory, condition, advantages, own, len(rows), places, len(signal)))
-            norms.append(self.accelerator.clip_grad_norm_(self.parameters, self.config.optimizer.max_grad_norm))
+            norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.optimizer.max_grad_norm)
+            norms.append(whole(norm))
             self.stepping = True
             self._step(norms[-1])
         self.stepping = False
@@ -110,6 +116,7 @@ class PolicyUpdate:
         if len(own):
             loss, deviation, clipped = self.accumulate(trajectory, condition, advantages, own, minibatch, places)
             sums = torch.stack([loss, deviation * len(own), clipped * len(own)])
+        self.module.catch_up(backward=True)
         self.ranks.sum_gradients(self.parameters)
         loss, deviation, clipped = self.ranks.summed(sums)
         return loss, deviation / images, clipped / images
@@ -179,7 +186,7 @@ class PolicyUpdate:
             )
             loss = loss + loss_here * (len(images) / terms)
             counts += torch.stack([change.sum(), (change > self.config.loss.clip_range).sum()])
-        self.accelerator.backward(loss)
+        self.accelerator.backward(loss * self.ranks.loss_scale)
         return torch.cat([loss.detach()[None], counts])
 
     def _losses(

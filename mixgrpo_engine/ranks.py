@@ -14,6 +14,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
+from . import sharding
+
 Value = TypeVar("Value")
 
 
@@ -24,6 +26,7 @@ class Ranks:
         self.accelerator = accelerator
         self.count, self.index = accelerator.num_processes, accelerator.process_index
         self.is_main = accelerator.is_main_process
+        self.split = sharding.wanted()  # each holds only a share of the weights
 
     def share(self, count: int) -> range:
         """Which of `count` prompts or images are this process's: neighbours, as evenly as it goes."""
@@ -33,7 +36,7 @@ class Ranks:
         """Whether it is true in any process; all get the same answer."""
         if self.count == 1:
             return flag
-        return any(gather_object([flag]))
+        return bool(self.summed(torch.tensor(float(flag), device=self.accelerator.device)))
 
     def main(self, value: Value) -> Value:
         """The main process's value, in all of them. It is pickled on the way: plain values only."""
@@ -56,12 +59,18 @@ class Ranks:
         """The sum over all processes, in all of them."""
         return tensor if self.count == 1 else self.accelerator.reduce(tensor, "sum")
 
+    @property
+    def loss_scale(self) -> int:
+        """What losses are multiplied by, so that gradients come out as sums over the processes."""
+        return self.count if self.split else 1
+
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
         """Each parameter's gradient becomes the sum over all processes, in one message.
 
-        A parameter that has a gradient in no process keeps none, as with one process.
+        A parameter that has a gradient in no process keeps none, as with one process. Where the weights are split,
+        the backward passes have made means over the processes already, of losses that loss_scale has made larger.
         """
-        if self.count == 1:
+        if self.count == 1 or self.split:
             return
         there = [parameter.grad is not None for parameter in parameters]
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]

@@ -12,7 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from filelock import FileLock, Timeout
 
-from . import reward_table, run_status, seeds
+from . import reward_table, run_status, seeds, sharding
 from .config import TrainConfig
 from .events import Cancelled, Event, Failed, Stage
 from .experience import score_images
@@ -42,6 +42,7 @@ class Run:
     def __init__(self, file: RunFile, say: Callable[[Event], None] = lambda event: None):
         """say: gets every event of the main process, beside the run folder."""
         self.file, self.config = file, file.config
+        sharding.check_launch(self.config.adapter.kind)
         self.ranks = PartialState(cpu=file.model.device == "cpu")
         wanted = file.model.device
         self.device = self.ranks.device if wanted in ("auto", "cpu", "cuda") else torch.device(wanted)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
+from . import sharding
 from .adapter_average import AdapterAverage
 from .advantage import group_advantages
 from .checkpoint import Checkpoints
@@ -17,6 +18,7 @@ from .config import TrainConfig
 from .evaluation import HeldOut
 from .events import Cancelled, CheckpointSaved, Done, Event, Iteration, Stage
 from .experience import Sampler
+from .lockstep import Lockstep
 from .policy import Policy
 from .policy_update import PolicyUpdate
 from .prompts import PromptSet
@@ -55,34 +57,39 @@ class Trainer:
         self.policy, self.rewards, self.weights = policy, dict(rewards), weights
         self.prompts, self.config, self.folder = prompts, config, folder
         options = config.optimizer
-        self.accelerator = Accelerator(
-            mixed_precision=config.run.mixed_precision, cpu=policy.device.type == "cpu", device_placement=False
-        )
+        self.accelerator = sharding.accelerator(config.run.mixed_precision, cpu=policy.device.type == "cpu")
+        sharding.check_launch(config.adapter.kind)
         self.ranks = Ranks(self.accelerator)
         check_ranks(config, self.ranks.count)
         # One writes: events, checkpoints and files are the main process's.
         self.emit = emit if self.ranks.is_main else _silent
         folder.create()
-        self.parameters = [p for p in policy.module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
-            self.parameters,
+            _trained(policy.module),
             lr=options.learning_rate,
             betas=(options.beta1, options.beta2),
             weight_decay=options.weight_decay,
         )
-        # evaluation_mode: no DistributedDataParallel around it. That would reduce gradients at every backward pass, and
-        # an update has several; ranks.py does it once.
-        self.module = self.accelerator.prepare_model(policy.module, evaluation_mode=True)
-        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
-        self.ranks.spread(self.parameters)
+        if self.ranks.split:
+            self.module, self.optimizer = sharding.prepare(self.accelerator, policy.module, optimizer)
+        else:
+            # evaluation_mode: no DistributedDataParallel around it. That would reduce gradients at every backward
+            # pass, and an update has several; ranks.py does it once.
+            self.module = self.accelerator.prepare_model(policy.module, evaluation_mode=True)
+            self.optimizer = self.accelerator.prepare_optimizer(optimizer)
+            self.ranks.spread(_trained(policy.module))
+        self.parameters = _trained(policy.module)
+        self.calls = Lockstep(self.module, self.ranks, self._spare_call)
         self.average = AdapterAverage(self.parameters, options.ema_decay) if options.ema_decay else None
-        self.checkpoints = Checkpoints(folder.checkpoints, self.accelerator, policy, self.average)
+        self.checkpoints = Checkpoints(
+            folder.checkpoints, self.accelerator, policy, self.average, split=self.ranks.split
+        )
 
         self.window = sliding_window(config)
         self.pulse = Pulse(self.emit, should_stop, config.run.iterations)
-        self.sampler = Sampler(policy, self.module, self.rewards, config, self.pulse, self.ranks)
+        self.sampler = Sampler(policy, self.calls, self.rewards, config, self.pulse, self.ranks)
         self.updates = PolicyUpdate(
-            policy, self.module, self.optimizer, self.accelerator, config, self.pulse, self.ranks
+            policy, self.calls, self.parameters, self.optimizer, self.accelerator, config, self.pulse, self.ranks
         )
         self.held_out = None
         if config.run.evaluate_every:
@@ -120,8 +127,7 @@ class Trainer:
             raise
         self._tick()
         with self.averaged():
-            if self.ranks.is_main:
-                self.policy.export(self.folder.lora, self.metadata())
+            self.export(self.folder.lora)
         self.ranks.wait()
         self.emit(Done(self.iteration, self.folder.lora.name, self.train_seconds))
         return "finished"
@@ -177,6 +183,11 @@ class Trainer:
         """Inside it the adapter is what is evaluated and saved as LoRA: its average, if the settings ask for one."""
         return self.average.applied() if self.average else nullcontext()
 
+    def export(self, path: Path) -> None:
+        """Writes what is trained for its users. All processes call it; the main one writes."""
+        if self.ranks.is_main or self.ranks.split:
+            self.policy.export(path, self.metadata())
+
     def metadata(self) -> dict[str, str]:
         """What a LoRA file says of where it comes from."""
         return {"mixgrpo_run": self.folder.name, "mixgrpo_iterations": str(self.iteration)}
@@ -204,6 +215,9 @@ class Trainer:
         path = self.checkpoints.save(self.iteration, progress)
         self.emit(CheckpointSaved(self.iteration, path.relative_to(self.folder.path).as_posix()))
 
+    def _spare_call(self) -> tuple:
+        return self.policy.noise([0]).to(self.policy.device), 1.0, self.policy.condition(self.prompts.train[:1])
+
     def _tick(self) -> None:
         now = time.monotonic()
         self.train_seconds += now - self._clock
@@ -218,6 +232,10 @@ def check_ranks(config: TrainConfig, count: int) -> None:
             f"prompts_per_iteration is {prompts} with {count} processes: each needs a prompt of its own, so set it to "
             f"{count} or a multiple of it."
         )
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def _silent(_event: Event) -> None:

@@ -94,6 +94,15 @@ class DiffusersFolder:
             return kind.from_single_file(str(self.transformer_file), config=str(self.path), **options)
         return kind.from_pretrained(self.path, use_safetensors=True, **options)
 
+    def empty_transformer(self, dtype: torch.dtype) -> nn.Module:
+        """The transformer with uninitialized weights on the CPU, which take no memory until they are written to."""
+        import diffusers
+
+        kind = getattr(diffusers, self.family.transformer)
+        with torch.device("meta"):
+            empty = kind.from_config(self._transformer_config())
+        return empty.to(dtype).to_empty(device="cpu")
+
     def vae(self) -> nn.Module:
         """The VAE in float32: it is small, and in half precision some pictures come out black."""
         from diffusers import AutoencoderKL

@@ -10,8 +10,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
+from .. import sharding
 from ..config import AdapterConfig
 from ..schedule import flow_sigmas
 from .diffusers_folder import DiffusersFolder, encode
@@ -59,7 +61,7 @@ class DiffusersPolicy:
         self.vae = folder.vae().eval().requires_grad_(False).to(self.device)
         self.vae.enable_slicing()  # an image at a time: at 1024 pixels a whole group's activations would be GBs
         full = adapter.kind == "full"
-        transformer = folder.transformer(torch.float32 if full else dtype).eval().to(self.device)
+        transformer = _transformer(folder, torch.float32 if full else dtype, self.device).eval()
         is_flux = folder.family.name == "FLUX.1"
         self.noise_shape = latent_shape(transformer, self.vae, width, height, is_flux)
         self.weights = FullWeights(transformer) if full else LoraWeights(transformer, adapter, seed)
@@ -122,6 +124,13 @@ class DiffusersPolicy:
     def _load_prompt(self, prompt: str) -> PromptTensors:
         tensors = self.encoded[prompt]
         return PromptTensors(tensors["tokens"].to(self.device), tensors["pooled"].to(self.device))
+
+
+def _transformer(folder: DiffusersFolder, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+    if not sharding.wanted():
+        return folder.transformer(dtype).to(device)
+    # The main process's weights are handed out to all, block by block: nobody's device ever holds all of them.
+    return folder.transformer(dtype) if PartialState().is_main_process else folder.empty_transformer(dtype)
 
 
 def encode_prompts(

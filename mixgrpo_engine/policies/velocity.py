@@ -45,6 +45,8 @@ class Velocity(nn.Module):
         super().__init__()
         self.transformer = transformer
         self.cfg = cfg
+        # The classes of its blocks: what is put together at a time where the weights are split (sharding.py).
+        self._no_split_modules = transformer._no_split_modules
 
     def forward(self, latents: Tensor, sigma: float | Tensor, condition: PromptRows) -> Tensor:
         """sigma: in (0, 1], or float32 (batch,), one a latent; condition: one row a latent."""

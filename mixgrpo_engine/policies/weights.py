@@ -9,12 +9,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .. import lora
 from ..config import AdapterConfig
 from ..files import replace, write_json
+from ..sharding import is_split, whole_state
 
 # What diffusers' load_lora_weights expects before a layer's name; ComfyUI's loader knows it too.
 PREFIX = "transformer."
@@ -81,10 +83,21 @@ class FullWeights:
         raise RuntimeError("Where all weights are trained the base model isn't kept: set kl_weight to 0 or use a LoRA.")
 
     def export(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """A folder for the transformer class's from_pretrained, whole or not at all; metadata as metadata.json."""
+        """A folder for the transformer class's from_pretrained, whole or not at all; metadata as metadata.json.
+
+        Where the weights are split over processes, all must call it, and the main one writes.
+        """
+        transformer = self.transformer
+        if is_split(next(transformer.parameters())):
+            state = whole_state(transformer)
+            if not PartialState().is_main_process:
+                return
+            with torch.device("meta"):
+                transformer = type(transformer).from_config(transformer.config)
+            transformer.load_state_dict(state, assign=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        self.transformer.save_pretrained(temporary)
+        transformer.save_pretrained(temporary)
         write_json(temporary / "metadata.json", dict(metadata))
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
         if path.exists():

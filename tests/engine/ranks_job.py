@@ -6,7 +6,9 @@ import signal
 import sys
 
 import torch
+from accelerate import PartialState
 
+from mixgrpo_engine import sharding
 from tests.engine import toy
 
 
@@ -23,7 +25,7 @@ def main(folder, iterations, prompts=4, kill=None, settings=None):
     step, policy_step = trainer.optimizer.step, trainer.step
 
     def noting():
-        gradients.append([parameter.grad.clone() for parameter in trainer.parameters])
+        gradients.append([sharding.whole(parameter.grad).clone() for parameter in trainer.parameters])
         return step()
 
     def dying():
@@ -39,3 +41,4 @@ def main(folder, iterations, prompts=4, kill=None, settings=None):
 
 if __name__ == "__main__":
     main(**json.loads(sys.argv[1]))
+    PartialState().destroy_process_group()

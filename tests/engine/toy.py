@@ -3,9 +3,11 @@
 import contextlib
 
 import torch
+from accelerate import PartialState
 from safetensors.torch import save_file
 from torch import nn
 
+from mixgrpo_engine import sharding
 from mixgrpo_engine.config import TrainConfig
 from mixgrpo_engine.events import read
 from mixgrpo_engine.prompts import PromptSet
@@ -90,7 +92,9 @@ class ToyPolicy:
         self.module.adapter.load_state_dict(state)
 
     def export(self, path, metadata):
-        save_file({k: v.contiguous() for k, v in self.adapter_state().items()}, str(path), metadata)
+        state = {name: sharding.whole(value).contiguous() for name, value in self.adapter_state().items()}
+        if PartialState().is_main_process:
+            save_file(state, str(path), metadata)
 
 
 class ToyReward:
@@ -137,7 +141,7 @@ def make(folder, settings=None, reward=None, others=(), seed=0, prompts=PROMPTS,
 
 def adapter(trainer):
     """A copy of the adapter's tensors."""
-    return {name: value.clone() for name, value in trainer.policy.adapter_state().items()}
+    return {name: sharding.whole(value).clone() for name, value in trainer.policy.adapter_state().items()}
 
 
 def events(trainer, kind):

@@ -1,0 +1,38 @@
+"""Model calls of several processes that hold one model's weights together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .ranks import Ranks
+
+
+class Lockstep:
+    """A module whose calls need every process: each gives its share of the weights (sharding.py).
+
+    Processes have different numbers of calls (of prompts, images with an advantage, held-out prompts). Whoever has
+    made all of a phase's calls takes part in the others' by empty ones. With whole weights nothing here does anything.
+    """
+
+    def __init__(self, module: nn.Module, ranks: Ranks, spare: Callable[[], tuple]):
+        """spare() gives the inputs of an empty call."""
+        self.module, self.ranks, self.spare = module, ranks, spare
+
+    def __call__(self, latents: Tensor, sigma: float | Tensor, condition) -> Tensor:
+        if self.ranks.split:
+            self.ranks.any(True)
+        return self.module(latents, sigma, condition)
+
+    def catch_up(self, backward: bool = False) -> None:
+        """Ends a phase: returns once no process has a call left in it.
+
+        backward: whether each call of the phase has a backward pass, which needs every process as well.
+        """
+        while self.ranks.split and self.ranks.any(False):
+            with torch.set_grad_enabled(backward):
+                velocity = self.module(*self.spare())
+            if backward:
+                velocity.backward(torch.zeros_like(velocity))
