@@ -27,12 +27,17 @@ class Lockstep:
         return self.module(latents, sigma, condition)
 
     def catch_up(self, backward: bool = False) -> None:
-        """Ends a phase: returns once no process has a call left in it.
+        """Ends a phase: returns once no process has a call left in it, and each holds no more than its share again.
 
         backward: whether each call of the phase has a backward pass, which needs every process as well.
         """
-        while self.ranks.split and self.ranks.any(False):
+        if not self.ranks.split:
+            return
+        while self.ranks.any(False):
             with torch.set_grad_enabled(backward):
                 velocity = self.module(*self.spare())
             if backward:
                 velocity.backward(torch.zeros_like(velocity))
+        # What is outside of the blocks stays together after a call without a backward pass, and the next call would
+        # take it as it is, though a checkpoint or an average may have changed the shares meanwhile.
+        self.module.reshard()

@@ -44,6 +44,8 @@ class ToyModule(nn.Module):
         self.adapter = nn.Linear(1, 4)
         nn.init.zeros_(self.adapter.weight)
         nn.init.zeros_(self.adapter.bias)
+        # 0.8: the model never quite trusts its image, so that velocities stay finite at small sigma.
+        self.register_buffer("trust", torch.tensor([0.8]))
         self.on = True
 
     def forward(self, latents, sigma, condition):
@@ -52,8 +54,7 @@ class ToyModule(nn.Module):
             image = image + self.adapter(condition.targets[:, None])
         if isinstance(sigma, torch.Tensor):
             sigma = sigma.view(-1, 1, 1, 1)
-        # 0.8: the model never quite trusts its image, so that velocities stay finite at small sigma.
-        return (latents - 0.8 * image.view_as(latents)) / (0.2 + 0.8 * sigma)
+        return (latents - self.trust * image.view_as(latents)) / (1 - self.trust + self.trust * sigma)
 
 
 class ToyPolicy:
@@ -130,13 +131,14 @@ class Brightness:
         return 10 * images.flatten(1).mean(1)
 
 
-def make(folder, settings=None, reward=None, others=(), seed=0, prompts=PROMPTS, **options):
-    """A Trainer of the toy policy in that folder.
+def make(folder, settings=None, reward=None, others=(), seed=0, prompts=PROMPTS, policy=None, **options):
+    """A Trainer of the toy policy (a new one unless given) in that folder.
 
     reward: the toy's own unless given; others: more rewards. options: the Trainer's should_stop, weights and watched.
     """
     folder, rewards = RunFolder(folder), {each.name: each for each in (reward or ToyReward(), *others)}
-    return Trainer(ToyPolicy(seed), rewards, prompts, settings or config(), folder, folder.emit, **options)
+    policy = policy or ToyPolicy(seed)
+    return Trainer(policy, rewards, prompts, settings or config(), folder, folder.emit, **options)
 
 
 def adapter(trainer):
