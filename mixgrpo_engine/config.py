@@ -112,6 +112,10 @@ class OptimizerConfig:
     max_grad_norm: float = 1.0
     # Gradient updates an iteration: its images are split into so many minibatches at random. 4 in the paper.
     updates: int = 4
+    # Whether each minibatch takes as many images of every prompt, drawn at random, as the paper's GPUs do with their
+    # prompts. Several processes then have equal work (one waits for the slowest), and the first window step of a
+    # prompt's images is one call. Off, images of all prompts are mixed at random.
+    balanced: bool = False
     # Images a model call in the update, each at one window step; 0 takes a minibatch, or fewer when memory runs out.
     # More than a minibatch joins several steps in a call, which is faster where the model is small. The result stays
     # the same.
@@ -244,6 +248,10 @@ def _checks(c: TrainConfig):
     images = r.group_size * r.prompts_per_iteration
     yield not 1 <= o.updates <= images, (
         f"updates is {o.updates} with {images} images an iteration: it must be 1 to {images}."
+    )
+    yield o.balanced and o.updates > r.group_size, (
+        f"updates is {o.updates} with {r.group_size} images a prompt: with balanced minibatches it must be "
+        f"{r.group_size} at most."
     )
     yield a.rank < 1, "LoRA rank must be at least 1."
     yield a.kind not in ADAPTER_KINDS, f"adapter kind is '{a.kind}': choose {' or '.join(ADAPTER_KINDS)}."

@@ -75,8 +75,6 @@ class PolicyUpdate:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, iteration)
         self.forwards = 0
-        seed = self.config.run.seed
-        order = torch.randperm(len(advantages), generator=seeds.generator(seed, "minibatches", iteration))
         places = trained_places(self.config, len(trajectory.window), iteration)
         # An image without advantage has nothing to teach: it is left out of the model calls, and of the KL with them.
         with_signal = (advantages != 0).cpu()
@@ -84,9 +82,9 @@ class PolicyUpdate:
         mine = range(mine.start * self.config.rollout.group_size, mine.stop * self.config.rollout.group_size)
         advantages = advantages[mine.start : mine.stop].to(self.policy.device)
         norms, reports = [], []
-        minibatches = order.tensor_split(self.config.optimizer.updates)
-        for number, rows in enumerate(minibatches):
-            self.pulse.progress("update", number, len(minibatches))
+        drawn = minibatches(self.config, len(advantages), iteration)
+        for number, rows in enumerate(drawn):
+            self.pulse.progress("update", number, len(drawn))
             signal = rows[with_signal[rows]]
             if not len(signal):
                 continue
@@ -266,6 +264,21 @@ def learning_rate(config: TrainConfig, iteration: int) -> float:
     options = config.optimizer
     left = 1 - iteration / config.run.iterations if options.schedule == "linear" else 1.0
     return options.learning_rate * left
+
+
+def minibatches(config: TrainConfig, images: int, iteration: int) -> list[Tensor]:
+    """The images of each of an iteration's updates, at random, none left over (on all ranks alike)."""
+    updates, generator = config.optimizer.updates, seeds.generator(config.run.seed, "minibatches", iteration)
+    if not config.optimizer.balanced:
+        return list(torch.randperm(images, generator=generator).tensor_split(updates))
+    parts: list[list[Tensor]] = [[] for _ in range(updates)]
+    size = config.rollout.group_size
+    for group in range(images // size):
+        drawn = torch.randperm(size, generator=generator) + group * size
+        for number, part in enumerate(drawn.tensor_split(updates)):
+            # Where a group can't be split evenly, its size % updates larger parts go to the next updates in turn.
+            parts[(number + group * (size % updates)) % updates].append(part)
+    return [torch.cat(part) for part in parts]
 
 
 def trained_places(config: TrainConfig, size: int, iteration: int) -> list[int]:

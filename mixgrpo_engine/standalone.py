@@ -146,6 +146,8 @@ class Run:
             write_json(self.folder.job, mine)
             return
         theirs = read_json(self.folder.job)
+        # A setting that is newer than the run had its default's effect then.
+        theirs["config"] = TrainConfig.from_dict(theirs.get("config", {})).as_dict()
         difference = first_difference(_fixed(theirs), _fixed(mine))
         if difference:
             where, before, now = difference

@@ -48,6 +48,23 @@ def test_minibatches_are_drawn_anew_every_iteration_by_the_seed(toy, tmp_path):
     assert [row for rows, _ in drawn for row in rows] != list(range(12))
 
 
+@pytest.mark.parametrize("updates,shares", [(3, [2, 2, 2]), (4, [1, 1, 2, 2]), (1, [6])])
+def test_balanced_minibatches_take_as_many_images_of_every_prompt(toy, tmp_path, updates, shares):
+    settings = toy.config(optimizer={"updates": updates, "balanced": True})
+    trainer = toy.make(tmp_path / "run", settings)  # 2 prompts with 6 images
+    seen = [rows for rows, _ in minibatches(trainer)]
+    assert sorted(row for rows in seen for row in rows) == list(range(12))
+    for prompt in range(2):
+        assert sorted(sum(row // 6 == prompt for row in rows) for rows in seen) == shares
+    assert max(map(len, seen)) - min(map(len, seen)) <= 1, "the larger parts of the prompts fall to different updates"
+    assert updates == 1 or seen != [rows for rows, _ in minibatches(trainer, 1)], "drawn anew every iteration"
+
+
+def test_balanced_minibatches_need_an_image_of_every_prompt(toy):
+    with pytest.raises(ValueError, match="updates is 7 with 6 images a prompt: with balanced minibatches it must be 6"):
+        toy.config(optimizer={"updates": 7, "balanced": True}).validate()
+
+
 def test_images_without_advantage_cost_no_model_call_but_count(toy, tmp_path):
     trainer, advantages = toy.make(tmp_path / "run", toy.config(optimizer={"updates": 3})), torch.ones(12)
     advantages[[0, 4, 5, 8, 11]] = 0
