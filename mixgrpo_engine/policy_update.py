@@ -75,6 +75,7 @@ class PolicyUpdate:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, iteration)
         self.forwards = 0
+        drawn = minibatches(self.config, len(advantages), iteration)
         places = trained_places(self.config, len(trajectory.window), iteration)
         # An image without advantage has nothing to teach: it is left out of the model calls, and of the KL with them.
         with_signal = (advantages != 0).cpu()
@@ -82,7 +83,6 @@ class PolicyUpdate:
         mine = range(mine.start * self.config.rollout.group_size, mine.stop * self.config.rollout.group_size)
         advantages = advantages[mine.start : mine.stop].to(self.policy.device)
         norms, reports = [], []
-        drawn = minibatches(self.config, len(advantages), iteration)
         for number, rows in enumerate(drawn):
             self.pulse.progress("update", number, len(drawn))
             signal = rows[with_signal[rows]]

@@ -11,7 +11,6 @@ import torch
 from accelerate import PartialState
 
 from mixgrpo_engine import run_file, sharding, standalone
-from mixgrpo_engine.rewards.jpeg import JpegReward
 from mixgrpo_engine.trainer import Trainer
 from tests.engine import toy
 
@@ -72,7 +71,16 @@ def of_run_file(path):
     run = standalone.Run(run_file.read(path))
     run.folder.create()
     policy = run.policy(lambda: False)
-    return Trainer(policy, {"jpeg": JpegReward()}, run.file.prompts, run.config, run.folder, run.emit)
+    return Trainer(policy, {"place": Place()}, run.file.prompts, run.config, run.folder, run.emit)
+
+
+class Place:
+    """An image's place in its group, which no rounding changes: gradients then differ by the model's own alone."""
+
+    name = "place"
+
+    def score(self, images, prompts):
+        return torch.arange(len(images)).float()
 
 
 def launch(count, *arguments, how=("--multi_gpu",)):
