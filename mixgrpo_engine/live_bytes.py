@@ -42,14 +42,14 @@ class LiveBytes(TorchDispatchMode):
         kwargs = kwargs or {}
         kind = _kind(operator)
         if kind == "view":  # gives back memory that was there before
-            return operator(*args, **kwargs)
+            return _run(operator, args, kwargs)
         if kind == "in place" and args[0].device.type == "meta":
             return args[0]  # there is no data that could change
         key = _key(operator, args, kwargs) if kind == "new" else None
         layouts = self._known.get(key) if key else None
         if layouts is not None:
             return self._again(layouts)
-        result = operator(*args, **kwargs)
+        result = _run(operator, args, kwargs)
         made = {_storage(tensor)._cdata: _storage(tensor) for tensor in _tensors(result)}
         # Some give back what they were given all the same.
         given = {_storage(tensor)._cdata for tensor in _tensors((args, kwargs))}
@@ -78,6 +78,12 @@ class LiveBytes(TorchDispatchMode):
     def _free(self, place: int, size: int) -> None:
         self._counted.discard(place)
         self.now -= size
+
+
+def _run(operator, args: tuple, kwargs: dict):
+    # Called from here, an operator would turn results into its arguments' subclass, which torch itself doesn't here.
+    with torch._C.DisableTorchFunctionSubclass():
+        return operator(*args, **kwargs)
 
 
 @dataclass(frozen=True)
