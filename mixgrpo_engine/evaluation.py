@@ -12,7 +12,7 @@ from torch import Tensor
 from . import seeds
 from .events import Best, Evaluation, Sample, read
 from .experience import and_why, score_images
-from .grid import labelled_grid
+from .grid import labelled_grid, stills
 from .pulse import Stopped
 from .rewards import Reward
 from .rollout import sample_ode
@@ -148,7 +148,12 @@ class HeldOut:
         shown = [self.prompts[row] for row in order]
         path = self.trainer.folder.samples / f"iteration_{iteration:06d}.png"
         sheet = torch.stack([pictures[row] for row in order]).float() / 255
-        labelled_grid(sheet, shown, columns=4, cell=160, title=f"iteration {iteration}").save(path)
+        sheet, frames = stills(sheet, self.trainer.config.run.frames)
+        title = f"iteration {iteration}"
+        if frames:
+            labelled_grid(sheet, shown, columns=2, cell=320, title=f"{title}: {frames}").save(path)
+        else:
+            labelled_grid(sheet, shown, columns=4, cell=160, title=title).save(path)
         self.trainer.emit(Sample(iteration, path.relative_to(self.trainer.folder.path).as_posix(), shown))
 
 

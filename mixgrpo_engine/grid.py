@@ -42,6 +42,22 @@ def labelled_grid(
     return sheet
 
 
+def stills(strips: Tensor, frames: int) -> tuple[Tensor, str]:
+    """Videos as pictures for a grid: first, middle and last frame side by side.
+
+    strips: (batch, frames * height, width, 3), a video's frames one below the other; images where frames is 1. Gives
+    (pictures (batch, height, shown * width, 3), the frames' numbers in words for a title: "" for images).
+    """
+    if frames == 1:
+        return strips, ""
+    numbers = sorted({1, frames // 2 + 1, frames})
+    videos = strips.unflatten(1, (frames, -1))
+    words = ", ".join(map(str, numbers[:-1]))
+    return torch.cat([videos[:, number - 1] for number in numbers], dim=2), (
+        f"frames {words} and {numbers[-1]} of {frames}"
+    )
+
+
 def _wrap(text: str, draw: ImageDraw.ImageDraw, font, width: int) -> list[str]:
     lines = [""]
     for word in text.split():

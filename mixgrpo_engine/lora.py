@@ -43,12 +43,14 @@ def inject(module: nn.Module, config: AdapterConfig, seed: int = 0) -> list[str]
 
     The new model equals the old one: A is drawn from `seed` (Kaiming uniform, as peft does it), B is zero. The
     adapter has the config's dtype whatever the base's. Returns the adapted layers' names, relative to `module`.
-    Raises ValueError when no layer is chosen.
+    Raises ValueError when no layer is chosen, or the model's layers don't tell their sizes.
     """
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import Linear as LoraLinear
 
     linear = {name: layer for name, layer in module.named_modules() if _is_linear(layer)}
+    if not linear:
+        _check_sizes(module)
     names = _chosen(list(linear), config)
     module.requires_grad_(False)
     peft_config = LoraConfig(
@@ -148,6 +150,17 @@ def scale_of(layer: nn.Module) -> float:
 
 def _is_linear(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear) or (type(layer).__name__ == "Linear" and hasattr(layer, "in_features"))
+
+
+def _check_sizes(module: nn.Module) -> None:
+    for layer in module.modules():
+        kind = type(layer)
+        if kind.__name__ == "Linear":
+            raise ValueError(
+                f"No LoRA can be put onto this model: its linear layers ({kind.__qualname__} of "
+                f"{os.path.basename(kind.__module__)}) don't tell their sizes. Load it by ComfyUI's own loaders "
+                "(fp8), or from a GGUF file."
+            )
 
 
 def _chosen(linear: list[str], config: AdapterConfig) -> list[str]:

@@ -51,7 +51,10 @@ class Policy(Protocol):
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents to images: float32 (batch, height, width, 3) in 0..1, on the CPU."""
+        """Latents to images: float32 (batch, height, width, 3) in 0..1, on the CPU.
+
+        Of videos (`frames` of the settings above 1) the frames one below the other: (batch, frames * height, ...).
+        """
         ...
 
     def base(self) -> AbstractContextManager:

@@ -199,6 +199,11 @@ def _config(name, settings) -> TrainConfig:
         config.validate()
     except ValueError as error:
         raise ValueError(f"settings: {error}") from None
+    if config.run.frames != 1:
+        raise ValueError(
+            f"settings.run.frames is {config.run.frames}: without ComfyUI only models of images are trained, so leave "
+            "it out."
+        )
     return config
 
 

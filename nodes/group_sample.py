@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..mixgrpo_engine import seeds
 from ..mixgrpo_engine.advantage import group_advantages
-from ..mixgrpo_engine.grid import labelled_grid
+from ..mixgrpo_engine.grid import labelled_grid, stills
 from ..mixgrpo_engine.rewards.scoring import score_images
 from .algorithm import ALGORITHM, Algorithm
 from .conditioning import encode_prompts
@@ -22,6 +22,7 @@ from .rewards import REWARD
 from .rollout_sampler import rollout_sampler
 from .sampling import SAMPLING
 from .schedule import check_window, window_sigmas
+from .video import filmstrip, latent_frames, reward_of_videos, single_frames
 
 CELL = 192  # pixels of an image in the grid
 
@@ -72,12 +73,21 @@ class MixGRPOGroupSample(io.ComfyNode):
                     tooltip="The negative prompt. Without it: clip's encoding of nothing, as in the training. Unused "
                     "at cfg 1.",
                 ),
+                io.Int.Input(
+                    "frames", default=1, min=1, max=1024, optional=True,
+                    tooltip="Frames of a video, for video models such as Wan (1, 5, 9, 13 ...); its reward is the mean "
+                    "over its frames. 1 samples images.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="grid", tooltip="One picture of all images, with reward and advantage below each."
                 ),
-                io.Image.Output(display_name="images", tooltip="The images as a batch, in the grid's order."),
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="The images as a batch, in the grid's order; of videos all frames of the first, then of "
+                    "the next.",
+                ),
                 io.String.Output(
                     display_name="scores", tooltip="JSON: settings, and of every image its rewards and its advantage."
                 ),
@@ -87,14 +97,14 @@ class MixGRPOGroupSample(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, vae, reward, algorithm, prompt, window_start, seed, width, height, clip=None, positive=None,
-        negative=None,
+        negative=None, frames=1,
     ) -> io.NodeOutput:  # fmt: skip
         check_flow_matching(model)
         window = range(window_start, window_start + algorithm.window_size)
         positive, negative = _conditions(clip, prompt, positive, negative, algorithm.rollout.cfg)
-        images = sample_group(model, vae, positive, negative, algorithm, window, seed, width, height)
+        images = sample_group(model, vae, positive, negative, algorithm, window, seed, width, height, frames)
         size = len(images)
-        scored = score_images(reward, [images], [prompt] * size)
+        scored = score_images(reward_of_videos(reward, frames), [images], [prompt] * size)
         rewards, options = scored.parts, algorithm.loss
         # As the training does: each scorer of a mix has advantages of its own.
         advantages = group_advantages(rewards, size, scored.shares, options.mix, options.advantage_clip)
@@ -108,16 +118,19 @@ class MixGRPOGroupSample(io.ComfyNode):
             "reasons": list(scored.reasons),
         }
         scores = json.dumps({**settings, "images": _table(rewards, advantages)}, indent=1, allow_nan=False)
-        return io.NodeOutput(_grid(images, rewards, advantages, settings), images, scores)
+        grid = _grid(images, rewards, advantages, settings, frames)
+        return io.NodeOutput(grid, single_frames(images, frames), scores)
 
 
 def sample_group(
-    model, vae, positive, negative, algorithm: Algorithm, window: range, seed: int, width: int, height: int
-) -> Tensor:
-    """The group's images: float32 (group_size, height, width, 3) in 0..1, on the CPU.
+    model, vae, positive, negative, algorithm: Algorithm, window: range, seed: int, width: int, height: int,
+    frames: int = 1,
+) -> Tensor:  # fmt: skip
+    """The group's images: float32 (group_size, height, width, 3) in 0..1, on the CPU; of videos filmstrips.
 
     The rollout of the training, on the MODEL as ComfyUI itself samples it: nothing is copied, offloading works.
-    Raises ValueError for a window that doesn't fit the steps, or a VAE or size that doesn't fit the model.
+    Raises ValueError for a window that doesn't fit the steps, or a VAE, size or number of frames that doesn't fit the
+    model.
     """
     import comfy.samplers
     import comfy.utils
@@ -129,7 +142,7 @@ def sample_group(
         model.get_model_object("model_sampling"), options.steps, options.shift, window, options.flash_ratio
     )
     starts = 1 if options.shared_noise else options.group_size
-    shape = latent_shape(model.model.latent_format, vae, width, height)
+    shape = latent_shape(model.model.latent_format, vae, width, height, latent_frames(model, vae, frames))
     noise = seeded_noise(shape, [seeds.derive(seed, "noise", 0, index) for index in range(starts)])
     noise = noise.expand(options.group_size, *shape).contiguous()
     guider = comfy.samplers.CFGGuider(model)
@@ -153,7 +166,7 @@ def sample_group(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
-    return decode_images(vae, latents)
+    return filmstrip(decode_images(vae, latents), options.group_size)
 
 
 def _conditions(clip, prompt: str, positive, negative, cfg: float) -> tuple[list, list]:
@@ -187,15 +200,18 @@ def _number(value: Tensor) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _grid(images: Tensor, rewards: dict[str, Tensor], advantages: Tensor, settings: dict) -> Tensor:
-    """The labelled grid as IMAGE: (1, height, width, 3)."""
+def _grid(images: Tensor, rewards: dict[str, Tensor], advantages: Tensor, settings: dict, frames: int) -> Tensor:
+    """The labelled grid as IMAGE: (1, height, width, 3); of videos some frames side by side."""
     import numpy as np
 
     labels = [_label(entry) for entry in _table(rewards, advantages)]
     first, end = settings["window"]
     title = f"window {first}..{end - 1} of {settings['steps']} steps, {settings['transition']}, eta {settings['eta']:g}"
-    columns = math.ceil(math.sqrt(len(images)))
-    sheet = labelled_grid(images, labels, columns, cell=CELL, title=title, label_lines=1 + len(rewards))
+    images, which = stills(images, frames)
+    columns = math.ceil(math.sqrt(len(images))) if frames == 1 else 2
+    cell = CELL if frames == 1 else 2 * CELL
+    title = f"{title}: {which}" if which else title
+    sheet = labelled_grid(images, labels, columns, cell=cell, title=title, label_lines=1 + len(rewards))
     return torch.from_numpy(np.asarray(sheet, dtype=np.float32) / 255)[None]
 
 

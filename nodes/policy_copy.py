@@ -46,7 +46,7 @@ def weightless_copy(patcher) -> nn.Module:
 
 
 def _shape_of(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor.detach(), device="meta")
+    return _with_attributes(torch.empty_like(tensor.detach(), device="meta"), tensor)
 
 
 def _copy(patcher) -> nn.Module:
@@ -65,7 +65,21 @@ def _copy(patcher) -> nn.Module:
 
 
 def _alias(tensor: Tensor, shareable: bool) -> Tensor:
-    return tensor.detach() if shareable and not tensor.is_inference() else tensor.detach().clone()
+    shared = shareable and not tensor.is_inference()
+    alias = tensor.detach()
+    if alias is tensor:  # tensors of the GGUF pack give themselves back, and clones too
+        alias = tensor.as_subclass(Tensor).detach()
+        return _with_attributes((alias if shared else alias.clone()).as_subclass(type(tensor)), tensor)
+    return _with_attributes(alias if shared else alias.clone(), tensor)
+
+
+def _with_attributes(new: Tensor, old: Tensor) -> Tensor:
+    """Gives a tensor what others have hung onto the old one: how it is quantised, LoRAs that act when it is used."""
+    for name, value in vars(old).items():
+        if name not in vars(new):
+            # A list of its own: a patcher that unloads the shared MODEL empties it.
+            setattr(new, name, list(value) if isinstance(value, list) else value)
+    return new
 
 
 def _use_differentiable_matmul(model: nn.Module) -> None:

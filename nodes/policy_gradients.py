@@ -26,8 +26,11 @@ def enable_training_mode() -> None:
         management.in_training = True
 
 
-def prepare(diffusion_model: nn.Module, checkpointing: bool) -> None:
-    """Makes the model's in-place updates harmless, and checkpoints each transformer block if asked to."""
+def prepare(diffusion_model: nn.Module, checkpointing: bool, verify: bool = True) -> None:
+    """Makes the model's in-place updates harmless, and checkpoints each transformer block if asked to.
+
+    verify: each kind of block is checked at its first call, which takes memory of its own.
+    """
     for layer in diffusion_model.modules():
         if "Norm" in type(layer).__name__:
             layer.register_forward_pre_hook(_keep_input)
@@ -38,7 +41,7 @@ def prepare(diffusion_model: nn.Module, checkpointing: bool) -> None:
         raise ValueError(
             f"Gradient checkpointing doesn't know the blocks of {type(diffusion_model).__name__}: turn it off."
         )
-    verified: set[type] = set()
+    verified: set[type] = set() if verify else {type(block) for block in blocks}
     for block in blocks:
         block.forward = _Checkpointed(block, verified)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..mixgrpo_engine import lora, memory
 from ..mixgrpo_engine.config import TrainConfig
-from ..mixgrpo_engine.live_bytes import attention_without_matrix, peak_bytes
+from ..mixgrpo_engine.live_bytes import Known, attention_without_matrix, peak_bytes
 from ..mixgrpo_engine.memory import Line, Needs
 from . import policy_gradients
 from .decoding import bytes_to_move, decode_bytes, free_bytes, tile_shape
@@ -43,6 +43,7 @@ class Preflight:
         self.model, self.vae, self.encoded = model, vae, encoded
         self.prompts, self.rewards = list(prompts), list(rewards)
         self.device: torch.device = model.load_device
+        self._known: Known = {}  # shared by all model calls, which are made of the same operators again and again
 
     def report(self, config: TrainConfig) -> memory.Report:
         """Raises whatever the model's code raises on tensors without data."""
@@ -74,7 +75,7 @@ class Preflight:
         base = weightless_copy(self.model)
         with META:
             lora.inject(base.diffusion_model, config.adapter)
-        policy_gradients.prepare(base.diffusion_model, config.run.gradient_checkpointing)
+        policy_gradients.prepare(base.diffusion_model, config.run.gradient_checkpointing, verify=False)
         options = model_options(self.model, META)
         options.setdefault("transformer_options", {})[policy_gradients.ATTENTION_OVERRIDE] = _pytorch_attention
         return VelocityModule(base, options, config.rollout.cfg)
@@ -104,10 +105,7 @@ class Preflight:
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter.grad = torch.empty_like(parameter)  # counted with the adapter
-        if config.run.gradient_checkpointing:
-            latents, condition = _batch(1, shape, rows)
-            module(latents, SIGMA, condition)  # the first call checks the blocks, which takes memory of its own
-        return memory.line_through(lambda images: peak_bytes(lambda: call(images)))
+        return memory.line_through(lambda images: peak_bytes(lambda: call(images), self._known))
 
     def _rollout(self, module: VelocityModule, shape, rows) -> Line:
         @torch.no_grad()
@@ -115,7 +113,7 @@ class Preflight:
             latents, condition = _batch(images, shape, rows)
             module(latents, SIGMA, condition)
 
-        return memory.line_through(lambda images: peak_bytes(lambda: call(images)))
+        return memory.line_through(lambda images: peak_bytes(lambda: call(images), self._known))
 
     def _vae(self, shape: tuple[int, ...]) -> int:
         """Its weights, and the decoding of one image; in tiles if that needs less."""

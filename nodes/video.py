@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+from ..mixgrpo_engine.rewards import checked_scores
+from ..mixgrpo_engine.rewards.mix import RewardMix
 
 _IMAGES_ONLY = ("QwenImage",)  # BaseModel classes whose latents have a time axis that only ever holds one image
 
@@ -24,17 +28,23 @@ class FrameMean:
     def failures(self) -> list[str]:
         return list(getattr(self.reward, "failures", ()))
 
+    @property
+    def check(self) -> Callable[[], None]:
+        return self.reward.check
+
+    @check.setter
+    def check(self, function: Callable[[], None]) -> None:
+        self.reward.check = function
+
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images: (batch, frames * height, width, 3). float32 (batch,); NaN where a frame couldn't be scored."""
-        return self._mean(self.reward.score, images, prompts)
+        return self._mean(functools.partial(checked_scores, self.reward), images, prompts)
 
     def _strict(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         return self._mean(self.reward.strict, images, prompts)
 
     def _mean(self, score, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        height = images.shape[1] // self.frames
-        frames = images.reshape(-1, height, *images.shape[2:])
-        scores = score(frames, [prompt for prompt in prompts for _ in range(self.frames)])
+        scores = score(single_frames(images, self.frames), [prompt for prompt in prompts for _ in range(self.frames)])
         return torch.as_tensor(scores, dtype=torch.float32).reshape(-1, self.frames).mean(1)
 
 
@@ -43,9 +53,21 @@ def by_frames(rewards: Mapping, frames: int) -> dict:
     return {name: FrameMean(reward, frames) if frames > 1 else reward for name, reward in rewards.items()}
 
 
+def reward_of_videos(reward, frames: int):
+    """A reward, or a mix of several, as one of videos; for one frame as it is."""
+    if isinstance(reward, RewardMix):
+        return RewardMix(by_frames(reward.rewards, frames), reward.weights, reward.normalisation)
+    return FrameMean(reward, frames) if frames > 1 else reward
+
+
 def filmstrip(images: Tensor, videos: int) -> Tensor:
     """(videos * frames, height, width, 3) to (videos, frames * height, width, 3), a video's frames in their order."""
     return images.reshape(videos, -1, *images.shape[2:])
+
+
+def single_frames(strips: Tensor, frames: int) -> Tensor:
+    """The reverse: (videos, frames * height, width, 3) to (videos * frames, height, width, 3)."""
+    return strips.reshape(-1, strips.shape[1] // frames, *strips.shape[2:])
 
 
 def latent_frames(model, vae, frames: int) -> int:

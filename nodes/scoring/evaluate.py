@@ -79,6 +79,11 @@ class MixGRPOEvaluate(io.ComfyNode):
                     "prompts", optional=True,
                     tooltip="A MixGRPO Prompts node: its held-out prompts are taken, or all if none are held out.",
                 ),
+                io.Int.Input(
+                    "frames", default=1, min=1, max=1024, optional=True,
+                    tooltip="Frames of a video, for video models such as Wan (1, 5, 9, 13 ...); its score is the mean "
+                    "over its frames. 1 samples images.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="grid", tooltip="Base and tuned side by side, with their scores."),
@@ -94,14 +99,14 @@ class MixGRPOEvaluate(io.ComfyNode):
     @classmethod
     def execute(
         cls, base, tuned, clip, vae, reward, text, negative, images_per_prompt, batch_size, seed, steps, cfg,
-        sampler_name, scheduler, width, height, grid_prompts, filename_prefix, prompts=None,
+        sampler_name, scheduler, width, height, grid_prompts, filename_prefix, prompts=None, frames=1,
     ) -> io.NodeOutput:  # fmt: skip
         chosen, source = prompt_list(text, prompts)
         # Before hours of sampling: a prefix that can't be used.
         output_files.place(filename_prefix, width, height)
         sampling = Sampling(
             steps=steps, cfg=cfg, sampler=sampler_name, scheduler=scheduler, width=width, height=height,
-            images=images_per_prompt, batch_size=batch_size, seed=seed,
+            images=images_per_prompt, batch_size=batch_size, seed=seed, frames=frames,
         )  # fmt: skip
         encoded = encode_prompts(clip, [*chosen, negative], lambda _: _raise_if_interrupted())
         result = evaluate(
@@ -112,7 +117,7 @@ class MixGRPOEvaluate(io.ComfyNode):
         summary = evaluation_files.summary(report)
         files = evaluation_files.write(report, filename_prefix)
         return io.NodeOutput(
-            evaluation_files.grid(result),
+            evaluation_files.grid(result, frames),
             summary,
             evaluation_files.dump(report),
             ui={"text": [summary], "files": files},

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...mixgrpo_engine.rewards import Reward
 from ...mixgrpo_engine.rewards.scoring import combine, score_images
 from ..conditioning import Encoded
+from ..video import reward_of_videos
 from .stock_sampling import Sampling, sample_images
 
 
@@ -23,7 +24,7 @@ class Result:
     totals: dict[str, Tensor] | None  # by model: of a mix of several scorers, else None
     shares: dict[str, float]  # of each scorer in the total
     reasons: list[str]  # why some have failed
-    shown: dict[str, Tensor]  # by model: the first image of the first prompts, (shown, height, width, 3)
+    shown: dict[str, Tensor]  # by model: the first image of the first prompts, (shown, height, width, 3), or filmstrip
 
 
 def evaluate(
@@ -44,6 +45,7 @@ def evaluate(
     """
     import comfy.utils
 
+    reward = reward_of_videos(reward, sampling.frames)
     bar = comfy.utils.ProgressBar(len(models) * len(prompts) * sampling.model_steps(), node_id)
     scores, shown, reasons, shares = {}, {}, [], {}
     for name, model in models.items():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...mixgrpo_engine.comparison import compare
 from ...mixgrpo_engine.files import write_json
-from ...mixgrpo_engine.grid import labelled_grid
+from ...mixgrpo_engine.grid import labelled_grid, stills
 from . import output_files
 from .evaluation import Result
 from .score_list import number
@@ -95,8 +95,11 @@ def rows(report: dict) -> list[list]:
     ]
 
 
-def grid(result: Result) -> Tensor:
-    """The labelled grid as IMAGE (1, height, width, 3): two prompts a row, base to the left of tuned."""
+def grid(result: Result, frames: int = 1) -> Tensor:
+    """The labelled grid as IMAGE (1, height, width, 3): two prompts a row, base to the left of tuned.
+
+    Of videos some frames side by side, one prompt a row.
+    """
     import numpy as np
 
     measures = _measures(result)
@@ -104,8 +107,16 @@ def grid(result: Result) -> Tensor:
     pairs = [(place, model) for place in range(count) for model in ("base", "tuned")]
     labels = [f"{model} {_scores(measures, model, place)}: {result.prompts[place]}" for place, model in pairs]
     images = torch.stack([result.shown[model][place] for place, model in pairs])
-    columns = 4 if count > 1 else 2
-    sheet = labelled_grid(images, labels, columns, cell=CELL, title="base | tuned", label_lines=4 + len(measures) // 2)
+    images, which = stills(images, frames)
+    columns = 4 if count > 1 and frames == 1 else 2
+    sheet = labelled_grid(
+        images,
+        labels,
+        columns,
+        cell=CELL if frames == 1 else 2 * CELL,
+        title=f"base | tuned{f': {which}' if which else ''}",
+        label_lines=4 + len(measures) // 2,
+    )
     return torch.from_numpy(np.asarray(sheet, dtype=np.float32) / 255)[None]
 
 

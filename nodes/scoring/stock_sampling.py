@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...mixgrpo_engine import seeds
 from ..policy import decode_images, latent_shape
+from ..video import filmstrip, latent_frames
 
 SEEDS = 2**64  # KSampler's seeds are below it
 
@@ -27,6 +28,7 @@ class Sampling:
     images: int  # of a prompt
     batch_size: int  # images sampled at once, at least 1
     seed: int  # of the first prompt; each has the next one
+    frames: int = 1  # of a video; 1 samples images
 
     def seed_of(self, prompt: int) -> int:
         return (self.seed + prompt) % SEEDS
@@ -44,15 +46,17 @@ class Sampling:
 def sample_images(
     model, vae, positive: list, negative: list, sampling: Sampling, prompt: int, on_step: Callable[[], None]
 ) -> Tensor:
-    """The images of prompt number `prompt`: float32 (images, height, width, 3) in 0..1, on the CPU.
+    """The images (of videos the filmstrips) of prompt number `prompt`: float32 (images, height, width, 3) in 0..1, on
+    the CPU.
 
     The noise is that of a KSampler with sampling.seed_of(prompt) and a batch of all images, whatever the model and
-    the batch size; on_step() is called after every step. Raises ValueError for a size or VAE that doesn't
-    fit, and ComfyUI's interrupt as every sampling does.
+    the batch size; on_step() is called after every step. Raises ValueError for a size, VAE or number of
+    frames that doesn't fit, and ComfyUI's interrupt as every sampling does.
     """
     import comfy.sample
 
-    shape = latent_shape(model.model.latent_format, vae, sampling.width, sampling.height)
+    length = latent_frames(model, vae, sampling.frames)
+    shape = latent_shape(model.model.latent_format, vae, sampling.width, sampling.height, length)
     seed = sampling.seed_of(prompt)
     noise = comfy.sample.prepare_noise(torch.zeros(sampling.images, *shape), seed)
     images = []
@@ -72,5 +76,5 @@ def sample_images(
             # Of the noise that a sampler adds by itself: a later batch must not get the first one's again.
             seed=seed if not rows.start else seeds.derive(seed, "batch", rows.start),
         )
-        images.append(decode_images(vae, latents))
+        images.append(filmstrip(decode_images(vae, latents), len(rows)))
     return torch.cat(images)

@@ -230,6 +230,7 @@ WRONG = [
     ({"settings": {"rollout": {"steps": "3"}}}, 'settings.rollout.steps is "3": it must be a whole number'),
     ({"settings": {"rollout": {"steps": 1}}}, "settings: steps is 1: at least 2"),
     ({"settings": {"rollout": {"shared_noise": 1}}}, "settings.rollout.shared_noise is 1: it must be true or false"),
+    ({"settings": {"run": {"frames": 5}}}, "settings.run.frames is 5: without ComfyUI only models of images"),
     ({"output": ""}, "output is empty"),
 ]
 

@@ -46,15 +46,18 @@ class TestModel(Loader):
 
 
 class TestClip(Loader):
-    """Takes half a second for each prompt with the word "slow", and leaves a trace of every one."""
+    """Takes half a second for each prompt with the word "slow", and leaves a trace of every one.
+
+    width: of its tokens, repeated until they are as wide as a model wants them; 0 leaves them 32 wide.
+    """
 
     RETURN_TYPES = ("CLIP",)
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {}}
+        return {"required": {}, "optional": {"width": ("INT", {"default": 0, "min": 0})}}
 
-    def load(self):
+    def load(self, width=0):
         import folder_paths
 
         leave_trace("clip")
@@ -68,6 +71,13 @@ class TestClip(Loader):
             return tokenize(text)
 
         clip.tokenize = traced
+        if width:
+            encode = clip.encode_from_tokens_scheduled
+
+            def widened(*args, **kwargs):
+                return [[t.repeat(1, 1, width // t.shape[-1]), extras] for t, extras in encode(*args, **kwargs)]
+
+            clip.encode_from_tokens_scheduled = widened
         return (clip,)
 
 

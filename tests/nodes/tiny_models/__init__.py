@@ -3,6 +3,7 @@
 from .build import randomise
 from .families import (
     FAMILIES,
+    WAN_FILE,
     Family,
     auraflow,
     chroma,
@@ -17,10 +18,10 @@ from .families import (
     wan22,
     z_image,
 )
-from .parts import CONTEXT, POOLED, SIZE, clip, conditioning, sd15, train_a_little, vae
+from .parts import CONTEXT, POOLED, SIZE, clip, conditioning, sd15, train_a_little, vae, wan_vae
 
 __all__ = [
-    "CONTEXT", "FAMILIES", "POOLED", "SIZE", "Family", "auraflow", "chroma", "clip", "conditioning", "flux", "flux2",
-    "hidream", "hunyuan_image", "lumina2", "qwen_image", "randomise", "sd3", "sd15", "train_a_little", "vae", "wan21",
-    "wan22", "z_image",
+    "CONTEXT", "FAMILIES", "POOLED", "SIZE", "WAN_FILE", "Family", "auraflow", "chroma", "clip", "conditioning", "flux",
+    "flux2", "hidream", "hunyuan_image", "lumina2", "qwen_image", "randomise", "sd3", "sd15", "train_a_little", "vae", 
+    "wan21", "wan22", "wan_vae", "z_image",
 ]  # fmt: skip

@@ -240,11 +240,18 @@ def hunyuan_image(dtype=torch.float32, compute_dtype=None, seed=0, **changes):
     return patcher(config, compute_dtype, seed)
 
 
-def wan21(dtype=torch.float32, compute_dtype=None, seed=0):
-    """Wan 2.1 text-to-video, and both models of Wan 2.2 14B: two blocks, latents with a time axis."""
+def wan21(dtype=torch.float32, compute_dtype=None, seed=0, **changes):
+    """Wan 2.1 text-to-video, and both models of Wan 2.2 14B: two blocks, latents with a time axis.
+
+    changes: of its settings; with WAN_FILE its weights are such that a stock loader knows them again.
+    """
     import comfy.supported_models
 
-    return patcher(comfy.supported_models.WAN21_T2V(_wan(16, dtype)), compute_dtype, seed)
+    return patcher(comfy.supported_models.WAN21_T2V({**_wan(16, dtype), **changes}), compute_dtype, seed)
+
+
+# What ComfyUI takes for granted of a Wan file, or reads off its shapes: a head is 128 wide, the text 4096.
+WAN_FILE = {"dim": 128, "num_heads": 1, "freq_dim": 256, "text_dim": 4096}
 
 
 def wan22(dtype=torch.float32, compute_dtype=None, seed=0):

@@ -47,6 +47,20 @@ def vae(channels=16, seed=0):
     return comfy.sd.VAE(sd=taesd.state_dict())
 
 
+def wan_vae(seed=0):
+    """ComfyUI's own Wan VAE, made thin; four frames after the first are one step of the latents' time."""
+    import comfy.ldm.wan.vae
+    import comfy.sd
+
+    sizes = {"dim": 8, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_scales": []}
+    network = comfy.ldm.wan.vae.WanVAE(**sizes, temperal_downsample=[False, True, True], dropout=0.0)
+    randomise(network, seed)
+    with torch.no_grad():
+        network.decoder.head[2].weight *= 0.3
+        network.decoder.head[2].bias.zero_()  # grey in the middle: around 1 everything would be white
+    return comfy.sd.VAE(sd=network.state_dict())
+
+
 def conditioning(seed, tokens=8):
     """A prompt as CLIPTextEncode would give it: random tokens and a pooled vector."""
     generator = torch.Generator().manual_seed(seed)
