@@ -1,4 +1,7 @@
-"""A foreign node pack for the tests: loaders of tiny random models that leave a trace, and a reward that can fail."""
+"""A foreign node pack for the tests: loaders of tiny random models that leave a trace, and a reward that can fail.
+
+Files may be tiny: see sizes_of_files.py.
+"""
 
 import asyncio
 import importlib.util
@@ -7,6 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+from . import sizes_of_files
+
+sizes_of_files.install()
 TINY_MODELS = Path(__file__).resolve().parent.parent.parent / "nodes" / "tiny_models" / "__init__.py"
 
 
