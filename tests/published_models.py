@@ -4,8 +4,6 @@ Widths that other parts rely on are the published ones; layers are few, and the 
 ComfyUI takes them with the help of tests/comfyui/pack/sizes_of_files.py.
 """
 
-import functools
-
 import torch
 from safetensors.torch import save_file
 

@@ -1,4 +1,4 @@
-"""Text encoders, FLUX and KL VAEs as large as their files say, where ComfyUI builds the published sizes whatever they say.
+"""Text encoders, FLUX and KL VAEs as large as their files, where ComfyUI builds the published sizes in any case.
 
 So tiny files go through the real loaders. For a published file nothing changes: its sizes are those that ComfyUI takes.
 """
@@ -67,7 +67,9 @@ def _text_encoder(original, self, *args, textmodel_json_config=None, model_optio
         weight = stock.weight
         few = self.operations.Embedding(words, weight.shape[1], device=weight.device, dtype=weight.dtype)
         # The tokenizers are the published ones, so their numbers are folded.
-        few.requires_grad_(False).register_forward_pre_hook(lambda module, args: (args[0] % module.num_embeddings, *args[1:]))
+        few.requires_grad_(False).register_forward_pre_hook(
+            lambda module, args: (args[0] % module.num_embeddings, *args[1:])
+        )
         self.transformer.set_input_embeddings(few)
 
 
