@@ -4,6 +4,8 @@ Widths that other parts rely on are the published ones; layers are few, and the 
 ComfyUI takes them with the help of tests/comfyui/pack/sizes_of_files.py.
 """
 
+import json
+
 import torch
 from safetensors.torch import save_file
 
@@ -106,6 +108,34 @@ def flux_checkpoint():
         **_prefixed("text_encoders.t5xxl.transformer.", t5xxl()),
         **_prefixed("vae.", kl_vae()),
     }
+
+
+def sd35_folder(folder):
+    """The same model as diffusers saves it, in a folder of that path."""
+    import diffusers
+
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=32, in_channels=16, out_channels=16, num_layers=2, attention_head_dim=64, num_attention_heads=2,
+        joint_attention_dim=4096, caption_projection_dim=128, pooled_projection_dim=2048, pos_embed_max_size=24,
+        dual_attention_layers=(0,), qk_norm="rms_norm",
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(32, 64, 128, 128), down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=16, layers_per_block=2, scaling_factor=1.5305,
+        shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False,
+    )  # fmt: skip
+    for name, part in (("transformer", transformer), ("vae", vae)):
+        tiny_models.randomise(part, 6)
+        part.save_pretrained(folder / name)
+    diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(folder / "scheduler")
+    index = {"_class_name": "StableDiffusion3Pipeline"}
+    for number, make in (("", clip_l), ("_2", clip_g), ("_3", t5xxl)):
+        # ComfyUI has its own tokenizers: of the folder's only the places count.
+        index |= {f"text_encoder{number}": ["transformers", "x"], f"tokenizer{number}": ["transformers", "x"]}
+        for part in ("text_encoder", "tokenizer"):
+            (folder / f"{part}{number}").mkdir()
+        save_file(make(), folder / f"text_encoder{number}" / "model.safetensors")
+    (folder / "model_index.json").write_text(json.dumps(index))
 
 
 FILES = {

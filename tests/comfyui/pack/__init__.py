@@ -149,6 +149,21 @@ class TestScripted(Loader):
         return (Scripted(scores),)
 
 
+class PassReward:
+    """Passes a reward on. A worker loads the packs of its graph only: with this one it takes tiny files too."""
+
+    CATEGORY = "test"
+    FUNCTION = "pass_on"
+    RETURN_TYPES = ("MIXGRPO_REWARD",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"reward": ("MIXGRPO_REWARD",)}}
+
+    def pass_on(self, reward):
+        return (reward,)
+
+
 class CountPatches:
     """How many weights of a model are patched, as text."""
 
@@ -255,6 +270,7 @@ NODE_CLASS_MAPPINGS = {
     "Test_Vae": TestVae,
     "Test_Reward": TestReward,
     "Test_Scripted": TestScripted,
+    "Test_PassReward": PassReward,
     "Test_CountPatches": CountPatches,
     "Test_SamePatches": SamePatches,
     "Test_Slow": Slow,
