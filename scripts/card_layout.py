@@ -39,14 +39,15 @@ GROUPS = [
 NOTES = {"What this does": ([-660, 40], [620, 620]), "The files, and where they go": ([-660, 720], [620, 480])}
 
 
-def layout(loaders: dict, *notes: str) -> dict:
-    """loaders: the nodes that load the model; notes: the texts of NOTES, in their order."""
+def layout(caption: str, loaders: dict, *notes: str) -> dict:
+    """caption: on the thumbnail. loaders: the nodes that load the model; notes: the texts of NOTES, in their order."""
     places = {**{number: LOADERS[number] for number in loaders}, **PLACES}
     if len(loaders) == len(LOADERS):
         places |= WITH_THREE_LOADERS
     return {
         "version": _version(),
         "comfyui": COMFYUI,
+        "caption": caption,
         "nodes": places,
         "groups": GROUPS,
         "notes": [

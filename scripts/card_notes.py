@@ -58,11 +58,13 @@ another model take the algorithm and the LoRA's rank from the template of its ca
 REWARD_FILES = (catalog.HPS, catalog.CLIP_L, catalog.IMAGE_REWARD, catalog.BERT_VOCAB)
 
 
-def what_it_does(card: Card, least: float, smaller: str) -> str:
-    """least: bytes of the estimate with one image a model call. smaller: what makes this model's memory smaller."""
+def what_it_does(model: str, card: Card, least: float, smaller: str) -> str:
+    """model: its name for people. least: bytes of the estimate with one image a model call. smaller: what makes this
+    model's memory smaller.
+    """
     config = card.config()
     return WHAT_IT_DOES.format(
-        model=card.model.split()[0],
+        model=model,
         gigabytes=card.gigabytes,
         width=config.run.width,
         height=config.run.height,

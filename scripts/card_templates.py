@@ -254,10 +254,10 @@ def layout(name: str) -> dict:
     source = SOURCES[name](card.config())
     folder = SD35_FOLDER if SD35_FOLDER in source.loaders["1"]["inputs"].values() else ""
     notes = (
-        card_notes.what_it_does(card, read_json(ESTIMATES)["cards"][key]["least"], source.smaller),
+        card_notes.what_it_does(key.split(",")[0], card, read_json(ESTIMATES)["cards"][key]["least"], source.smaller),
         card_notes.where_files_go(source.files, folder),
     )
-    return card_layout.layout(source.loaders, *notes)
+    return card_layout.layout("a diffusers folder" if folder else key, source.loaders, *notes)
 
 
 def node(class_type: str, title: str, **inputs) -> dict:

@@ -90,7 +90,7 @@ HIDE_ALL_ELSE = """
 .side-tool-bar-container, .p-toast, .comfy-menu { visibility: hidden !important; }
 """
 WINDOW = (2400, 1200)
-THUMBNAIL_WIDTH = 1100
+THUMBNAIL_WIDTH, CAPTION_SIZE = 1100, 34  # pixels
 
 
 def main() -> None:
@@ -108,7 +108,7 @@ def main() -> None:
     ):
         graph = json.loads(page.evaluate(BUILD, [name, prompt, layout, PACK, models]))
         if options.thumbnail:
-            make_thumbnail(page, ROOT / "workflows" / f"{name}.jpg")
+            make_thumbnail(page, ROOT / "workflows" / f"{name}.jpg", layout.get("caption", ""))
     target = ROOT / "workflows" / f"{name}.json"
     target.write_text(json.dumps(graph, indent=1) + "\n", encoding="utf-8")
     print(f"{target.relative_to(ROOT)}: {len(graph['nodes'])} nodes, {len(graph['links'])} links")
@@ -133,14 +133,16 @@ def described(file: catalog.KnownFile | ModelFile) -> dict[str, str]:
     return {"name": file.name, "url": url, "directory": MODEL_FOLDER, **checked}
 
 
-def make_thumbnail(page, path: Path) -> None:
-    """The whole graph on one small picture."""
-    from PIL import Image
+def make_thumbnail(page, path: Path, caption: str) -> None:
+    """The whole graph on one small picture, with a caption in its lower right corner."""
+    from PIL import Image, ImageDraw, ImageFont
 
     page.add_style_tag(content=HIDE_ALL_ELSE)
-    picture = Image.open(io.BytesIO(page.screenshot(clip=page.evaluate(SHOW_ALL))))
-    height = round(picture.height * THUMBNAIL_WIDTH / picture.width)
-    picture.convert("RGB").resize((THUMBNAIL_WIDTH, height), Image.LANCZOS).save(path, quality=85)
+    picture = Image.open(io.BytesIO(page.screenshot(clip=page.evaluate(SHOW_ALL)))).convert("RGB")
+    picture = picture.resize((THUMBNAIL_WIDTH, round(picture.height * THUMBNAIL_WIDTH / picture.width)), Image.LANCZOS)
+    corner = (picture.width - 24, picture.height - 24)
+    ImageDraw.Draw(picture).text(corner, caption, "white", ImageFont.load_default(size=CAPTION_SIZE), anchor="rs")
+    picture.save(path, quality=85)
 
 
 def read(path: Path) -> dict:
