@@ -37,7 +37,7 @@ If memory runs out all the same:
 - end what else uses the card, and set **device** of the rewards to *cpu*
 - **rank** 16 or less of the LoRA, then smaller **width** and **height** of Train
 - {smaller}
-"""
+{remark}"""
 
 WHERE_FILES_GO = """## Put these files into `ComfyUI/models`
 {folder}
@@ -58,9 +58,9 @@ another model take the algorithm and the LoRA's rank from the template of its ca
 REWARD_FILES = (catalog.HPS, catalog.CLIP_L, catalog.IMAGE_REWARD, catalog.BERT_VOCAB)
 
 
-def what_it_does(model: str, card: Card, least: float, smaller: str) -> str:
+def what_it_does(model: str, card: Card, least: float, smaller: str, remark: str) -> str:
     """model: its name for people. least: bytes of the estimate with one image a model call. smaller: what makes this
-    model's memory smaller.
+    model's memory smaller. remark: a last paragraph, or "".
     """
     config = card.config()
     return WHAT_IT_DOES.format(
@@ -72,6 +72,7 @@ def what_it_does(model: str, card: Card, least: float, smaller: str) -> str:
         preset=card.preset,
         least=memory.words(least),
         smaller=smaller,
+        remark=f"\n{remark}\n" if remark else "",
     )
 
 

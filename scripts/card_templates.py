@@ -37,6 +37,7 @@ class Source:
     files: tuple[ModelFile, ...]
     steps: int  # of the samples before and after
     smaller: str  # what makes its memory smaller, one line
+    remark: str = ""  # what else is special
 
 
 def checkpoint(file: ModelFile) -> dict:
@@ -68,6 +69,8 @@ def flux_in_one_file(_: TrainConfig) -> Source:
         files=(files.FLUX_DEV_FP8,),
         steps=25,
         smaller="keep **gradient_checkpointing** on: without it fp8 weights need more memory than bf16 ones",
+        remark="ComfyUI rounds a LoRA to fp8 when it puts it onto fp8 weights, and a small LoRA loses by it: sample "
+        "with `flux1-dev.safetensors` in bf16 where you can.",
     )  # fmt: skip
 
 
@@ -253,8 +256,9 @@ def layout(name: str) -> dict:
     key, card = card_of(name)
     source = SOURCES[name](card.config())
     folder = SD35_FOLDER if SD35_FOLDER in source.loaders["1"]["inputs"].values() else ""
+    least = read_json(ESTIMATES)["cards"][key]["least"]
     notes = (
-        card_notes.what_it_does(key.split(",")[0], card, read_json(ESTIMATES)["cards"][key]["least"], source.smaller),
+        card_notes.what_it_does(key.split(",")[0], card, least, source.smaller, source.remark),
         card_notes.where_files_go(source.files, folder),
     )
     return card_layout.layout("a diffusers folder" if folder else key, source.loaders, *notes)
