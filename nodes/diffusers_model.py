@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from .category import CATEGORY
 
 INDEX = "model_index.json"
 NONE_FOUND = "(no folder in models/diffusers)"
+OWN = "the folder's own"
 CLIP_TYPES = {"FluxPipeline": "FLUX", "StableDiffusion3Pipeline": "SD3"}
+MODEL_CLASSES = {"FluxPipeline": "Flux", "StableDiffusion3Pipeline": "SD3"}
 # How diffusers and transformers name the files of a part.
 STEMS = {"transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 
@@ -26,11 +29,26 @@ class MixGRPODiffusersModel(io.ComfyNode):
             category=CATEGORY,
             description="Loads a FLUX.1 or SD3 / SD3.5 model that lies as a diffusers folder in models/diffusers "
             "(transformer, text_encoder, vae ...), without converting its files. Gives MODEL, CLIP and VAE like any "
-            "checkpoint loader, for training and for sampling.",
+            "checkpoint loader, for training and for sampling, with the time shift that the folder's scheduler has.",
             inputs=[
                 io.Combo.Input(
                     "folder", options=sorted(folders()) or [NONE_FOUND],
                     tooltip="A folder with a model_index.json in ComfyUI's models/diffusers. Nothing is downloaded.",
+                ),
+                io.Combo.Input(
+                    "transformer", options=[OWN, *single_files()], default=OWN, optional=True,
+                    tooltip="A .safetensors file of models/diffusion_models that takes the place of the folder's "
+                    "transformer; text encoders, VAE and scheduler stay the folder's.",
+                ),
+                io.Int.Input(
+                    "width", default=1024, min=16, max=16384, step=16, optional=True,
+                    tooltip="Width of the images that are trained or sampled, in pixels. It only sets the time shift, "
+                    "and only where the folder's scheduler lets that grow with the image (FLUX.1-dev): 1024 x 1024 is "
+                    "ComfyUI's own default there.",
+                ),
+                io.Int.Input(
+                    "height", default=1024, min=16, max=16384, step=16, optional=True,
+                    tooltip="Height of these images in pixels; see width.",
                 ),
             ],
             outputs=[
@@ -41,14 +59,16 @@ class MixGRPODiffusersModel(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, folder) -> io.NodeOutput:
+    def execute(cls, folder, transformer=OWN, width=1024, height=1024) -> io.NodeOutput:
         from ..mixgrpo_engine.policies.diffusers_folder import DiffusersFolder
 
         known = folders()
         if folder not in known:
             raise ValueError(f"There is no model '{folder}' in models/diffusers: put its folder there and reload.")
-        source = DiffusersFolder(known[folder])
-        return io.NodeOutput(load_model(source), load_clip(source), load_vae(source))
+        source = DiffusersFolder(known[folder], "" if transformer == OWN else single_file(transformer))
+        model = load_model(source)
+        set_shift(model, folder_shift(source, width, height))
+        return io.NodeOutput(model, load_clip(source), load_vae(source))
 
 
 def folders() -> dict[str, Path]:
@@ -64,14 +84,79 @@ def folders() -> dict[str, Path]:
     return found
 
 
+def single_files() -> list[str]:
+    """The .safetensors files in ComfyUI's diffusion_models folders."""
+    import folder_paths
+
+    return [name for name in folder_paths.get_filename_list("diffusion_models") if name.endswith(".safetensors")]
+
+
+def single_file(name: str) -> str:
+    """The path of one of single_files(). Raises ValueError for any other name."""
+    import folder_paths
+
+    if name not in single_files():
+        raise ValueError(f"There is no file '{name}' in models/diffusion_models: put it there and reload.")
+    return folder_paths.get_full_path_or_raise("diffusion_models", name)
+
+
 def load_model(source):
-    """The transformer as an ordinary MODEL. Raises ValueError when ComfyUI doesn't know it."""
+    """The transformer as an ordinary MODEL.
+
+    Raises ValueError when ComfyUI doesn't know it, or a single file's isn't of the folder's family.
+    """
+    import comfy.model_base
+
+    model = _single_transformer(source.transformer_file) if source.transformer_file else _own_transformer(source.path)
+    if not isinstance(model.model, getattr(comfy.model_base, MODEL_CLASSES[source.pipeline_class])):
+        raise ValueError(
+            f"{source.transformer_file or source.path / 'transformer'} is a {type(model.model).__name__}, and the "
+            f"folder {source.path.name} is of {source.family.name}: choose a transformer of that family."
+        )
+    return model
+
+
+def _own_transformer(folder: Path):
     import comfy.sd
 
-    model = comfy.sd.load_diffusion_model_state_dict(read_weights(source.path / "transformer"))
+    model = comfy.sd.load_diffusion_model_state_dict(read_weights(folder / "transformer"))
     if model is None:
-        raise ValueError(f"ComfyUI doesn't know the model in {source.path.name}/transformer: use a newer ComfyUI.")
+        raise ValueError(f"ComfyUI doesn't know the model in {folder.name}/transformer: use a newer ComfyUI.")
     return model
+
+
+def _single_transformer(file: Path):
+    import comfy.sd
+
+    try:
+        return comfy.sd.load_diffusion_model(str(file))
+    except RuntimeError as error:  # what ComfyUI raises for tensors that it can't make a model of
+        raise ValueError(f"{file.name} can't be loaded as a transformer: choose another file. {error}") from error
+
+
+def folder_shift(source, width: int, height: int) -> float:
+    """The time shift that the folder's scheduler has for images of this size in pixels.
+
+    Raises ValueError for one that isn't above 0.
+    """
+    from ..mixgrpo_engine.policies.time_shift import image_tokens, time_shift
+
+    file = source.path / "scheduler" / "scheduler_config.json"
+    shift = time_shift(read_json(file), image_tokens(width, height))
+    if not shift > 0:
+        raise ValueError(f"{file} asks for a time shift of {shift:g}: it must be above 0, so copy the file again.")
+    return shift
+
+
+def set_shift(model, shift: float) -> None:
+    """Gives a freshly loaded MODEL another time shift s, as in sigma = s * t / (1 + (s - 1) * t)."""
+    import comfy.model_sampling
+
+    sampling = model.get_model_object("model_sampling")
+    if isinstance(sampling, comfy.model_sampling.ModelSamplingFlux):
+        sampling.set_parameters(shift=math.log(shift))
+    else:
+        sampling.set_parameters(shift=shift, multiplier=sampling.multiplier)
 
 
 def load_clip(source):

@@ -206,7 +206,8 @@ class MixGRPOApplyRun(io.ComfyNode):
             node_id="MixGRPO_ApplyRun",
             display_name="MixGRPO Apply Run",
             category=CATEGORY,
-            description="Puts a finished run's LoRA onto a model, as ComfyUI's own LoRA loader does.",
+            description="Puts a finished run's LoRA onto a model, as ComfyUI's own LoRA loader does. Nothing that is "
+            "connected to model, clip and vae is loaded before the run has finished: the training has the GPU.",
             inputs=[
                 io.Model.Input(
                     "model", lazy=True, tooltip="The model that was trained. It is loaded after the training only."
@@ -224,10 +225,23 @@ class MixGRPOApplyRun(io.ComfyNode):
                     tooltip="last: the LoRA at the end of the training. best: the one whose held-out prompts scored "
                     "best, by the watched reward if there is one; it needs a run with evaluate_every above 0.",
                 ),
+                io.Clip.Input(
+                    "clip", optional=True, lazy=True,
+                    tooltip="Passed through. It is loaded after the training only, as the model is.",
+                ),
+                io.Vae.Input(
+                    "vae", optional=True, lazy=True,
+                    tooltip="Passed through. It is loaded after the training only, as the model is.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the run's LoRA."),
                 io.String.Output(display_name="lora_name", tooltip="The LoRA's name in ComfyUI's LoRA loaders."),
+                io.Model.Output(
+                    display_name="base_model", tooltip="The model as it was, without the LoRA, for a comparison."
+                ),
+                io.Clip.Output(display_name="clip", tooltip="What is connected to clip, once the run has finished."),
+                io.Vae.Output(display_name="vae", tooltip="What is connected to vae, once the run has finished."),
             ],
         )  # fmt: skip
 
@@ -237,14 +251,15 @@ class MixGRPOApplyRun(io.ComfyNode):
         return lora.version(folder, which) if folder else run_id
 
     @classmethod
-    def check_lazy_status(cls, model=None, run=None, run_id="", which=paths.LAST, **_) -> list[str]:
+    def check_lazy_status(cls, run=None, run_id="", which=paths.LAST, **values) -> list[str]:
         lora.require_finished(find_run(run, run_id), which)
-        return ["model"] if model is None else []
+        return [name for name in ("model", "clip", "vae") if name in values and values[name] is None]
 
     @classmethod
-    def execute(cls, model, strength, run=None, run_id="", which=paths.LAST) -> io.NodeOutput:
+    def execute(cls, model, strength, run=None, run_id="", which=paths.LAST, clip=None, vae=None) -> io.NodeOutput:
         folder = find_run(run, run_id)
-        return io.NodeOutput(lora.apply(folder, model, strength, which), lora.name(folder, which))
+        tuned = lora.apply(folder, model, strength, which)
+        return io.NodeOutput(tuned, lora.name(folder, which), model, clip, vae)
 
 
 def find_run(run: dict | None, run_id: str):

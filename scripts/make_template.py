@@ -1,14 +1,16 @@
 """Makes the UI template of an API workflow: `python -m scripts.make_template shapes_alignment`.
 
-The API twin (workflows/api/NAME.json) is the one that is written by hand. The real frontend turns it into a graph;
-places, titles' colours and the note come from workflows/layout/NAME.json. So the two can't drift apart: a test
-compares what the template posts with the twin. Which published weights a node needs comes from the engine's catalog:
-the frontend names those that are missing when somebody opens the template.
+The API twin (workflows/api/NAME.json) is the one that is written by hand, or by scripts.card_templates. The real
+frontend turns it into a graph; places, titles' colours and the note come from workflows/layout/NAME.json. So the two
+can't drift apart: a test compares what the template posts with the twin. Which published files a node needs comes from
+the engine's catalog and scripts.model_files: the frontend names those that are missing when a template is opened. With
+--thumbnail the graph's picture becomes workflows/NAME.jpg.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import tempfile
 from collections.abc import Collection
@@ -17,6 +19,7 @@ from pathlib import Path
 from mixgrpo_engine.rewards import catalog
 from scripts.browser import open_comfyui
 from scripts.comfyui_server import ROOT, ComfyServer
+from scripts.model_files import FILES, ModelFile
 
 PACK = "comfyui-mixgrpo"
 MODEL_FOLDER = "reward_models"
@@ -35,6 +38,8 @@ async ([name, prompt, layout, pack, models]) => {
     if (node.type.startsWith("MixGRPO_")) Object.assign(node.properties, { cnr_id: pack, ver: layout.version });
     else Object.assign(node.properties, { cnr_id: "comfy-core", ver: layout.comfyui });
     if (models[node.id]) node.properties.models = models[node.id];
+    // Seeds stay as they are: what is compared begins with the same noise.
+    for (const widget of node.widgets ?? []) if (widget.name === "control_after_generate") widget.value = "fixed";
   }
   for (const note of layout.notes) {
     const node = window.LiteGraph.createNode("MarkdownNote");
@@ -57,32 +62,87 @@ async ([name, prompt, layout, pack, models]) => {
 """
 
 
+# Fits the graph into the window; gives its place on the page.
+SHOW_ALL = """
+async () => {
+  const view = window.app.canvas.ds;
+  const boxes = [...window.app.graph._nodes, ...window.app.graph._groups].map((item) => item.boundingRect);
+  const [left, top] = [0, 1].map((axis) => Math.min(...boxes.map((box) => box[axis])) - 20);
+  const [right, bottom] = [0, 1].map((axis) => Math.max(...boxes.map((box) => box[axis] + box[axis + 2])) + 20);
+  const size = { width: right - left, height: bottom - top };
+  view.scale = 0.95 * Math.min(window.innerWidth / size.width, window.innerHeight / size.height);
+  view.offset = [
+    (window.innerWidth / view.scale - left - right) / 2,
+    (window.innerHeight / view.scale - top - bottom) / 2,
+  ];
+  window.app.canvas.setDirty(true, true);
+  await new Promise((done) => setTimeout(done, 1500));
+  return {
+    x: (left + view.offset[0]) * view.scale,
+    y: (top + view.offset[1]) * view.scale,
+    width: size.width * view.scale,
+    height: size.height * view.scale,
+  };
+}
+"""
+HIDE_ALL_ELSE = """
+.comfyui-body-top, .comfyui-body-left, .comfyui-body-right, .comfyui-body-bottom, .graph-canvas-panel,
+.side-tool-bar-container, .p-toast, .comfy-menu { visibility: hidden !important; }
+"""
+WINDOW = (2400, 1200)
+THUMBNAIL_WIDTH, CAPTION_SIZE = 1100, 34  # pixels
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help="workflows/api/NAME.json and workflows/layout/NAME.json")
-    name = parser.parse_args().name
+    parser.add_argument("--thumbnail", action="store_true", help="make workflows/NAME.jpg anew, a picture of the graph")
+    options = parser.parse_args()
+    name = options.name
     prompt, layout = (read(ROOT / "workflows" / kind / f"{name}.json") for kind in ("api", "layout"))
     models = {key: found for key, node in prompt.items() if (found := published(node["inputs"].values()))}
-    with tempfile.TemporaryDirectory() as base, ComfyServer(Path(base)) as server, open_comfyui(server.url) as page:
+    with (
+        tempfile.TemporaryDirectory() as base,
+        ComfyServer(Path(base)) as server,
+        open_comfyui(server.url, *WINDOW) as page,
+    ):
         graph = json.loads(page.evaluate(BUILD, [name, prompt, layout, PACK, models]))
+        if options.thumbnail:
+            make_thumbnail(page, ROOT / "workflows" / f"{name}.jpg", layout.get("caption", ""))
     target = ROOT / "workflows" / f"{name}.json"
     target.write_text(json.dumps(graph, indent=1) + "\n", encoding="utf-8")
     print(f"{target.relative_to(ROOT)}: {len(graph['nodes'])} nodes, {len(graph['links'])} links")
 
 
 def published(values: Collection) -> list[dict[str, str]]:
-    """Of a node's values, those that are published weights, as the frontend wants them in `properties.models`.
+    """Of a node's values, those that are published files, as the frontend wants them in `properties.models`.
 
     No text files: ComfyUI's list of models leaves them out, so they would be called missing for ever.
     """
-    return [model(file) for file in catalog.FILES if file.name in values and not file.name.endswith(".txt")]
+    values = [value for value in values if isinstance(value, str)]
+    weights = [file for file in catalog.FILES if file.name in values and not file.name.endswith(".txt")]
+    return [described(file) for file in (*weights, *(file for file in FILES if file.name in values))]
 
 
-def model(file: catalog.KnownFile) -> dict[str, str]:
+def described(file: catalog.KnownFile | ModelFile) -> dict[str, str]:
     """Name, address and folder of a published file; its hash where that is known."""
+    if isinstance(file, ModelFile):
+        return {"name": file.name, "url": file.url, "directory": file.folder}
     url = f"{file.page}/resolve/{file.revision}/{file.path}"
     checked = {"hash": file.sha256, "hash_type": "SHA256"} if file.sha256 else {}
     return {"name": file.name, "url": url, "directory": MODEL_FOLDER, **checked}
+
+
+def make_thumbnail(page, path: Path, caption: str) -> None:
+    """The whole graph on one small picture, with a caption in its lower right corner."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    page.add_style_tag(content=HIDE_ALL_ELSE)
+    picture = Image.open(io.BytesIO(page.screenshot(clip=page.evaluate(SHOW_ALL)))).convert("RGB")
+    picture = picture.resize((THUMBNAIL_WIDTH, round(picture.height * THUMBNAIL_WIDTH / picture.width)), Image.LANCZOS)
+    corner = (picture.width - 24, picture.height - 24)
+    ImageDraw.Draw(picture).text(corner, caption, "white", ImageFont.load_default(size=CAPTION_SIZE), anchor="rs")
+    picture.save(path, quality=85)
 
 
 def read(path: Path) -> dict:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..config import AdapterConfig
 from ..schedule import flow_sigmas
 from .diffusers_folder import DiffusersFolder, encode
 from .encoded_prompts import EncodedPrompts
+from .time_shift import time_shift
 from .velocity import FluxVelocity, PromptRows, PromptTensors, SD3Velocity
 from .weights import FullWeights, LoraWeights
 
@@ -77,13 +77,8 @@ class DiffusersPolicy:
 
     def shift(self) -> float:
         """The scheduler's own time shift; a dynamic one (FLUX.1 [dev]) grows with the image, as exp(mu)."""
-        config = self.scheduler.config
-        if not config.use_dynamic_shifting:
-            return float(config.shift)
         tokens = self.noise_shape[1] // _PATCH * (self.noise_shape[2] // _PATCH)
-        slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
-        mu = config.base_shift + slope * (tokens - config.base_image_seq_len)
-        return math.exp(mu) if config.time_shift_type == "exponential" else mu
+        return time_shift(self.scheduler.config, tokens)
 
     def condition(self, prompts: Sequence[str]) -> PromptRows:
         negative = self._prompt(self.negative) if self.cfg != 1 else None

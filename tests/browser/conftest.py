@@ -5,7 +5,9 @@ import json
 import pytest
 
 from scripts.browser import open_comfyui
+from scripts.card_templates import SD35_FOLDER
 from scripts.comfyui_server import ROOT, ComfyServer
+from scripts.model_files import FILES
 from tests.engine.rewards import tiny_published
 from tests.fake_judge import chat, fake_judge
 from tests.pictures import writing
@@ -24,9 +26,17 @@ def judge():
 
 @pytest.fixture(scope="session")
 def server(comfyui_dir, tmp_path_factory, judge):
-    """With what the templates need: the published weights' names, tiny; a picture; an allowed judge."""
+    """With what the templates need: the published weights' names, tiny; a picture; an allowed judge.
+
+    Models that no test here loads are empty files: the browser looks at names only.
+    """
     base = tmp_path_factory.mktemp("browser")
     tiny_published.write(base / "models" / "reward_models")
+    for file in FILES:
+        (base / "models" / file.folder).mkdir(exist_ok=True)
+        (base / "models" / file.folder / file.name).touch()
+    (base / "models" / "diffusers" / SD35_FOLDER).mkdir(parents=True)
+    (base / "models" / "diffusers" / SD35_FOLDER / "model_index.json").touch()
     for folder in ("input", "user"):
         (base / folder).mkdir()
     writing("HELLO WORLD").save(base / "input" / "example.png")

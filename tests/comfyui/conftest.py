@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mixgrpo_engine.rewards import catalog
+from tests.engine.rewards import tiny_published
+
 
 def _load(name):
     # importlib mode puts no test folder on sys.path.
@@ -45,6 +48,16 @@ def first_run(server, first_graph):
         run_id = server.run_id(outputs)
         server.wait(lambda: any(m["status"]["state"] == "finished" for m in messages(run_id)), "the last message", 10)
     return outputs, run_id, messages(run_id), server.traces()[before:]
+
+
+@pytest.fixture
+def published(server):
+    """models/reward_models with tiny files under the published names; gone afterwards, since other tests miss them."""
+    folder = server.base / "models" / "reward_models"
+    tiny_published.write(folder)
+    yield folder
+    for file in catalog.FILES:
+        (folder / file.name).unlink()
 
 
 @pytest.fixture(scope="module")

@@ -83,20 +83,37 @@ def test_a_preset_alone_is_an_algorithm(server, graphs):
     assert "window size is 30 with 25 steps" in server.error(graph, 30)["exception_message"]
 
 
-def test_apply_run_loads_the_model_after_the_training_and_patches_it(server, graphs):
+def test_apply_run_holds_back_what_samples_until_the_training_has_ended(server, graphs):
     graph = graphs.train("applied", mode="wait", seed=3)
-    graph["apply"] = {
-        "class_type": "MixGRPO_ApplyRun",
-        "inputs": {"model": ["model", 0], "run": ["train", 0], "run_id": "", "strength": 1.0},
-    }
-    graph["look"] = {"class_type": "Test_CountPatches", "inputs": {"model": ["apply", 0]}}
+    sources = {name: [name, 0] for name in ("model", "clip", "vae")}
+    graph |= {
+        "apply": {
+            "class_type": "MixGRPO_ApplyRun",
+            "inputs": {**sources, "run": ["train", 0], "run_id": "", "strength": 1.0},
+        },
+        "look": {"class_type": "Test_CountPatches", "inputs": {"model": ["apply", 0]}},
+        "look at the base": {"class_type": "Test_CountPatches", "inputs": {"model": ["apply", 2]}},
+        "prompt": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["apply", 3], "text": "red"}},
+        "latents": {"class_type": "EmptySD3LatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        "sample": {
+            "class_type": "KSampler",
+            "inputs": {
+                "model": ["apply", 0], "positive": ["prompt", 0], "negative": ["prompt", 0],
+                "latent_image": ["latents", 0], "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
+            },
+        },
+        "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["apply", 4]}},
+        "show": {"class_type": "PreviewImage", "inputs": {"images": ["decode", 0]}},
+    }  # fmt: skip
     before = len(server.traces())
     outputs = server.outputs(graph)
-    in_server = [pid == str(server.pid) for _, pid in server.traces()[before:]]
-    assert in_server == [False, False, False, False, True]
-    assert server.traces()[-1][0] == "model"
+    loaded = [(node, pid == str(server.pid)) for node, pid in server.traces()[before:]]
+    # The worker's four first, then the server's: each of its loaders once, none while the training was at work.
+    assert [here for _, here in loaded] == [False] * 4 + [True] * 3
+    assert {node for node, here in loaded if here} == {"model", "clip", "vae"}
     # Two joint blocks: qkv of both streams (and the second attention of the first), proj where it exists.
-    assert int(outputs["look"]["text"][0]) > 4
+    assert int(outputs["look"]["text"][0]) > 4 and outputs["look at the base"]["text"] == ["0"]
+    assert len(outputs["show"]["images"]) == 1
     log = server.log.read_text()
     assert "lora key not loaded" not in log
 

@@ -14,7 +14,7 @@ from mixgrpo_engine.rewards.hps import HPSReward
 from mixgrpo_engine.rewards.image_reward import ImageRewardReward
 from mixgrpo_engine.rewards.pick_score import PickScoreReward
 from scripts.comfyui_server import ROOT
-from tests.engine.rewards import tiny_image_reward, tiny_published
+from tests.engine.rewards import tiny_image_reward
 
 WIDGETS = {"device": "default", "dtype": "auto", "batch_size": 0, "keep_loaded": False}
 
@@ -94,16 +94,6 @@ def test_a_worker_trains_with_it(server, graphs, image_reward):
     (step,) = [event for event in server.events(run_id) if event["type"] == "iteration"]
     assert "image_reward" in json.dumps(step)
     assert server.run(run_id)["state"] == "finished" and server.lora(run_id).exists()
-
-
-@pytest.fixture
-def published(server):
-    """models/reward_models with tiny files under the published names; gone afterwards, since other tests miss them."""
-    folder = server.base / "models" / "reward_models"
-    tiny_published.write(folder)
-    yield folder
-    for file in catalog.FILES:
-        (folder / file.name).unlink()
 
 
 def test_template_preference_scores_mixes_what_the_engine_gives(server, published, comfyui_dir):

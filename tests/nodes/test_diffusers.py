@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mixgrpo_engine.config import AdapterConfig
 from mixgrpo_engine.policies.diffusers_folder import DiffusersFolder
@@ -138,16 +138,65 @@ def test_model_clip_and_vae_are_loaded_by_comfyui(node, models, monkeypatch, com
         return "clip"
 
     monkeypatch.setattr(comfy.sd, "load_text_encoder_state_dicts", record)
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps({**json.loads(scheduler.read_text()), "shift": 5.0}))
     model, clip, vae = node.MixGRPODiffusersModel.execute("some/sd3").result
     assert clip == "clip" and given["clip_type"] is comfy.sd.CLIPType.SD3 and len(given["parts"]) == 3
     for number, part in enumerate(("text_encoder", "text_encoder_2", "text_encoder_3")):
         assert given["parts"][number].keys() == load_file(folder / part / "model.safetensors").keys()
     assert type(model.model).__name__ == "SD3"
+    sampling = model.get_model_object("model_sampling")
+    assert sampling.percent_to_sigma(0.5) == pytest.approx(5 / 6) and sampling.timestep(0.5) == 500
 
     latents = torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = (full.decode(latents, return_dict=False)[0] / 2 + 0.5).clamp(0, 1).movedim(1, -1)
     assert (vae.decode(latents).float().cpu() - expected).abs().max() < 0.02  # it may compute in bf16
+
+
+@pytest.mark.parametrize("size, mu", [((1024, 1024), 1.15), ((512, 512), 0.63), ((256, 256), 0.5)])
+def test_a_dynamic_shift_of_the_folder_is_that_of_the_given_size(size, mu, models, room):
+    """FLUX.1 [dev]'s, as ModelSamplingFlux and diffusers have it."""
+    from comfy_extras.nodes_model_advanced import ModelSamplingFlux
+
+    node, model = room("nodes.diffusers_model"), tiny_models.flux()
+    node.set_shift(model, node.folder_shift(DiffusersFolder(models["flux"]), *size))
+    (expected,) = ModelSamplingFlux().patch(model, 1.15, 0.5, *size)
+    ours, theirs = (each.get_model_object("model_sampling") for each in (model, expected))
+    assert ours.shift == pytest.approx(mu) and ours.shift == pytest.approx(theirs.shift)
+    assert torch.allclose(ours.sigmas, theirs.sigmas)
+
+
+def test_a_single_file_takes_the_place_of_the_transformer(node, models, tmp_path, monkeypatch):
+    import folder_paths
+
+    root = tmp_path / "diffusion_models"
+    root.mkdir()
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "diffusion_models", ([str(root)], {".safetensors"}))
+    own = node.load_model(DiffusersFolder(node.root / "some" / "sd3")).model.diffusion_model.state_dict()
+    # In ComfyUI's own layout, and with other numbers.
+    other = {f"model.diffusion_model.{name}": tensor + 1 for name, tensor in own.items()}
+    save_file(other, root / "tuned.safetensors")
+    save_file({"lora_A.weight": torch.zeros(2, 2)}, root / "lora.safetensors")
+    (root / "pickled.ckpt").touch()
+    assert node.MixGRPODiffusersModel.define_schema().inputs[1].options[1:] == sorted(node.single_files())
+    monkeypatch.setattr(node, "load_clip", lambda source: "clip")
+    monkeypatch.setattr(node, "load_vae", lambda source: "vae")
+
+    def load(name):
+        return node.MixGRPODiffusersModel.execute("some/sd3", name).result[0]
+
+    loaded = load("tuned.safetensors").model.diffusion_model.state_dict()
+    assert all(torch.allclose(loaded[name], own[name] + 1) for name in own)
+    for name, sentence in {
+        "lora.safetensors": "lora.safetensors can't be loaded as a transformer",
+        "pickled.ckpt": "There is no file 'pickled.ckpt'",
+        "../tuned.safetensors": "There is no file '../tuned.safetensors'",
+    }.items():
+        with pytest.raises(ValueError, match=sentence):
+            load(name)
+    with pytest.raises(ValueError, match="tuned.safetensors is a SD3, and the folder flux is of FLUX.1"):
+        node.load_model(DiffusersFolder(models["flux"], root / "tuned.safetensors"))
 
 
 def test_sharded_weights_are_read_from_beside_their_index_only(node):

@@ -1,4 +1,7 @@
-"""A foreign node pack for the tests: loaders of tiny random models that leave a trace, and a reward that can fail."""
+"""A foreign node pack for the tests: loaders of tiny random models that leave a trace, and a reward that can fail.
+
+Files may be tiny: see sizes_of_files.py.
+"""
 
 import asyncio
 import importlib.util
@@ -7,6 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+from . import sizes_of_files
+
+sizes_of_files.install()
 TINY_MODELS = Path(__file__).resolve().parent.parent.parent / "nodes" / "tiny_models" / "__init__.py"
 
 
@@ -119,8 +125,10 @@ class TestReward(Loader):
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"seconds": ("FLOAT", {"default": 0.0}), "fail_at": ("INT", {"default": 0})},
-                "optional": {"fail_rank": ("INT", {"default": -1, "min": -1})}}
+        return {
+            "required": {"seconds": ("FLOAT", {"default": 0.0}), "fail_at": ("INT", {"default": 0})},
+            "optional": {"fail_rank": ("INT", {"default": -1, "min": -1})},
+        }
 
     def load(self, seconds, fail_at, fail_rank=-1):
         leave_trace("reward")
@@ -149,6 +157,21 @@ class TestScripted(Loader):
     def load(self, scores):
         leave_trace("scripted")
         return (Scripted(scores),)
+
+
+class PassReward:
+    """Passes a reward on. A worker loads the packs of its graph only: with this one it takes tiny files too."""
+
+    CATEGORY = "test"
+    FUNCTION = "pass_on"
+    RETURN_TYPES = ("MIXGRPO_REWARD",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"reward": ("MIXGRPO_REWARD",)}}
+
+    def pass_on(self, reward):
+        return (reward,)
 
 
 class CountPatches:
@@ -257,6 +280,7 @@ NODE_CLASS_MAPPINGS = {
     "Test_Vae": TestVae,
     "Test_Reward": TestReward,
     "Test_Scripted": TestScripted,
+    "Test_PassReward": PassReward,
     "Test_CountPatches": CountPatches,
     "Test_SamePatches": SamePatches,
     "Test_Slow": Slow,

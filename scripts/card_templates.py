@@ -1,0 +1,272 @@
+"""Writes the templates of the settings for cards: `python -m scripts.card_templates`, then scripts.make_template.
+
+mixgrpo_engine/cards.py says what is trained and how; from it come workflows/api/NAME.json and
+workflows/layout/NAME.json of every card. Which nodes load a model from which files stands here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mixgrpo_engine.cards import CARDS, Card
+from mixgrpo_engine.config import TrainConfig
+from mixgrpo_engine.files import read_json
+from mixgrpo_engine.rewards import catalog
+from scripts import card_layout, card_notes
+from scripts import model_files as files
+from scripts.comfyui_server import ROOT
+from scripts.model_files import ModelFile
+
+PROMPTS = ROOT / "scripts" / "template_prompts.txt"
+HELD_OUT = 8
+SHOWN_PROMPT = "a blue teapot to the right of three white cups on a kitchen table"  # none of those that are trained
+ESTIMATES = ROOT / "benchmarks" / "results" / "memory.json"
+SAMPLED = 4  # images before and after
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model's loaders, as nodes 1 to 3, with their outputs, and what a person has to know of them."""
+
+    loaders: dict[str, dict]
+    model: list
+    clip: list
+    vae: list
+    files: tuple[ModelFile, ...]
+    steps: int  # of the samples before and after
+    smaller: str  # what makes its memory smaller, one line
+    remark: str = ""  # what else is special
+
+
+def checkpoint(file: ModelFile) -> dict:
+    return node("CheckpointLoaderSimple", "Model file", ckpt_name=file.name)
+
+
+def flux_in_parts(_: TrainConfig) -> Source:
+    return Source(
+        loaders={
+            "1": node("UNETLoader", "FLUX.1-dev", unet_name=files.FLUX_DEV.name, weight_dtype="default"),
+            "2": node(
+                "DualCLIPLoader", "Text encoders", clip_name1=files.CLIP_L.name, clip_name2=files.T5_FP16.name,
+                type="flux", device="default",
+            ),
+            "3": node("VAELoader", "VAE", vae_name=files.FLUX_VAE.name),
+        },
+        model=["1", 0], clip=["2", 0], vae=["3", 0],
+        files=(files.FLUX_DEV, files.CLIP_L, files.T5_FP16, files.FLUX_VAE),
+        steps=25,
+        smaller="**weight_dtype** *fp8_e4m3fn* of the model's loader halves the weights (11 GB less), as long as "
+        "**gradient_checkpointing** stays on",
+    )  # fmt: skip
+
+
+def flux_in_one_file(_: TrainConfig) -> Source:
+    return Source(
+        loaders={"1": checkpoint(files.FLUX_DEV_FP8)},
+        model=["1", 0], clip=["1", 1], vae=["1", 2],
+        files=(files.FLUX_DEV_FP8,),
+        steps=25,
+        smaller="keep **gradient_checkpointing** on: without it fp8 weights need more memory than bf16 ones",
+        remark="ComfyUI rounds a LoRA to fp8 when it puts it onto fp8 weights, and a small LoRA loses by it: sample "
+        "with `flux1-dev.safetensors` in bf16 where you can.",
+    )  # fmt: skip
+
+
+def sd35_medium(_: TrainConfig) -> Source:
+    return Source(
+        loaders={
+            "1": checkpoint(files.SD35_MEDIUM),
+            "2": node(
+                "TripleCLIPLoader", "Text encoders", clip_name1=files.CLIP_L.name, clip_name2=files.CLIP_G.name,
+                clip_name3=files.T5_FP8.name,
+            ),
+        },
+        model=["1", 0], clip=["2", 0], vae=["1", 2],
+        files=(files.SD35_MEDIUM, files.CLIP_L, files.CLIP_G, files.T5_FP8),
+        steps=28,
+        smaller="**targets** *attn* of the LoRA: fewer layers get an adapter",
+    )  # fmt: skip
+
+
+def sd35_folder(config: TrainConfig) -> Source:
+    run = config.run
+    return Source(
+        loaders={
+            "1": node(
+                "MixGRPO_DiffusersModel", "Model folder", folder=SD35_FOLDER, transformer="the folder's own",
+                width=run.width, height=run.height,
+            )
+        },
+        model=["1", 0], clip=["1", 1], vae=["1", 2],
+        files=(),
+        steps=28,
+        smaller="the folder's T5 is in half precision, 9.8 GB while the prompts are encoded: the template "
+        "*sd35_medium_16gb* takes one of half that size",
+    )  # fmt: skip
+
+
+SD35_FOLDER = "stable-diffusion-3.5-medium"
+SOURCES: dict[str, Callable[[TrainConfig], Source]] = {
+    "sd35_medium_16gb": sd35_medium,
+    "flux_dev_fp8_24gb": flux_in_one_file,
+    "flux_dev_48gb": flux_in_parts,
+    "flux_dev_80gb": flux_in_parts,
+    "diffusers_folder": sd35_folder,
+}
+"""Template -> its loaders."""
+
+CARD_OF = {"diffusers_folder": "sd35_medium_16gb"}
+"""Templates that are no card's own, and the template of the card whose settings they have."""
+
+
+def main() -> None:
+    for name in SOURCES:
+        for kind, content in (("api", prompt(name)), ("layout", layout(name))):
+            path = ROOT / "workflows" / kind / f"{name}.json"
+            path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            print(path.relative_to(ROOT))
+
+
+def card_of(name: str) -> tuple[str, Card]:
+    """The entry of CARDS that a template stands for."""
+    return next((key, card) for key, card in CARDS.items() if card.template == CARD_OF.get(name, name))
+
+
+def prompt(name: str) -> dict[str, dict]:
+    """The API prompt of a template."""
+    _, card = card_of(name)
+    config = card.config()
+    source = SOURCES[name](config)
+    return {
+        **source.loaders,
+        "4": node(
+            "MixGRPO_Prompts", "Prompts", text=PROMPTS.read_text(encoding="utf-8").strip(), file="none",
+            held_out=HELD_OUT, split_seed=0,
+        ),
+        **rewards(),
+        "9": node("MixGRPO_Algorithm", "Algorithm", preset=card.preset, **algorithm(config)),
+        "10": node("MixGRPO_LoRA", "LoRA to train", **adapter(config)),
+        "11": node(
+            "MixGRPO_Train", "Train", model=source.model, clip=source.clip, vae=source.vae, reward=["7", 0],
+            prompts=["4", 0], algorithm=["9", 0], **run(config, name), lora=["10", 0], watch=["8", 0],
+            **later_run(config),
+        ),
+        "12": node("MixGRPO_Wait", "Wait for the training", run=["11", 0], run_id="", timeout=0),
+        "13": node(
+            "MixGRPO_ApplyRun", "After the training", model=source.model, run=["12", 0], run_id="", strength=1.0,
+            which="last", clip=source.clip, vae=source.vae,
+        ),
+        **samples(config, source.steps, name),
+    }  # fmt: skip
+
+
+def rewards() -> dict[str, dict]:
+    shared = {"device": "default", "dtype": "auto", "batch_size": 16, "keep_loaded": False}
+    return {
+        "5": node("MixGRPO_RewardHPS", "What people prefer: HPS v2.1", weights=catalog.HPS.name, **shared),
+        "6": node(
+            "MixGRPO_RewardCLIPScore", "What fits the prompt: CLIPScore", weights=catalog.CLIP_L.name,
+            text_weights="none", activation="auto", **shared,
+        ),
+        "7": node(
+            "MixGRPO_RewardMix", "Both, to be learned from", **{f"weight_{number}": 1.0 for number in range(1, 7)},
+            normalisation="none", reward_1=["5", 0], reward_2=["6", 0],
+        ),
+        "8": node(
+            "MixGRPO_RewardImageReward", "Only watched: ImageReward", weights=catalog.IMAGE_REWARD.name,
+            vocab=catalog.BERT_VOCAB.name, **shared,
+        ),
+    }  # fmt: skip
+
+
+def algorithm(config: TrainConfig) -> dict:
+    """The fields of MixGRPO_Algorithm, under its own names."""
+    rollout, window, loss, optimizer = config.rollout, config.window, config.loss, config.optimizer
+    return {
+        "steps": rollout.steps, "shift": rollout.shift, "transition": rollout.transition, "eta": rollout.eta,
+        "cfg": rollout.cfg, "group_size": rollout.group_size, "prompts_per_iteration": rollout.prompts_per_iteration,
+        "shared_noise": rollout.shared_noise, "flash_ratio": rollout.flash_ratio, "tail_order": rollout.tail_order,
+        "tail_variant": rollout.tail_variant,
+        "window_strategy": window.strategy, "window_size": window.size, "trained_share": window.trained_share,
+        "window_stride": window.stride, "window_interval": window.interval, "window_max_start": window.max_start,
+        "window_wrap": window.wrap,
+        "reward_mix": loss.mix, "advantage_clip": loss.advantage_clip, "surrogate": loss.surrogate,
+        "clip_range": loss.clip_range, "kl_mask_threshold": loss.kl_mask_threshold, "kl_weight": loss.kl_weight,
+        "kl_space": loss.kl_space,
+        "learning_rate": optimizer.learning_rate, "learning_rate_schedule": optimizer.schedule,
+        "weight_decay": optimizer.weight_decay, "max_grad_norm": optimizer.max_grad_norm,
+        "updates": optimizer.updates, "ema_decay": optimizer.ema_decay,
+        "rollout_batch_size": rollout.batch_size, "update_batch_size": optimizer.batch_size,
+    }  # fmt: skip
+
+
+def adapter(config: TrainConfig) -> dict:
+    lora = config.adapter
+    return {
+        "rank": lora.rank, "alpha": lora.alpha, "targets": lora.targets, "exclude": lora.exclude, "dtype": lora.dtype
+    }  # fmt: skip
+
+
+def run(config: TrainConfig, name: str) -> dict:
+    wanted = config.run
+    return {
+        "run_name": name.replace("_", "-"), "iterations": wanted.iterations, "seed": wanted.seed,
+        "width": wanted.width, "height": wanted.height, "evaluate_every": wanted.evaluate_every,
+        "evaluate_images": wanted.evaluate_images, "checkpoint_every": wanted.checkpoint_every,
+        "gradient_checkpointing": wanted.gradient_checkpointing, "mixed_precision": wanted.mixed_precision,
+        "mode": "wait", "if_exists": "reuse",
+    }  # fmt: skip
+
+
+def later_run(config: TrainConfig) -> dict:
+    """The fields of Train that come after its optional sockets."""
+    wanted = config.run
+    return {
+        "negative_prompt": wanted.negative_prompt, "guidance": wanted.guidance, "frames": wanted.frames,
+        "processes": wanted.processes,
+    }  # fmt: skip
+
+
+def samples(config: TrainConfig, steps: int, name: str) -> dict[str, dict]:
+    """The same noises through the base model and the tuned one, all of it behind Apply Run (13)."""
+    tuned, base, clip, vae = (["13", output] for output in (0, 2, 3, 4))
+    shared = {
+        "seed": 42, "steps": steps, "cfg": config.rollout.cfg, "sampler_name": "euler", "scheduler": "simple",
+        "positive": ["14", 0], "negative": ["15", 0], "latent_image": ["16", 0], "denoise": 1.0,
+    }  # fmt: skip
+    unused = "" if config.rollout.cfg != 1 else " (unused at cfg 1)"
+    size = {"width": config.run.width, "height": config.run.height, "batch_size": SAMPLED}
+    return {
+        "14": node("CLIPTextEncode", "Prompt", clip=clip, text=SHOWN_PROMPT),
+        "15": node("CLIPTextEncode", f"Negative prompt{unused}", clip=clip, text=config.run.negative_prompt),
+        "16": node("EmptySD3LatentImage", "Images of the training's size", **size),
+        "17": node("KSampler", "Sample before", model=base, **shared),
+        "18": node("KSampler", "Sample after", model=tuned, **shared),
+        "19": node("VAEDecode", "Decode before", samples=["17", 0], vae=vae),
+        "20": node("VAEDecode", "Decode after", samples=["18", 0], vae=vae),
+        "21": node("SaveImage", "Before", images=["19", 0], filename_prefix=f"mixgrpo/{name}_before"),
+        "22": node("SaveImage", "After", images=["20", 0], filename_prefix=f"mixgrpo/{name}_after"),
+    }
+
+
+def layout(name: str) -> dict:
+    """Where the nodes stand, and the notes beside them."""
+    key, card = card_of(name)
+    source = SOURCES[name](card.config())
+    folder = SD35_FOLDER if SD35_FOLDER in source.loaders["1"]["inputs"].values() else ""
+    least = read_json(ESTIMATES)["cards"][key]["least"]
+    notes = (
+        card_notes.what_it_does(key.split(",")[0], card, least, source.smaller, source.remark),
+        card_notes.where_files_go(source.files, folder),
+    )
+    return card_layout.layout("a diffusers folder" if folder else key, source.loaders, *notes)
+
+
+def node(class_type: str, title: str, **inputs) -> dict:
+    return {"class_type": class_type, "inputs": inputs, "_meta": {"title": title}}
+
+
+if __name__ == "__main__":
+    main()
