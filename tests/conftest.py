@@ -9,6 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Before torch is imported, and for every process that a test starts: several run side by side on the same cores, and
+# for tensors as tiny as the tests' the threads of one process cost more than they bring.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def comfyui_dir() -> Path:
