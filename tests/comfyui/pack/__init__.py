@@ -111,8 +111,10 @@ class TestReward(Loader):
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"seconds": ("FLOAT", {"default": 0.0}), "fail_at": ("INT", {"default": 0})},
-                "optional": {"hold_at": ("INT", {"default": 0}), "fail_rank": ("INT", {"default": -1, "min": -1})}}
+        return {
+            "required": {"seconds": ("FLOAT", {"default": 0.0}), "fail_at": ("INT", {"default": 0})},
+            "optional": {"hold_at": ("INT", {"default": 0}), "fail_rank": ("INT", {"default": -1, "min": -1})},
+        }
 
     def load(self, seconds, fail_at, hold_at=0, fail_rank=-1):
         leave_trace("reward")
