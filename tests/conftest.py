@@ -1,10 +1,12 @@
 """Shared fixtures: a real ComfyUI in this process (CPU) and the pack as ComfyUI would load it."""
 
+import contextlib
 import importlib.util
 import os
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -12,6 +14,20 @@ ROOT = Path(__file__).resolve().parent.parent
 # Before torch is imported, and for every process that a test starts: several run side by side on the same cores, and
 # for tensors as tiny as the tests' the threads of one process cost more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+_interrupted: list[psutil.Process] = []
+
+
+def pytest_keyboard_interrupt():
+    """Notes the servers, workers and browsers that are at work when somebody presses Ctrl-C."""
+    _interrupted.extend(psutil.Process().children(recursive=True))
+
+
+def pytest_unconfigure():
+    """Ends those that are left: pytest-xdist gives the fixtures of its processes ten seconds to do it."""
+    for process in _interrupted:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
 
 
 @pytest.fixture(scope="session")
