@@ -1,10 +1,12 @@
 # make demo: set up, train the embedded tiny model through a real ComfyUI, show what it made.
 # make bench: what MixGRPO costs and wins against other algorithms on the tiny model; an interrupted one goes on.
-# make test: all tests. Set COMFYUI_DIR to use your own ComfyUI instead of the one that set-up fetches.
+# make test: all tests, in JOBS processes: 2, or as many as the machine has cores and 4 GB of memory for.
+# Set COMFYUI_DIR to use your own ComfyUI instead of the one that set-up fetches.
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+JOBS ?= 2
 export COMFYUI_DIR
 
 .PHONY: setup demo bench test lint tiny-model
@@ -19,7 +21,7 @@ bench: setup
 	$(RUN) -m benchmarks
 
 test: setup lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(RUN) -m ruff check .

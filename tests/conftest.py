@@ -1,13 +1,40 @@
 """Shared fixtures: a real ComfyUI in this process (CPU) and the pack as ComfyUI would load it."""
 
+import contextlib
 import importlib.util
 import os
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+ENGINE = ROOT / "tests" / "engine"
+
+# Before torch is imported, and for every process that a test starts: several run side by side on the same cores, and
+# for tensors as tiny as the tests' the threads of one process cost more than they bring.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items):
+    """Folders of many short files last: no process then waits long for another one's last file."""
+    items.sort(key=lambda item: (ENGINE in item.path.parents, item.path.parent != ENGINE))
+
+
+_interrupted: list[psutil.Process] = []
+
+
+def pytest_keyboard_interrupt():
+    """Notes the servers, workers and browsers that are at work when somebody presses Ctrl-C."""
+    _interrupted.extend(psutil.Process().children(recursive=True))
+
+
+def pytest_unconfigure():
+    """Ends those that are left: pytest-xdist gives the fixtures of its processes ten seconds to do it."""
+    for process in _interrupted:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
 
 
 @pytest.fixture(scope="session")

@@ -46,8 +46,9 @@ def server(comfyui_dir, tmp_path_factory, judge):
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page(server):
+    """One browser a module: an open canvas draws all the time, also while tests of other folders need the cores."""
     with open_comfyui(server.url) as page:
         yield page
 

@@ -1,9 +1,7 @@
 """Several real processes (gloo, on the CPU) train as one: same gradients, same files, same end."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
+import functools
+import shutil
 
 import pytest
 import torch
@@ -11,21 +9,7 @@ import torch
 from mixgrpo_engine.events import read
 from mixgrpo_engine.ranks import Ranks
 from tests.engine import ranks_job
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def launch(count, folder, **job):
-    """Runs the job in `count` processes as a user would; (exit code, what it printed)."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(count)]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command += ["-m", "tests.engine.ranks_job", json.dumps({"folder": str(folder), **job})]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    return done.returncode, done.stdout + done.stderr
-
-
-def results(folder, count):
-    return [torch.load(f"{folder}-rank{rank}.pt", weights_only=True) for rank in range(count)]
+from tests.engine.ranks_job import largest_difference, launch_job, results
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +19,25 @@ def alone(tmp_path_factory):
     return folder, results(folder, 1)[0]
 
 
-def largest_difference(some, others):
-    """Relative to the largest value of each tensor."""
-    return max(
-        float((a - b).abs().max() / b.abs().max().clamp(min=1e-6)) for a, b in zip(some, others, strict=True)
-    )
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """`together(count)`: the folder of the same run in that many processes, launched once."""
+
+    @functools.cache
+    def of(count):
+        folder = tmp_path_factory.mktemp("together") / "run"
+        code, output = launch_job(count, folder, iterations=4)
+        assert code == 0, output
+        return folder
+
+    return of
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_gradients_and_run_are_those_of_one_process(tmp_path, alone, count):
+def test_gradients_and_run_are_those_of_one_process(alone, together, count):
     """4 prompts on 3 processes: one of them has two."""
-    code, output = launch(count, tmp_path / "run", iterations=4)
-    assert code == 0, output
     folder, expected = alone
-    found = results(tmp_path / "run", count)
+    found = results(together(count), count)
     for result in found:
         assert result["outcome"] == "finished" and result["forwards"] == expected["forwards"]
         assert len(result["gradients"]) == len(expected["gradients"]) == 12
@@ -56,32 +45,36 @@ def test_gradients_and_run_are_those_of_one_process(tmp_path, alone, count):
             assert largest_difference(mine, theirs) < 1e-3
         assert largest_difference(result["gradients"][0], expected["gradients"][0]) < 1e-5
         assert all(torch.equal(value, found[0]["adapter"][name]) for name, value in result["adapter"].items())
-    events, wanted = (read(path / "events.jsonl")[0] for path in (tmp_path / "run", folder))
+    events, wanted = (read(path / "events.jsonl")[0] for path in (together(count), folder))
     assert [event["type"] for event in events] == [event["type"] for event in wanted], "only one process tells"
     for event, other in zip(events, wanted, strict=True):
         if event["type"] in ("iteration", "evaluation"):
             assert event["reward"] == pytest.approx(other["reward"], rel=1e-4)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {path.name for path in folder.iterdir()}
+    assert {path.name for path in together(count).iterdir()} == {path.name for path in folder.iterdir()}
 
 
-def test_a_killed_process_ends_the_job_and_the_checkpoint_goes_on_with_any_number(tmp_path, alone):
-    code, output = launch(2, tmp_path / "run", iterations=4, kill=[1, 2])
+def test_a_killed_process_ends_the_job_and_the_checkpoint_goes_on_with_any_number(tmp_path, alone, together):
+    killed, taken_over = tmp_path / "killed", tmp_path / "taken over"
+    code, output = launch_job(2, killed, iterations=4, kill=[1, 2])
     assert code != 0 and "SIGKILL" in output, output
-    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["000001", "000002"]
-    code, output = launch(2, tmp_path / "run", iterations=3)
+    assert sorted(path.name for path in (killed / "checkpoints").iterdir()) == ["000001", "000002"]
+    shutil.copytree(killed, taken_over)
+
+    code, output = launch_job(2, killed, iterations=4)
     assert code == 0, output
-    whole = launch(2, tmp_path / "whole", iterations=3)
-    assert whole[0] == 0, whole[1]
-    resumed, straight = results(tmp_path / "run", 2)[0], results(tmp_path / "whole", 2)[0]
+    resumed, straight = (results(folder, 2)[0] for folder in (killed, together(2)))
+    assert len(resumed["gradients"]) == len(straight["gradients"]) / 2, "it went on after its second iteration"
     assert all(torch.equal(value, straight["adapter"][name]) for name, value in resumed["adapter"].items())
-    ranks_job.main(tmp_path / "run", 4)  # the same run, now in one process
-    ended = results(tmp_path / "run", 1)[0]["adapter"]
+
+    ranks_job.main(taken_over, 4)  # what two processes have saved, now in one
+    (ended,) = results(taken_over, 1)
+    assert len(ended["gradients"]) == len(straight["gradients"]) / 2
     for name, value in alone[1]["adapter"].items():
-        torch.testing.assert_close(ended[name], value, atol=1e-5, rtol=1e-3)
+        torch.testing.assert_close(ended["adapter"][name], value, atol=1e-5, rtol=1e-3)
 
 
 def test_an_error_in_one_process_ends_all_with_its_traceback(tmp_path):
-    code, output = launch(2, tmp_path / "run", iterations=4, prompts=1)
+    code, output = launch_job(2, tmp_path / "run", iterations=4, prompts=1)
     assert code != 0
     assert "prompts_per_iteration is 1 with 2 processes: each needs a prompt of its own" in output
 

@@ -102,13 +102,15 @@ class TestVae(Loader):
 class Redness:
     """Mean of the red channel. Sleeps `seconds` a call; raises at the call number `fail_at` (1 is the first).
 
+    hold_at: the call of this number lasts a minute, for tests that do something meanwhile.
     fail_rank: raises at the second call in the process of that number, of several.
     """
 
     name = "redness"
 
-    def __init__(self, seconds, fail_at, fail_rank=-1):
-        self.seconds, self.fail_at, self.fail_rank, self.calls = seconds, fail_at, fail_rank, 0
+    def __init__(self, seconds, fail_at, hold_at=0, fail_rank=-1):
+        self.seconds, self.fail_at, self.hold_at, self.fail_rank = seconds, fail_at, hold_at, fail_rank
+        self.calls = 0
 
     def score(self, images, prompts):
         self.calls += 1
@@ -116,7 +118,7 @@ class Redness:
             raise RuntimeError(f"The red light went out at call {self.calls}.")
         if self.calls == 2 and os.environ.get("RANK") == str(self.fail_rank):
             raise RuntimeError("The second light went out.")
-        time.sleep(self.seconds)
+        time.sleep(60.0 if self.calls == self.hold_at else self.seconds)
         return images[..., 0].mean(dim=(1, 2))
 
 
@@ -127,12 +129,12 @@ class TestReward(Loader):
     def INPUT_TYPES(cls):
         return {
             "required": {"seconds": ("FLOAT", {"default": 0.0}), "fail_at": ("INT", {"default": 0})},
-            "optional": {"fail_rank": ("INT", {"default": -1, "min": -1})},
+            "optional": {"hold_at": ("INT", {"default": 0}), "fail_rank": ("INT", {"default": -1, "min": -1})},
         }
 
-    def load(self, seconds, fail_at, fail_rank=-1):
+    def load(self, seconds, fail_at, hold_at=0, fail_rank=-1):
         leave_trace("reward")
-        return (Redness(seconds, fail_at, fail_rank),)
+        return (Redness(seconds, fail_at, hold_at, fail_rank),)
 
 
 class Scripted:
