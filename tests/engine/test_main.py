@@ -16,6 +16,7 @@ from mixgrpo_engine.events import read
 from mixgrpo_engine.rewards.shapes import ShapesReward
 from mixgrpo_engine.run_folder import RunFolder
 from tests.engine.policies import tiny_pipelines
+from tests.engine.ranks_job import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS = ["a red circle", "two blue squares", "a green square on the left"]
@@ -175,18 +176,9 @@ def test_ctrl_c_saves_a_checkpoint_and_says_so(models, write, tmp_path):
 
 def test_two_ranks_train_one_run(models, write, tmp_path):
     path = write({"rollout": {"prompts_per_iteration": 2}}, model=model(models["sd3"]))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run(
-        [*launch, "-m", "mixgrpo_engine", "train", str(path)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("iteration 2/2") == 1 and done.stdout.count("Encoding 4 prompts.") == 1
+    code, printed = launch(2, "mixgrpo_engine", "train", path)
+    assert code == 0, printed
+    assert printed.count("iteration 2/2") == 1 and printed.count("Encoding 4 prompts.") == 1
     folder = RunFolder(tmp_path / "out" / "my-run")
     assert folder.status()["state"] == "finished" and types(folder).count("iteration") == 2
     assert command.main(["train", str(path)]) == 0  # a single process takes it over, finished as it is
