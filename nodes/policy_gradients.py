@@ -46,8 +46,8 @@ def prepare(diffusion_model: nn.Module, checkpointing: bool) -> None:
 def attention_override(device: torch.device) -> dict:
     """transformer_options that replace an attention by PyTorch's where that is needed or faster.
 
-    Needed for those without a gradient (SageAttention, Flash, int8); faster on a CPU, where ComfyUI's default goes through
-    the sequence in parts to save memory.
+    Needed for those without a gradient (SageAttention, Flash, int8); faster on a CPU, where ComfyUI's default goes
+    through the sequence in parts to save memory.
     """
     from comfy.ldm.modules import attention
 
