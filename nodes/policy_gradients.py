@@ -49,12 +49,12 @@ def prepare(diffusion_model: nn.Module, checkpointing: bool, verify: bool = True
 def attention_override(device: torch.device) -> dict:
     """transformer_options that replace an attention by PyTorch's where that is needed or faster.
 
-    Needed for those without a gradient (SageAttention, Flash); faster on a CPU, where ComfyUI's default goes through
-    the sequence in parts to save memory.
+    Needed for those without a gradient (SageAttention, Flash, int8); faster on a CPU, where ComfyUI's default goes
+    through the sequence in parts to save memory.
     """
     from comfy.ldm.modules import attention
 
-    replaced = ["attention_sage", "attention_flash", "attention3_sage"]
+    replaced = ["attention_sage", "attention_flash", "attention3_sage", "attention_comfy_kitchen_int8"]
     if device.type == "cpu":
         replaced += ["attention_sub_quad", "attention_basic"]
     if attention.optimized_attention not in [getattr(attention, name, None) for name in replaced]:

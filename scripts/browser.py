@@ -10,6 +10,8 @@ from scripts.setup import chromium
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 READY = "() => window.app && window.app.graph && window.app.extensionManager && window.app.vueAppReady !== false"
+# It opens the last session's workflow by itself, or an empty one: another that is loaded before would be mixed with it.
+OPENED = "() => Boolean(window.app.extensionManager.workflow.activeWorkflow)"
 
 
 @contextlib.contextmanager
@@ -37,6 +39,7 @@ def open_comfyui(url: str, width: int = 1600, height: int = 1000) -> Iterator:
 
 
 def wait_until_ready(page) -> None:
-    """Returns once the frontend has started and knows the server's nodes."""
+    """Returns once the frontend has started, knows the server's nodes and has opened its first workflow."""
     page.wait_for_function(READY, timeout=120_000)
+    page.wait_for_function(OPENED, timeout=120_000)
     page.wait_for_function("() => Object.keys(window.LiteGraph.registered_node_types).length > 100")

@@ -74,24 +74,20 @@ def fetch_comfyui(python: Path) -> Path:
 
 
 def install_requirements(python: Path, comfyui: Path) -> None:
-    # ComfyUI runs without torchaudio (two audio nodes don't load), and no build of it fits every torch.
-    theirs = [line for line in (comfyui / "requirements.txt").read_text().splitlines() if line.strip() != "torchaudio"]
+    theirs = comfyui / "requirements.txt"
     ours = [(ROOT / name).read_text() for name in ("requirements-dev.txt", "requirements.txt")]
     stamp = VENV / ".installed"
-    digest = hashlib.sha256("\n".join([sys.version, *ours, *theirs]).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join([sys.version, *ours, theirs.read_text()]).encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
         return
     say("Installing torch, ComfyUI's requirements and this pack's (several GB the first time).")
-    with tempfile.TemporaryDirectory() as temporary:
-        filtered = Path(temporary) / "comfyui-requirements.txt"
-        filtered.write_text("\n".join(theirs))
-        # torch first and alone: nothing that comes after may choose another build of it.
-        torch = [line for line in ours[0].splitlines() if line.startswith("torch")]
-        pip(python, "install", *torch, what="torch")
-        pip(
-            python, "install", "-r", str(filtered), "-r", str(ROOT / "requirements-dev.txt"),
-            "-r", str(ROOT / "requirements.txt"), what="the requirements",
-        )  # fmt: skip
+    # torch first and alone: nothing that comes after may choose another build of it.
+    torch = [line for line in ours[0].splitlines() if line.startswith("torch")]
+    pip(python, "install", *torch, what="torch")
+    pip(
+        python, "install", "-r", str(theirs), "-r", str(ROOT / "requirements-dev.txt"),
+        "-r", str(ROOT / "requirements.txt"), what="the requirements",
+    )  # fmt: skip
     stamp.write_text(digest)
 
 

@@ -88,8 +88,10 @@ class Nodes2:
         self.page.wait_for_timeout(200)
 
     def type(self, name, text):
-        # Such a field follows the keys, not the element's value.
-        self._row(name).locator("input").click(click_count=3)
+        # Such a field follows the keys, not the element's value. Newer frontends lay a handle to drag over it, which
+        # passes a click on: force, because playwright takes that for an obstacle.
+        self._row(name).locator("input").click(force=True)
+        self.page.keyboard.press("Control+A")
         self.page.keyboard.type(text)
         self.page.keyboard.press("Tab")
         self.page.wait_for_timeout(200)

@@ -80,6 +80,15 @@ def sigmas(request, sampling, graph):
 
 
 @pytest.fixture
+def all_progress(comfy, monkeypatch):
+    """Every step of a progress bar reaches its hook: newer ComfyUI drops those that follow too fast."""
+    import comfy.utils
+
+    monkeypatch.setattr(comfy.utils, "PROGRESS_THROTTLE_MIN_INTERVAL", 0.0, raising=False)
+    monkeypatch.setattr(comfy.utils, "PROGRESS_THROTTLE_MIN_PERCENT", 0.0, raising=False)
+
+
+@pytest.fixture
 def runs(room, tmp_path, monkeypatch):
     """The package nodes.runs with its modules, over an empty output folder."""
     import folder_paths

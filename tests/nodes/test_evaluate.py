@@ -6,6 +6,8 @@ import json
 import pytest
 import torch
 
+from tests.nodes.hidden_inputs import with_hidden
+
 PROMPTS = ["a red circle on a white background", "a blue square", "two green triangles"]
 STEPS, IMAGES, SEED = 3, 3, 11
 
@@ -54,12 +56,9 @@ def evaluate(room, models, tmp_path, monkeypatch):
             "sampler_name": "euler", "scheduler": "simple", "width": 64, "height": 64, "grid_prompts": 2,
             "filename_prefix": "evaluation",
         }  # fmt: skip
-        from comfy_api.latest import io
-
-        node = room("nodes.scoring.evaluate").MixGRPOEvaluate
-        hidden = node.PREPARE_CLASS_CLONE({io.Hidden.unique_id: "1"})
+        node = with_hidden(room("nodes.scoring.evaluate").MixGRPOEvaluate, unique_id="1")
         with torch.inference_mode():
-            output = node.execute.__func__(hidden, **{**inputs, **changes})
+            output = node.execute.__func__(node, **{**inputs, **changes})
         grid, text, report = output.result
         return grid, text, json.loads(report, parse_constant=pytest.fail), output.ui
 
@@ -224,7 +223,7 @@ def test_it_stops_when_it_is_interrupted(evaluate):
     assert reward.calls == 1
 
 
-def test_progress_ends_at_its_total(evaluate):
+def test_progress_ends_at_its_total(evaluate, all_progress):
     import comfy.utils
 
     seen = []

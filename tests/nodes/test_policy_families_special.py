@@ -83,7 +83,10 @@ def test_masked_tokens_are_handled_as_in_stock_sampling(comfy, family_policy, en
     encoded.conditionings["masked"] = [[tokens, {**extras, "attention_mask": mask}]]
     expected = stock.one_velocity(model, policy.noise([5]), 0.6, encoded["masked"], encoded[""])
     assert close(velocity(policy, "masked"), expected)
-    assert not close(velocity(policy, "red"), expected)
+    plain = stock.one_velocity(model, policy.noise([5]), 0.6, encoded["red"], encoded[""])
+    # Newer ComfyUI's Lumina takes the mask and ignores it.
+    assert not close(plain, expected) or name == "lumina2"
+    assert close(velocity(policy, "red"), plain)
 
 
 def test_a_meanflow_model_is_refused_by_name(comfy, family_policy):

@@ -244,7 +244,9 @@ def test_a_graph_cannot_download_by_itself(room, weights, slot, hub, models):
     assert hub.ranges == [] and not list((models / weights.KEY).iterdir())
 
 
-def test_download_with_leave_and_the_value_keeps_working(room, weights, slot, hub, models, monkeypatch, caplog):
+def test_download_with_leave_and_the_value_keeps_working(
+    room, weights, slot, hub, models, monkeypatch, caplog, all_progress
+):
     import comfy.utils
 
     steps = []
@@ -265,7 +267,7 @@ def test_download_with_leave_and_the_value_keeps_working(room, weights, slot, hu
     assert len(hub.ranges) == 1
 
 
-def test_interrupt_cancels_a_download(room, weights, slot, hub, models, monkeypatch):
+def test_interrupt_cancels_a_download(room, weights, slot, hub, models, monkeypatch, all_progress):
     import comfy.model_management
     import comfy.utils
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.nodes.hidden_inputs import with_hidden
 from tests.nodes.test_score import Red, greys
 
 NAN = float("nan")
@@ -18,14 +19,12 @@ HIDDEN = {"prompt": {"1": {"class_type": "Some"}}, "extra_pnginfo": {"workflow":
 def save(room, tmp_path, monkeypatch):
     """`save(images, scores)`: [(file entry, PIL image)] in the order of the node's output."""
     import folder_paths
-    from comfy_api.latest import io
 
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
 
     def run(*images, scores, prefix="scored", order="best first", hidden=HIDDEN):
-        node = room("nodes.scoring.save_scored").MixGRPOSaveScored
-        clone = node.PREPARE_CLASS_CLONE({io.Hidden[name]: value for name, value in hidden.items()})
-        output = node.execute.__func__(clone, list(images), scores, [prefix], [order])
+        node = with_hidden(room("nodes.scoring.save_scored").MixGRPOSaveScored, **hidden)
+        output = node.execute.__func__(node, list(images), scores, [prefix], [order])
         assert output.result[0] == list(images)
         files = output.ui["images"]
         return [(file, Image.open(tmp_path / "output" / file["subfolder"] / file["filename"])) for file in files]

@@ -38,8 +38,8 @@ def flux(dtype=torch.float32, compute_dtype=None, seed=0):
     import comfy.supported_models
     from comfy.ldm.flux.model import FluxParams
 
-    # Newer ComfyUI wants to be told which axes of the text's positions count up; none for FLUX.1.
-    newer = {"txt_ids_dims": []} if "txt_ids_dims" in FluxParams.__dataclass_fields__ else {}
+    # Which axes of the text's positions count up: none for FLUX.1.
+    newer = _known_to(FluxParams, txt_ids_dims=[])
     config = comfy.supported_models.Flux(
         {
             "image_model": "flux",
@@ -101,7 +101,7 @@ def flux2(dtype=torch.float32, compute_dtype=None, seed=0):
     import comfy.supported_models
     from comfy.ldm.flux.model import FluxParams
 
-    newer = {"txt_ids_dims": [3]} if "txt_ids_dims" in FluxParams.__dataclass_fields__ else {}
+    newer = _known_to(FluxParams, txt_ids_dims=[3])
     config = comfy.supported_models.Flux2(
         {
             "image_model": "flux2",
@@ -134,6 +134,7 @@ def flux2(dtype=torch.float32, compute_dtype=None, seed=0):
 def chroma(dtype=torch.float32, compute_dtype=None, seed=0):
     """A MODEL of two double and two single blocks, whose modulations come from one small network."""
     import comfy.supported_models
+    from comfy.ldm.chroma.model import ChromaParams
 
     config = comfy.supported_models.Chroma(
         {
@@ -155,6 +156,7 @@ def chroma(dtype=torch.float32, compute_dtype=None, seed=0):
             "hidden_dim": 64,
             "n_layers": 2,
             "dtype": dtype,
+            **_known_to(ChromaParams, txt_ids_dims=[], vec_in_dim=None),
         }
     )
     return patcher(config, compute_dtype, seed)
@@ -211,6 +213,7 @@ def hidream(dtype=torch.float32, compute_dtype=None, seed=0):
 def hunyuan_image(dtype=torch.float32, compute_dtype=None, seed=0, **changes):
     """HunyuanImage 2.1: two double and two single blocks, patches of one pixel; changes: of its settings."""
     import comfy.supported_models
+    from comfy.ldm.hunyuan_video.model import HunyuanVideoParams
 
     config = comfy.supported_models.HunyuanImage21(
         {
@@ -234,6 +237,7 @@ def hunyuan_image(dtype=torch.float32, compute_dtype=None, seed=0, **changes):
             "use_cond_type_embedding": False,
             "vision_in_dim": None,
             "dtype": dtype,
+            **_known_to(HunyuanVideoParams, meanflow_sum=False),
             **changes,
         }
     )
@@ -279,6 +283,11 @@ def _wan(channels, dtype):
         "eps": 1e-6,
         "dtype": dtype,
     }
+
+
+def _known_to(params, **newer):
+    """Settings that newer versions of ComfyUI demand, of those that this version's dataclass of them has."""
+    return {name: value for name, value in newer.items() if name in params.__dataclass_fields__}
 
 
 def _text_only(seed, tokens=8):

@@ -44,7 +44,8 @@ def vae(channels=16, seed=0):
 
     taesd = TAESD(latent_channels=channels)
     randomise(taesd, seed)
-    return comfy.sd.VAE(sd=taesd.state_dict())
+    # FLUX.2's TAESD packs four latents into one, which newer versions can't read off its weights.
+    return comfy.sd.VAE(sd=taesd.state_dict(), metadata={"tae_latent_channels": channels})
 
 
 def wan_vae(seed=0):
