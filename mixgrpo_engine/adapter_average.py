@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from .sharding import copy_into, whole
+from .sharding import copy_into, whole_in_main
 
 
 class AdapterAverage:
@@ -44,9 +44,13 @@ class AdapterAverage:
             average.copy_(held)
 
     def state(self) -> dict[str, Tensor]:
-        """All of it as whole tensors, for a safetensors file. Every process must call it."""
-        averages = {f"{number:05d}": whole(average).contiguous() for number, average in enumerate(self.averages)}
-        return {"updates": torch.tensor(self.updates), **averages}
+        """All of it as whole tensors, for a safetensors file; every process must call it, and the main one gets it."""
+        state = {"updates": torch.tensor(self.updates)}
+        for number, average in enumerate(self.averages):
+            values = whole_in_main(average)
+            if values is not None:
+                state[f"{number:05d}"] = values.contiguous()
+        return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.updates = int(state["updates"])

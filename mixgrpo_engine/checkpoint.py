@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 
+import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -89,19 +90,25 @@ class Checkpoints:
         """Restores the newest checkpoint that can be read: what was given as progress, or None without checkpoints.
 
         An older one is taken when the newest is damaged; tell(message) says so. Raises RuntimeError when none can be
-        read: starting anew in silence would throw the training away.
+        read: starting anew in silence would throw the training away. With split weights it is raised for the newest
+        already: the main process alone reads them, and the others wait for what it has read.
         """
         failure = None
         for path in reversed(self.complete()):
             try:
                 return self._load(path)
             except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, UnpicklingError) as error:
+                if self.split:
+                    raise RuntimeError(
+                        f"The checkpoint {path} can't be read ({_reason(error)}). Move that folder away and start again: the "
+                        "run then goes on from the one before."
+                    ) from error
                 failure = error
-                tell(f"The checkpoint {path.name} can't be read ({error}); trying an older one.")
+                tell(f"The checkpoint {path.name} can't be read ({_reason(error)}); trying an older one.")
         if failure is None:
             return None
         raise RuntimeError(
-            f"No checkpoint in {self.folder} can be read ({failure}). Move that folder away to start anew."
+            f"No checkpoint in {self.folder} can be read ({_reason(failure)}). Move that folder away to start anew."
         ) from failure
 
     def _load(self, path: Path) -> dict:
@@ -118,8 +125,9 @@ class Checkpoints:
     def _save_adapter(self, models: list, weights: list, folder: str) -> None:
         state = self._policy.adapter_state()
         broken = [name for name, tensor in state.items() if not own_part(tensor).isfinite().all()]
-        if broken:
-            raise RuntimeError(f"The adapter holds values that aren't finite (in {broken[0]}), so it isn't saved.")
+        if self._anywhere(bool(broken)):
+            where = f"in {broken[0]}" if broken else "in another process's share"
+            raise RuntimeError(f"The adapter holds values that aren't finite ({where}), so it isn't saved.")
         is_main = self._accelerator.is_main_process
         if is_main and not self.split:  # else accelerate has saved them already
             whole = {name: tensor.detach().contiguous() for name, tensor in state.items()}
@@ -137,9 +145,22 @@ class Checkpoints:
             self._average.load_state(load_file(os.path.join(folder, AVERAGE)))
         models.clear()
 
+    def _anywhere(self, flag: bool) -> bool:
+        """Whether it is true in any process: with split weights all must know, or some would wait for ever."""
+        if not self.split:
+            return flag
+        return bool(self._accelerator.reduce(torch.tensor(float(flag), device=self._accelerator.device), "sum"))
+
     def _remove_old(self) -> None:
         for path in [*self.complete()[: -self.keep], *self.folder.glob(".*.tmp")]:
             shutil.rmtree(path)
+
+
+def _reason(error: Exception) -> str:
+    """In a few words. torch's own of a damaged file is a page, and advises to load it unsafely."""
+    if isinstance(error, UnpicklingError):
+        return "a file in it is damaged"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _flush_to_disk(folder: Path) -> None:

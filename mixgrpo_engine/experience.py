@@ -54,7 +54,8 @@ class Sampler:
         self.seed = config.run.seed
         self.sigmas = policy.sigmas(self.config.steps, self.config.shift)
         self.keep_means = config.loss.surrogate != "clip"
-        self.batch_size = BatchSize(self.config.batch_size, "rollout_batch_size", pulse.notice, alone=not ranks.split)
+        name = "settings.rollout.batch_size" if ranks.split else "rollout_batch_size"
+        self.batch_size = BatchSize(self.config.batch_size, name, pulse.notice, alone=not ranks.split)
         self._scoring = _scoring_thread(policy.device)
         for reward in rewards.values():
             # One of several processes can't stop by itself.

@@ -61,9 +61,9 @@ class PolicyUpdate:
         self.parameters = list(parameters)
         self.config, self.pulse, self.ranks = config, pulse, ranks
         self.transition = TRANSITIONS[config.rollout.transition]
-        self.batch_size = BatchSize(
-            config.optimizer.batch_size, "update_batch_size", pulse.notice, alone=not ranks.split
-        )
+        # Weights are only split without ComfyUI, whose widget has a name of its own for it.
+        name = "settings.optimizer.batch_size" if ranks.split else "update_batch_size"
+        self.batch_size = BatchSize(config.optimizer.batch_size, name, pulse.notice, alone=not ranks.split)
         self.forwards = 0
         self.stepping = False  # between an iteration's first step and its end the adapter is of no iteration
 

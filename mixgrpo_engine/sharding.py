@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+import accelerate
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, broadcast
@@ -29,6 +30,8 @@ def check_launch(adapter_kind: str) -> None:
         raise ValueError("The run was launched with DeepSpeed: use --use_fsdp --fsdp_version 2 in its place.")
     if not wanted():
         return
+    if "fsdp_version" not in FullyShardedDataParallelPlugin.__dataclass_fields__:
+        raise ValueError(f"accelerate {accelerate.__version__} doesn't know FSDP2: pip install -U accelerate.")
     version = os.environ.get("FSDP_VERSION", "1")
     if version != VERSION:
         raise ValueError(f"The run was launched with FSDP version {version}: add --fsdp_version {VERSION}.")
@@ -39,7 +42,17 @@ def check_launch(adapter_kind: str) -> None:
         )
 
 
-def accelerator(mixed_precision: str, cpu: bool) -> Accelerator:
+def load_models_whole() -> None:
+    """Every process loads text encoders and scorers for itself, whatever the launch says.
+
+    transformers 4 would leave their weights uninitialized in all processes but one; only the transformer that is
+    trained is handed out from there (prepare).
+    """
+    if wanted():
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+
+
+def make_accelerator(mixed_precision: str, cpu: bool) -> Accelerator:
     """accelerate's Accelerator, with FSDP if the launch asks for it."""
     plugin = _plugin(mixed_precision) if wanted() else None
     made = Accelerator(mixed_precision=mixed_precision, cpu=cpu, device_placement=False, fsdp_plugin=plugin)
@@ -91,6 +104,14 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if is_split(tensor) else tensor
 
 
+def whole_in_main(tensor: Tensor) -> Tensor | None:
+    """The tensor put together on the CPU in the main process, None in the others, which must call it too."""
+    if not is_split(tensor):
+        return tensor
+    values = tensor.full_tensor()
+    return values.cpu() if PartialState().is_main_process else None
+
+
 @torch.no_grad()
 def copy_into(target: Tensor, values: Tensor) -> None:
     """Copies a whole tensor's values into one that may be split, of which each process takes its share."""
@@ -109,10 +130,16 @@ def _plugin(mixed_precision: str) -> FullyShardedDataParallelPlugin:
     precision = MixedPrecisionPolicy(
         param_dtype=DTYPES.get(mixed_precision), reduce_dtype=torch.float32, cast_forward_inputs=False
     )
-    return FullyShardedDataParallelPlugin(
+    plugin = FullyShardedDataParallelPlugin(
         fsdp_version=int(VERSION),
         auto_wrap_policy="transformer_based_wrap",
+        # lockstep.py counts on it: blocks that stayed together would be stale once an average has taken their place.
+        reshard_after_forward=True,
         mixed_precision_policy=precision,
+        cpu_offload=False,
+        activation_checkpointing=False,  # the transformer's own, by run.gradient_checkpointing
         cpu_ram_efficient_loading=True,
         state_dict_type="FULL_STATE_DICT",  # one file, read as tensors only; the split kind of file holds a pickle
     )
+    load_models_whole()  # the plugin has asked for the contrary
+    return plugin

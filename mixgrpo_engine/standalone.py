@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 
 import torch
 from accelerate import PartialState
@@ -36,6 +37,11 @@ FREE = {
 }
 
 
+# How long processes wait for another that is at something of its own: writing a large checkpoint to a slow disk, or
+# waiting for a judge.
+PATIENCE = timedelta(hours=2)
+
+
 class Run:
     """A run file at work: its folder, devices, models and scorers. Every rank makes the same one."""
 
@@ -43,8 +49,14 @@ class Run:
         """say: gets every event of the main process, beside the run folder."""
         self.file, self.config = file, file.config
         sharding.check_launch(self.config.adapter.kind)
-        self.ranks = PartialState(cpu=file.model.device == "cpu")
+        sharding.load_models_whole()
         wanted = file.model.device
+        self.ranks = PartialState(cpu=wanted == "cpu", timeout=PATIENCE)
+        if self.ranks.num_processes > 1 and wanted not in ("auto", "cpu", "cuda"):
+            raise ValueError(
+                f'model.device is "{wanted}" with {self.ranks.num_processes} processes, which would share it: use '
+                '"auto", a GPU for each.'
+            )
         self.device = self.ranks.device if wanted in ("auto", "cpu", "cuda") else torch.device(wanted)
         dtype = file.model.dtype
         if dtype == "auto":
@@ -66,6 +78,15 @@ class Run:
             fields = run_status.fields_of(event)
             if fields:
                 self.folder.set_status(**fields)
+        self.say(event)
+
+    def tell_failure(self, error: Exception) -> None:
+        """Into events.jsonl and status.json, by the process that fails first: the others only lose their connection."""
+        if self.ranks.num_processes > 1 and self.folder.status()["state"] == "failed":
+            return
+        event = Failed(str(error).strip() or type(error).__name__, traceback.format_exc())
+        self.folder.emit(event)
+        self.folder.set_status(**run_status.fields_of(event))
         self.say(event)
 
     @contextlib.contextmanager
@@ -177,7 +198,7 @@ def train(run: Run, should_stop: Callable[[], bool] = lambda: False) -> str:
             run.emit(Cancelled(0, "Cancelled before the training went on."))
             return "cancelled"
         except Exception as error:  # whatever it is, it is raised again: the run folder is only told before
-            run.emit(Failed(str(error).strip() or type(error).__name__, traceback.format_exc()))
+            run.tell_failure(error)
             raise
 
 

@@ -57,7 +57,7 @@ class Trainer:
         self.policy, self.rewards, self.weights = policy, dict(rewards), weights
         self.prompts, self.config, self.folder = prompts, config, folder
         options = config.optimizer
-        self.accelerator = sharding.accelerator(config.run.mixed_precision, cpu=policy.device.type == "cpu")
+        self.accelerator = sharding.make_accelerator(config.run.mixed_precision, cpu=policy.device.type == "cpu")
         sharding.check_launch(config.adapter.kind)
         self.ranks = Ranks(self.accelerator)
         check_ranks(config, self.ranks.count)

@@ -70,46 +70,86 @@ def test_a_killed_process_ends_the_job_and_the_checkpoint_goes_on_with_any_numbe
         ranks_job.main(tmp_path / "run", settings=FULL)
 
 
-def test_a_transformer_of_diffusers(tmp_path):
-    """FLUX with gradient checkpointing; only the main process loads its weights."""
-    tiny_pipelines.flux(tmp_path / "model")
+def write_run_file(folder, name, precision="no", cfg=1):
     settings = {
-        "rollout": {"steps": 3, "group_size": 3, "prompts_per_iteration": 3},
+        "rollout": {"steps": 3, "group_size": 3, "prompts_per_iteration": 3, "cfg": cfg},
         "window": {"size": 1, "interval": 1},
         "optimizer": {"updates": 1, "learning_rate": 0.001, "ema_decay": 0.5, "balanced": True},
-        "run": {"iterations": 1, "width": 64, "height": 64, "gradient_checkpointing": True, "evaluate_every": 0},
+        "run": {"iterations": 2, "width": 64, "height": 64, "gradient_checkpointing": True, "evaluate_every": 1,
+                "evaluate_images": 1, "mixed_precision": precision},
         **FULL,
+    }  # fmt: skip
+    entries = {
+        "model": {"kind": "diffusers", "path": "model", "sequence_length": 32, "device": "cpu"},
+        "prompts": ["a red circle", "two blue squares", "a green square"],
+        "held_out": ["a red square"],  # one of two processes has none
+        "rewards": [{"name": "jpeg"}],
+        "settings": settings,
+        "output": name,
     }
+    (folder / f"{name}.json").write_text(json.dumps(entries))
+    return str(folder / f"{name}.json")
 
-    def write(name):
-        entries = {
-            "model": {"kind": "diffusers", "path": "model", "sequence_length": 32, "device": "cpu"},
-            "prompts": ["a red circle", "two blue squares", "a green square"],
-            "rewards": [{"name": "jpeg"}],
-            "settings": settings,
-            "output": name,
-        }
-        (tmp_path / f"{name}.json").write_text(json.dumps(entries))
-        return str(tmp_path / f"{name}.json")
 
-    ranks_job.main(tmp_path / "alone", run_json=write("alone"))
+def distance(some, others):
+    """Of two models' gradients, relative."""
+    flat = [torch.cat([each.flatten() for each in gradients]) for gradients in (some, others)]
+    return float((flat[0] - flat[1]).norm() / flat[1].norm())
+
+
+def test_a_transformer_of_diffusers(tmp_path):
+    """FLUX with gradient checkpointing, an average and evaluations of it; only the main process loads its weights."""
+    tiny_pipelines.flux(tmp_path / "model")
+    ranks_job.main(tmp_path / "alone", run_json=write_run_file(tmp_path, "alone"))
     expected = results(tmp_path / "alone", 1)[0]
     how = ("--config_file", str(ranks_job.ROOT / "examples" / "fsdp_32_gpus.yaml"))
-    code, output = launch_job(2, tmp_path / "split", how, run_json=write("split"))
+    code, output = launch_job(2, tmp_path / "split", how, run_json=write_run_file(tmp_path, "split"))
     assert code == 0, output
-    found = results(tmp_path / "split", 2)
-    for result in found:
+    for result in results(tmp_path / "split", 2):
+        assert len(result["gradients"]) == 2
         assert largest_difference(result["gradients"][0], expected["gradients"][0]) < 1e-5
+        # A rollout with the average's weights, which an evaluation has left in place, would be far off.
+        assert distance(result["gradients"][1], expected["gradients"][1]) < 1e-4
         assert 0 < result["held"] < 0.6 * expected["held"]
-    # The exported weights are the average (ema_decay), whole, for from_pretrained.
-    exported = FluxTransformer2DModel.from_pretrained(tmp_path / "split" / "transformer").state_dict()
-    base = FluxTransformer2DModel.from_pretrained(tmp_path / "model" / "transformer").state_dict()
-    assert exported.keys() == base.keys()
-    decay = 2 / 11  # of the first update: ema_decay counts later
-    for name, last in found[0]["adapter"].items():
-        torch.testing.assert_close(exported[name], decay * base[name] + (1 - decay) * last, atol=1e-6, rtol=1e-5)
-        assert exported[name].dtype == torch.float32
-    assert any(not torch.equal(exported[name], base[name]) for name in base)
+    # The exported weights are the average, whole, for from_pretrained.
+    exported, wanted = (
+        FluxTransformer2DModel.from_pretrained(tmp_path / name / "transformer").state_dict()
+        for name in ("split", "alone")
+    )
+    assert exported.keys() == wanted.keys()
+    for name, value in wanted.items():
+        # Adam's first steps are as large for a gradient of rounding errors alone as for any other.
+        torch.testing.assert_close(exported[name], value, atol=4e-3, rtol=0)
+    assert distance(list(exported.values()), list(wanted.values())) < 1e-5
+    last = results(tmp_path / "split", 2)[0]["adapter"]
+    assert any(not torch.equal(value, exported[name]) for name, value in last.items())
+
+
+def test_bf16_rounds_in_the_rollout_as_in_the_update(tmp_path):
+    """SD3 with guidance, and with a buffer that is saved with its weights."""
+    tiny_pipelines.sd3(tmp_path / "model")
+    ranks_job.main(tmp_path / "alone", run_json=write_run_file(tmp_path, "alone", cfg=3))
+    expected = results(tmp_path / "alone", 1)[0]
+    job = write_run_file(tmp_path, "split", "bf16", cfg=3)
+    code, output = launch_job(2, tmp_path / "split", FSDP, run_json=job)
+    assert code == 0, output
+    iterations = [event for event in read(tmp_path / "split" / "events.jsonl")[0] if event["type"] == "iteration"]
+    assert [event["ratio_deviation"] for event in iterations] == [0, 0], "one update an iteration: nothing has changed"
+    found = results(tmp_path / "split", 2)[0]
+    assert 0 < distance(found["gradients"][0], expected["gradients"][0]) < 0.05
+    assert all(value.dtype == torch.float32 for value in found["adapter"].values())
+
+
+def test_a_damaged_checkpoint_is_named_where_the_others_would_wait(tmp_path, toy):
+    trainer = toy.make(tmp_path / "run", toy.config(run={"iterations": 2, "checkpoint_every": 1}))
+    trainer.run()
+    for path in trainer.checkpoints.complete():
+        about = json.loads((path / "progress.json").read_text())
+        (path / "progress.json").write_text(json.dumps({**about, "split": True}))
+    (trainer.checkpoints.complete()[-1] / "optimizer.bin").write_bytes(b"PK")
+    saved = Checkpoints(trainer.folder.checkpoints, trainer.accelerator, trainer.policy, split=True)
+    with pytest.raises(RuntimeError, match="000002 can't be read .a file in it is damaged.. Move that folder"):
+        saved.load_newest(print)
 
 
 @pytest.mark.parametrize(
@@ -180,8 +220,8 @@ def test_out_of_memory_names_the_setting_where_the_others_would_wait():
     def work(size):
         raise OutOfMemory("too many")
 
-    with pytest.raises(RuntimeError, match="Out of memory with 6 images a model call: set update_batch_size to 3"):
-        BatchSize(0, "update_batch_size", print, alone=False).run(work, 6)
+    with pytest.raises(RuntimeError, match="Out of memory with 6 images a model call: set optimizer.batch_size to 3"):
+        BatchSize(0, "optimizer.batch_size", print, alone=False).run(work, 6)
 
 
 def test_a_checkpoint_without_fsdp_is_not_taken_with_it(tmp_path, toy):
