@@ -100,8 +100,8 @@ class Checkpoints:
             except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, UnpicklingError) as error:
                 if self.split:
                     raise RuntimeError(
-                        f"The checkpoint {path} can't be read ({_reason(error)}). Move that folder away and start again: the "
-                        "run then goes on from the one before."
+                        f"The checkpoint {path} can't be read ({_reason(error)}). Move that folder away and start "
+                        "again: the run then goes on from the one before."
                     ) from error
                 failure = error
                 tell(f"The checkpoint {path.name} can't be read ({_reason(error)}); trying an older one.")
