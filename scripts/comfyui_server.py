@@ -23,6 +23,11 @@ START_SECONDS = 180
 class ServerError(RuntimeError):
     """The server didn't start, or refused a request; the message says what it answered."""
 
+    def __init__(self, message: str, code: int | None = None):
+        """code: of a refusal, as HTTP has it."""
+        super().__init__(message)
+        self.code = code
+
 
 class ServerProcess:
     """Starts `main.py --cpu` in a base folder of its own and ends the process that it started, nothing else."""
@@ -173,7 +178,7 @@ class ComfyServer(ServerProcess):
                 return json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")
-            raise ServerError(f"{path} answered {error.code}: {text}") from None
+            raise ServerError(f"{path} answered {error.code}: {text}", error.code) from None
         except OSError as error:
             raise ServerError(f"The server doesn't answer ({error}): see {self.log}.") from None
 

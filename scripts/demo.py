@@ -24,6 +24,7 @@ from scripts.comfyui_server import ComfyServer, ServerError, check  # noqa: E402
 WORKFLOW = ROOT / "workflows" / "api" / "shapes_alignment.json"
 POLL_SECONDS = 1.0
 CANCEL_SECONDS = 30.0
+ENDED_ALREADY = 409  # what the server answers to the cancelling of a run that has ended meanwhile
 
 
 def main() -> None:
@@ -147,7 +148,11 @@ def cancel_all(server: ComfyServer) -> None:
         time.sleep(0.2)
     while (runs := active_runs(server)) and time.monotonic() < deadline:
         for run in runs:
-            server.post(f"/mixgrpo/runs/{run['run_id']}/cancel")
+            try:
+                server.post(f"/mixgrpo/runs/{run['run_id']}/cancel")
+            except ServerError as error:
+                if error.code != ENDED_ALREADY:
+                    raise
         time.sleep(0.5)
 
 

@@ -33,8 +33,16 @@ def run(path: Path) -> int:
     folder = RunFolder(path)
     if not ranks.is_rank() and ranks.wanted(folder) > 1:
         return ranks.start_and_wait(folder, orders)
-    if ranks.index() > 0:
-        return ranks.follow(folder, lambda reporter, stop, scratch: _work(folder, orders, reporter, stop, scratch))
+    try:
+        if ranks.index() > 0:
+            return ranks.follow(folder, lambda reporter, stop, scratch: _work(folder, orders, reporter, stop, scratch))
+        return _lead(folder, orders)
+    finally:
+        ranks.leave()
+
+
+def _lead(folder: RunFolder, orders: dict) -> int:
+    """The life of the process that writes: the only one, or the first of several."""
     lock = FileLock(folder.lock)
     # The server looks whether the lock is taken by taking it for a moment: hence the patience.
     if not lock.acquire(timeout=5.0):
