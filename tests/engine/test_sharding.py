@@ -102,7 +102,7 @@ def test_a_transformer_of_diffusers(tmp_path):
     tiny_pipelines.flux(tmp_path / "model")
     ranks_job.main(tmp_path / "alone", run_json=write_run_file(tmp_path, "alone"))
     expected = results(tmp_path / "alone", 1)[0]
-    how = ("--config_file", str(ranks_job.ROOT / "examples" / "fsdp_32_gpus.yaml"))
+    how = ("--config_file", str(ranks_job.ROOT / "run_files" / "fsdp_32_gpus.yaml"))
     code, output = launch_job(2, tmp_path / "split", how, run_json=write_run_file(tmp_path, "split"))
     assert code == 0, output
     for result in results(tmp_path / "split", 2):

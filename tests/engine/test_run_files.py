@@ -1,4 +1,7 @@
-"""The run files in examples/ can be read, and say what they promise."""
+"""The run files in run_files/ can be read, and say what they promise.
+
+(A folder named examples would be taken for workflow templates by ComfyUI.)
+"""
 
 import json
 import shutil
@@ -11,7 +14,7 @@ from accelerate.utils import DistributedType
 from mixgrpo_engine import run_file
 from mixgrpo_engine.cards import CARDS
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+FOLDER = Path(__file__).resolve().parents[2] / "run_files"
 OF_CARDS = {
     "sd35_medium_16gb": "SD3.5 medium, 512 px, 16 GB",
     "flux_dev_48gb": "FLUX.1-dev bf16, 512 px, 48 GB",
@@ -25,13 +28,13 @@ def read(tmp_path):
 
     def read(name):
         (tmp_path / "prompts.txt").write_text("\n".join(f"prompt {number}" for number in range(10_000)))
-        return run_file.read(shutil.copy(EXAMPLES / f"{name}.json", tmp_path))
+        return run_file.read(shutil.copy(FOLDER / f"{name}.json", tmp_path))
 
     return read
 
 
 def test_every_example_is_tested():
-    assert {path.stem for path in EXAMPLES.glob("*.json")} == {*OF_CARDS, PAPER}
+    assert {path.stem for path in FOLDER.glob("*.json")} == {*OF_CARDS, PAPER}
 
 
 @pytest.mark.parametrize("name,card", OF_CARDS.items())
@@ -61,8 +64,8 @@ def test_the_paper_s_full_fine_tune_is_the_published_one(read):
 
 def test_its_launch_is_one_that_accelerate_knows():
     """Launched as it is, on 2 processes, by test_sharding.py."""
-    config = load_config_from_file(str(EXAMPLES / "fsdp_32_gpus.yaml"))
+    config = load_config_from_file(str(FOLDER / "fsdp_32_gpus.yaml"))
     assert config.distributed_type == DistributedType.FSDP and config.fsdp_config["fsdp_version"] == 2
-    assert config.num_processes == json.loads((EXAMPLES / f"{PAPER}.json").read_text())["settings"]["rollout"][
+    assert config.num_processes == json.loads((FOLDER / f"{PAPER}.json").read_text())["settings"]["rollout"][
         "prompts_per_iteration"
     ]
