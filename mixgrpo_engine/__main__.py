@@ -34,8 +34,6 @@ def main(arguments: list[str] | None = None) -> int:
         if asked.command == "train" and run.folder.events.exists():
             print(f"What happened stands in {run.folder.events}.", file=sys.stderr)
         return FAILED
-    finally:
-        run.ranks.destroy_process_group()
     return FINISHED
 
 
@@ -81,4 +79,6 @@ def _complain(error: Exception) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from .ranks import leave
+
+    sys.exit(leave(main()))

@@ -102,15 +102,6 @@ def choose_device(uses_gpu: bool) -> None:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def leave() -> None:
-    """Ends this process's part in the group of ranks: without it some library versions abort at the exit."""
-    if is_rank():
-        import torch.distributed
-
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-
-
 class SilentReporter(Reporter):
     """Of a rank that isn't the first."""
 

@@ -33,12 +33,15 @@ def run(path: Path) -> int:
     folder = RunFolder(path)
     if not ranks.is_rank() and ranks.wanted(folder) > 1:
         return ranks.start_and_wait(folder, orders)
-    try:
-        if ranks.index() > 0:
-            return ranks.follow(folder, lambda reporter, stop, scratch: _work(folder, orders, reporter, stop, scratch))
-        return _lead(folder, orders)
-    finally:
-        ranks.leave()
+    if ranks.index() > 0:
+        code = ranks.follow(folder, lambda reporter, stop, scratch: _work(folder, orders, reporter, stop, scratch))
+    else:
+        code = _lead(folder, orders)
+    if ranks.is_rank():
+        from ...mixgrpo_engine.ranks import leave  # brings torch, which nothing here needs before ComfyUI is booted
+
+        leave(code)
+    return code
 
 
 def _lead(folder: RunFolder, orders: dict) -> int:

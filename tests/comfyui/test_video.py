@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.nodes import tiny_models
 
 FRAMES, SIDE, SEED = 5, 64, 4
+STRENGTH = 4.0  # of the LoRA: two iterations change less than a PNG's levels show in every frame
 SAMPLING = {"seed": SEED, "steps": 3, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple"}
 
 
@@ -70,9 +71,9 @@ def compared(server, trained):
     """Outputs of a prompt that samples and scores videos of base and tuned model, and Evaluate's report."""
     graph = {
         **loaders(),
-        "apply": node("MixGRPO_ApplyRun", model=["model", 0], run_id=trained, strength=1.0),
+        "apply": node("MixGRPO_ApplyRun", model=["model", 0], run_id=trained, strength=STRENGTH),
         "stock": node(
-            "LoraLoaderModelOnly", model=["model", 0], lora_name=f"mixgrpo/{trained}.safetensors", strength_model=1.0
+            "LoraLoaderModelOnly", model=["model", 0], lora_name=f"mixgrpo/{trained}.safetensors", strength_model=STRENGTH
         ),
         "same": node("Test_SamePatches", one=["apply", 0], other=["stock", 0]),
         **sampled(["model", 0], "base"),

@@ -11,6 +11,7 @@ import torch
 from accelerate import PartialState
 
 from mixgrpo_engine import run_file, sharding, standalone
+from mixgrpo_engine.ranks import leave
 from mixgrpo_engine.trainer import Trainer
 from tests.engine import toy
 
@@ -110,4 +111,4 @@ def largest_difference(some, others):
 
 if __name__ == "__main__":
     main(**json.loads(sys.argv[1]))
-    PartialState().destroy_process_group()
+    leave(0)
