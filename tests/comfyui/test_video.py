@@ -73,7 +73,8 @@ def compared(server, trained):
         **loaders(),
         "apply": node("MixGRPO_ApplyRun", model=["model", 0], run_id=trained, strength=STRENGTH),
         "stock": node(
-            "LoraLoaderModelOnly", model=["model", 0], lora_name=f"mixgrpo/{trained}.safetensors", strength_model=STRENGTH
+            "LoraLoaderModelOnly", model=["model", 0], lora_name=f"mixgrpo/{trained}.safetensors",
+            strength_model=STRENGTH,
         ),
         "same": node("Test_SamePatches", one=["apply", 0], other=["stock", 0]),
         **sampled(["model", 0], "base"),
