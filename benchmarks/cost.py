@@ -15,7 +15,7 @@ from torch import Tensor
 from mixgrpo_engine import seeds
 from mixgrpo_engine.config import TrainConfig
 from mixgrpo_engine.rewards.shapes import ShapesReward
-from mixgrpo_engine.trainer import sliding_window
+from mixgrpo_engine.training.trainer import sliding_window
 
 from .bare_model import BareCalls
 from .demo_model import DemoModel

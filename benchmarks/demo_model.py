@@ -34,7 +34,7 @@ class DemoModel:
 
     def policy(self, config: TrainConfig):
         """A new ComfyPolicy with an untrained LoRA."""
-        return node_module("policy").ComfyPolicy(
+        return node_module("model.policy").ComfyPolicy(
             self.model,
             self.vae,
             self.encoded,
@@ -53,10 +53,10 @@ def load() -> DemoModel:
     workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
     given = _inputs(workflow, "MixGRPO_Prompts")
     prompts = split(given["text"].splitlines(), given["held_out"], given["split_seed"])
-    tiny = node_module("tiny")
-    clip = node_module("tiny_text_encoder").load_clip(tiny.TEXT_ENCODER)
+    tiny = node_module("tiny.tiny_model")
+    clip = node_module("tiny.text_encoder").load_clip(tiny.TEXT_ENCODER)
     with torch.no_grad():
-        encoded = node_module("conditioning").encode_prompts(clip, [*prompts.train, *prompts.held_out])
+        encoded = node_module("model.conditioning").encode_prompts(clip, [*prompts.train, *prompts.held_out])
     return DemoModel(tiny.load_model(), tiny.load_vae(), encoded, prompts, _settings(workflow))
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from mixgrpo_engine import memory
-from mixgrpo_engine.cards import CARDS, Card
 from mixgrpo_engine.config import TrainConfig
-from mixgrpo_engine.files import write_json
+from mixgrpo_engine.memory import estimate
+from mixgrpo_engine.memory.cards import CARDS, Card
+from mixgrpo_engine.records.files import write_json
 
 from . import demo_model, full_size, machine
 from .measured_bytes import measured_peak
@@ -24,14 +24,14 @@ SIGMA = 0.5
 def run(folder: Path) -> Path:
     """Measures, estimates, and writes the figures into the folder."""
     demo_model.import_comfyui()
-    demo_model.node_module("preflight")  # so that all of the pack is loaded by one name
+    demo_model.node_module("model.preflight")  # so that all of the pack is loaded by one name
     folder.mkdir(parents=True, exist_ok=True)
     figures = {"machine": machine.describe(), "measured": measure(), "cards": estimate_cards()}
     write_json(folder / FILE, figures)
     for row in figures["measured"]:
         print(
             f"checkpointing {row['gradient_checkpointing']!s:5} {row['images']} images: measured "
-            f"{memory.words(row['measured'])}, estimated {memory.words(row['estimated'])} ({row['error']:+.1%})"
+            f"{estimate.words(row['measured'])}, estimated {estimate.words(row['estimated'])} ({row['error']:+.1%})"
         )
     for name, row in figures["cards"].items():
         print(f"{name}: {row['sentence']}")
@@ -49,7 +49,7 @@ def measure() -> list[dict]:
             }
         )
         model, vae, encoded = full_size.middle_sized(), full_size.vae(), _encoded(full_size.middle_sized_prompt())
-        needs = demo_model.node_module("preflight").Preflight(model, vae, encoded, [""]).needs(config)
+        needs = demo_model.node_module("model.preflight").Preflight(model, vae, encoded, [""]).needs(config)
         policy = demo_model.DemoModel(model, vae, encoded, None, config).policy(config)
         _update(policy, 1)()  # makes the gradients, which are counted with the adapter
         for images in IMAGES:
@@ -72,25 +72,25 @@ def estimate_cards() -> dict[str, dict]:
 
 
 def estimate_card(card: Card) -> dict:
-    config, preflight = card.config(), demo_model.node_module("preflight")
+    config, preflight = card.config(), demo_model.node_module("model.preflight")
     encoded = _encoded(full_size.prompt_without_data(card.model))
     check = preflight.Preflight(full_size.without_data(card.model), full_size.vae(), encoded, [""])
     needs = dataclasses.replace(
-        memory.Needs(**vars(check.needs(config))), vae=full_size.kl_vae_bytes(config.run.width, config.run.height)
+        estimate.Needs(**vars(check.needs(config))), vae=full_size.kl_vae_bytes(config.run.width, config.run.height)
     )
-    free = card.gigabytes * memory.GB - CONTEXT
-    made = memory.plan(needs, free, config)
+    free = card.gigabytes * estimate.GB - CONTEXT
+    made = estimate.plan(needs, free, config)
     return {
         "needs": dataclasses.asdict(needs),
         "least": needs.least(),
         "fits": made.fits,
-        "rollout_batch_size": made.rollout_batch or memory.images_an_iteration(config),
-        "update_batch_size": made.update_batch or memory.minibatch(config),
-        "sentence": memory.Report(needs, free, made, config).sentence(),
+        "rollout_batch_size": made.rollout_batch or estimate.images_an_iteration(config),
+        "update_batch_size": made.update_batch or estimate.minibatch(config),
+        "sentence": estimate.Report(needs, free, made, config).sentence(),
     }
 
 
-CONTEXT = memory.GB  # of a card's memory that its driver, torch and the desktop take
+CONTEXT = estimate.GB  # of a card's memory that its driver, torch and the desktop take
 
 
 def _update(policy, images: int):
@@ -101,4 +101,4 @@ def _update(policy, images: int):
 
 @torch.no_grad()
 def _encoded(conditioning: list):
-    return demo_model.node_module("conditioning").Encoded({"": conditioning})
+    return demo_model.node_module("model.conditioning").Encoded({"": conditioning})

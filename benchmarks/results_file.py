@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mixgrpo_engine.files import read_json, write_json
+from mixgrpo_engine.records.files import read_json, write_json
 
 
 class ResultsFile:

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mixgrpo_engine.rewards.clip_model import Clip
 from mixgrpo_engine.rewards.clip_score import ClipScoreReward
-from mixgrpo_engine.rewards.model_reward import ModelOptions
+from mixgrpo_engine.rewards.networks.clip_model import Clip
+from mixgrpo_engine.rewards.networks.model_reward import ModelOptions
 
 IMAGES, PIXELS, LAYERS = 12, 512, 12
 BATCHED, SINGLE, PUBLISHED = "one batch", "an image a call", "published way, image by image"

@@ -10,14 +10,14 @@ from pathlib import Path
 from torch import Tensor
 
 from mixgrpo_engine.config import TrainConfig
-from mixgrpo_engine.events import Evaluation, Event, Iteration
-from mixgrpo_engine.experience import Sampler
 from mixgrpo_engine.policy import Condition
+from mixgrpo_engine.records.events import Evaluation, Event, Iteration
+from mixgrpo_engine.records.run_folder import RunFolder
 from mixgrpo_engine.rewards import Reward
 from mixgrpo_engine.rewards.shapes import ShapesReward
 from mixgrpo_engine.rollout import Trajectory
-from mixgrpo_engine.run_folder import RunFolder
-from mixgrpo_engine.trainer import Trainer
+from mixgrpo_engine.training.experience import Sampler
+from mixgrpo_engine.training.trainer import Trainer
 
 from .demo_model import DemoModel
 from .variants import Variant

@@ -13,21 +13,21 @@ FINISHED, FAILED, MISUSED = 0, 1, 2
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 finished or cancelled, 1 failed, 2 a wrong run file."""
     asked = _parser().parse_args(arguments)
-    from . import console, run_file, standalone
+    from .standalone import console, run_file, runner
 
     try:
-        run = standalone.Run(run_file.read(asked.run_file), lambda event: _say(console.line(event)))
+        run = runner.Run(run_file.read(asked.run_file), lambda event: _say(console.line(event)))
     except (ValueError, OSError) as error:
         _complain(error)
         return MISUSED
     should_stop = _listen(run.ranks.is_main_process)
     try:
         if asked.command == "train":
-            standalone.train(run, should_stop)
+            runner.train(run, should_stop)
         else:
-            for which, rewards in standalone.evaluate(run, should_stop).items():
+            for which, rewards in runner.evaluate(run, should_stop).items():
                 _say(f"{which}: {console.scores(rewards)}")
-    except standalone.Stopped:
+    except runner.Stopped:
         _say("Cancelled.")
     except Exception as error:  # the outermost frame; the run folder has the traceback
         _complain(error)
@@ -79,6 +79,6 @@ def _complain(error: Exception) -> None:
 
 
 if __name__ == "__main__":
-    from .ranks import leave
+    from .distributed.ranks import leave
 
     sys.exit(leave(main()))

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from . import tensor_files
 from .config import AdapterConfig
+from .records import tensor_files
 
 # The lists of transformer blocks in today's flow models (SD3, FLUX, AuraFlow, Qwen-Image, Lumina, Wan, HiDream).
 BLOCK_LISTS = frozenset(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..mixgrpo_engine.files import read_json
+from ..mixgrpo_engine.records.files import read_json
 from .category import CATEGORY
 
 INDEX = "model_index.json"

@@ -11,7 +11,7 @@ from .algorithm import ALGORITHM, LORA
 from .category import CATEGORY
 from .prompts import PROMPTS
 from .rewards import REWARD
-from .runs import job, launch, lora, memory, paths, state, submit, wait
+from .runs import free_memory, job, launch, paths, published_lora, state, submit, wait
 from .worker import stash
 
 RUN = io.Custom("MIXGRPO_RUN")
@@ -154,7 +154,7 @@ class MixGRPOTrain(io.ComfyNode):
         submitting = wait.submit_for(made, restart) if waits else asyncio.to_thread(submit.submit, made, restart)
         submission = await submitting
         if submission.action in ("started", "resumed"):
-            memory.free()
+            free_memory.free()
         folder = submission.folder
         if waits:
             await wait.wait_for(folder, node_id=cls.hidden.unique_id)
@@ -248,18 +248,18 @@ class MixGRPOApplyRun(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, run_id="", which=paths.LAST, **_):
         folder = state.find(run_id.strip()) if run_id else None
-        return lora.version(folder, which) if folder else run_id
+        return published_lora.version(folder, which) if folder else run_id
 
     @classmethod
     def check_lazy_status(cls, run=None, run_id="", which=paths.LAST, **values) -> list[str]:
-        lora.require_finished(find_run(run, run_id), which)
+        published_lora.require_finished(find_run(run, run_id), which)
         return [name for name in ("model", "clip", "vae") if name in values and values[name] is None]
 
     @classmethod
     def execute(cls, model, strength, run=None, run_id="", which=paths.LAST, clip=None, vae=None) -> io.NodeOutput:
         folder = find_run(run, run_id)
-        tuned = lora.apply(folder, model, strength, which)
-        return io.NodeOutput(tuned, lora.name(folder, which), model, clip, vae)
+        tuned = published_lora.apply(folder, model, strength, which)
+        return io.NodeOutput(tuned, published_lora.name(folder, which), model, clip, vae)
 
 
 def find_run(run: dict | None, run_id: str):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mixgrpo_engine import memory
-from mixgrpo_engine.cards import Card
-from mixgrpo_engine.rewards import catalog
+from mixgrpo_engine.memory import estimate
+from mixgrpo_engine.memory.cards import Card
+from mixgrpo_engine.rewards.files import catalog
 from scripts import model_files
 from scripts.model_files import ModelFile
 
@@ -70,7 +70,7 @@ def what_it_does(model: str, card: Card, least: float, smaller: str, remark: str
         height=config.run.height,
         rank=config.adapter.rank,
         preset=card.preset,
-        least=memory.words(least),
+        least=estimate.words(least),
         smaller=smaller,
         remark=f"\n{remark}\n" if remark else "",
     )

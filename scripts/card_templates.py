@@ -1,6 +1,6 @@
 """Writes the templates of the settings for cards: `python -m scripts.card_templates`, then scripts.make_template.
 
-mixgrpo_engine/cards.py says what is trained and how; from it come workflows/api/NAME.json and
+mixgrpo_engine/memory/cards.py says what is trained and how; from it come workflows/api/NAME.json and
 workflows/layout/NAME.json of every card. Which nodes load a model from which files stands here.
 """
 
@@ -10,10 +10,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mixgrpo_engine.cards import CARDS, Card
 from mixgrpo_engine.config import TrainConfig
-from mixgrpo_engine.files import read_json
-from mixgrpo_engine.rewards import catalog
+from mixgrpo_engine.memory.cards import CARDS, Card
+from mixgrpo_engine.records.files import read_json
+from mixgrpo_engine.rewards.files import catalog
 from scripts import card_layout, card_notes
 from scripts import model_files as files
 from scripts.comfyui_server import ROOT

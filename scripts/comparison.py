@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mixgrpo_engine.comparison import paired
-from mixgrpo_engine.grid import BACKGROUND, labelled_grid
+from mixgrpo_engine.records.grid import BACKGROUND, labelled_grid
+from mixgrpo_engine.rewards.comparison import paired
 from mixgrpo_engine.rewards.shapes import ShapesReward
 from scripts.comfyui_server import ComfyServer
 

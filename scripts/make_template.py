@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
-from mixgrpo_engine.rewards import catalog
+from mixgrpo_engine.rewards.files import catalog
 from scripts.browser import open_comfyui
 from scripts.comfyui_server import ROOT, ComfyServer
 from scripts.model_files import FILES, ModelFile

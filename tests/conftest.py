@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = ROOT / "tests" / "engine"
+REWARDS = ENGINE / "rewards"
 
 # Before torch is imported, and for every process that a test starts: several run side by side on the same cores, and
 # for tensors as tiny as the tests' the threads of one process cost more than they bring.
@@ -19,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 def pytest_collection_modifyitems(items):
     """Folders of many short files last: no process then waits long for another one's last file."""
-    items.sort(key=lambda item: (ENGINE in item.path.parents, item.path.parent != ENGINE))
+    items.sort(key=lambda item: (ENGINE in item.path.parents, REWARDS in item.path.parents))
 
 
 _interrupted: list[psutil.Process] = []

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from ..files import read_json
+from ..records.files import read_json
 
 INDEX = "model_index.json"
 

@@ -12,8 +12,8 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from .. import sharding
 from ..config import AdapterConfig
+from ..distributed import sharding
 from ..schedule import flow_sigmas
 from .diffusers_folder import DiffusersFolder, encode
 from .encoded_prompts import EncodedPrompts

@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .. import tensor_files
+from ..records import tensor_files
 
 PROMPTS_A_FILE = 64
 _PROMPTS, _SOURCE = "mixgrpo_prompts", "mixgrpo_source"  # entries of a file's metadata

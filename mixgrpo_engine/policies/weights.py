@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from .. import lora
 from ..config import AdapterConfig
-from ..files import replace, write_json
-from ..sharding import is_split, whole_state
+from ..distributed.sharding import is_split, whole_state
+from ..records.files import replace, write_json
 
 # What diffusers' load_lora_weights expects before a layer's name; ComfyUI's loader knows it too.
 PREFIX = "transformer."

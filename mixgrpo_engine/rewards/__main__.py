@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .catalog import FILES, by_name, size_text
-from .convert import convert
-from .download import DownloadError, download
+from .files.catalog import FILES, by_name, size_text
+from .files.convert import convert
+from .files.download import DownloadError, download
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from . import clip_model, image_input, weight_files
-from .model_reward import ModelOptions, ModelReward, Residence
+from .files import weight_files
+from .networks import clip_model, image_input
+from .networks.model_reward import ModelOptions, ModelReward, Residence
 
 # Linear layers, one after the other; there is dropout between them, but no activation.
 _LAYERS = (0, 2, 4, 6, 7)

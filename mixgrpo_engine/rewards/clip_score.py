@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from . import clip_model
-from .clip_reward import ClipReward
-from .model_reward import ModelOptions, Residence
+from .networks import clip_model
+from .networks.clip_reward import ClipReward
+from .networks.model_reward import ModelOptions, Residence
 
 
 class ClipScoreReward(ClipReward):

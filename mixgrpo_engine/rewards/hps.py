@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import clip_model, image_input
-from .clip_reward import ClipReward
+from .networks import clip_model, image_input
+from .networks.clip_reward import ClipReward
 
 
 class HPSReward(ClipReward):

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import image_input, weight_files
-from .blip_layout import ImageRewardNetwork, build
-from .model_reward import ModelOptions, ModelReward, Residence
+from .files import weight_files
+from .networks import image_input
+from .networks.blip_layout import ImageRewardNetwork, build
+from .networks.model_reward import ModelOptions, ModelReward, Residence
 
 # The raw score's mean and standard deviation over the authors' data: scores then lie around 0, mostly in -2..2.
 MEAN, DEVIATION = 0.16717362830052426, 1.0333394966054072

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import clip_model
-from .clip_reward import ClipReward
+from .networks import clip_model
+from .networks.clip_reward import ClipReward
 
 
 class PickScoreReward(ClipReward):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ...mixgrpo_engine.rewards.catalog import KnownFile
+from ...mixgrpo_engine.rewards.files.catalog import KnownFile
 from . import weights
 
 
@@ -24,7 +24,7 @@ def _download(file: KnownFile) -> Path:
     import comfy.model_management
     import comfy.utils
 
-    from ...mixgrpo_engine.rewards.download import download
+    from ...mixgrpo_engine.rewards.files.download import download
 
     folder = weights.own_folder()
     logging.info("MixGRPO downloads %s (%s) from %s into %s.", file.name, file.terms, file.page, folder)

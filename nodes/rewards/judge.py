@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ...mixgrpo_engine.rewards.judge import FORMATS, JudgeOptions, JudgeReward, servers
-from ...mixgrpo_engine.rewards.judge_client import ClientOptions
-from ...mixgrpo_engine.rewards.judge_questions import PRESETS, Question
+from ...mixgrpo_engine.rewards.judge.client import ClientOptions
+from ...mixgrpo_engine.rewards.judge.questions import PRESETS, Question
+from ...mixgrpo_engine.rewards.judge.reward import FORMATS, JudgeOptions, JudgeReward, servers
 from .. import owner_settings
 from .cancelling import cancellable
 from .combo import require_choice

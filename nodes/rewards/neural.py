@@ -11,8 +11,8 @@ from weakref import WeakValueDictionary
 
 from comfy_api.latest import io
 
-from ...mixgrpo_engine.rewards.clip_model import ACTIVATIONS
-from ...mixgrpo_engine.rewards.model_reward import DTYPES, ModelReward
+from ...mixgrpo_engine.rewards.networks.clip_model import ACTIVATIONS
+from ...mixgrpo_engine.rewards.networks.model_reward import DTYPES, ModelReward
 from . import weights as files_of
 from .cancelling import cancellable
 from .combo import require_choice

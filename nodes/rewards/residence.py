@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from ...mixgrpo_engine.rewards.model_reward import DTYPES, ModelOptions, OwnResidence, Residence
+from ...mixgrpo_engine.rewards.networks.model_reward import DTYPES, ModelOptions, OwnResidence, Residence
 from ..runs.launch import in_worker
 from .combo import require_choice
 

@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...mixgrpo_engine.rewards import catalog
-from ...mixgrpo_engine.rewards.catalog import KnownFile
+from ...mixgrpo_engine.rewards.files import catalog
+from ...mixgrpo_engine.rewards.files.catalog import KnownFile
 from .. import owner_settings
 
 KEY = "reward_models"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...mixgrpo_engine.run_folder import RunFolder
+from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import process, state
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...mixgrpo_engine import events
-from ...mixgrpo_engine.run_folder import RunFolder
+from ...mixgrpo_engine.records import events
+from ...mixgrpo_engine.records.run_folder import RunFolder
 
 
 def draw(folder: RunFolder) -> Path | None:

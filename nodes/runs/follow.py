@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from ...mixgrpo_engine import events
-from ...mixgrpo_engine.run_folder import RunFolder
+from ...mixgrpo_engine.records import events
+from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import launch, state
 
 EVENT = "mixgrpo.progress"

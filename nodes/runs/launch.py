@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ...mixgrpo_engine.files import write_json
-from ...mixgrpo_engine.run_folder import RunFolder
+from ...mixgrpo_engine.records.files import write_json
+from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import job, process, signature, state
 
 ENTRY = Path(__file__).parent.parent.joinpath(*process.SCRIPT)

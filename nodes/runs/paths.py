@@ -9,7 +9,7 @@ import re
 import unicodedata
 from pathlib import Path
 
-from ...mixgrpo_engine.run_folder import RunFolder
+from ...mixgrpo_engine.records.run_folder import RunFolder
 
 FOLDER = "mixgrpo"
 LAST, BEST = WHICH = ("last", "best")

@@ -17,10 +17,10 @@ import functools
 
 from aiohttp import web
 
-from ...mixgrpo_engine import events
-from ...mixgrpo_engine.events import finite
-from ...mixgrpo_engine.run_folder import RunFolder
-from . import cancel, memory, state, submit
+from ...mixgrpo_engine.records import events
+from ...mixgrpo_engine.records.events import finite
+from ...mixgrpo_engine.records.run_folder import RunFolder
+from . import cancel, free_memory, state, submit
 
 ROOT = "/mixgrpo/runs"
 
@@ -70,7 +70,7 @@ async def _resume(_request: web.Request, folder: RunFolder) -> web.Response:
     except (ValueError, TimeoutError) as error:
         return _error(409, str(error))
     if submission.action in ("started", "resumed"):
-        memory.free_between_prompts()
+        free_memory.free_between_prompts()
     return _json({**state.summary(folder), "action": submission.action})
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from ...mixgrpo_engine.events import finite
-from ...mixgrpo_engine.files import read_json
-from ...mixgrpo_engine.run_folder import STATES, RunFolder
+from ...mixgrpo_engine.records.events import finite
+from ...mixgrpo_engine.records.files import read_json
+from ...mixgrpo_engine.records.run_folder import STATES, RunFolder
 from . import locks, paths, process
 
 ACTIVE = ("queued", "waiting", "running")

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...mixgrpo_engine.files import write_json
-from ...mixgrpo_engine.run_folder import RunFolder
-from . import lora, paths, signature, state
+from ...mixgrpo_engine.records.files import write_json
+from ...mixgrpo_engine.records.run_folder import RunFolder
+from . import paths, published_lora, signature, state
 from .launch import launch
 from .locks import FileLock
 
@@ -84,7 +84,7 @@ def _take_up(folder: RunFolder, job: dict) -> Submission:
     if now == state.UNREADABLE:
         raise ValueError(state.damage(folder))
     if now == "finished":
-        lora.require_finished(folder)
+        published_lora.require_finished(folder)
         return Submission(folder, "finished")
     if now in state.ACTIVE:
         return Submission(folder, "reattached")

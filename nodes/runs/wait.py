@@ -6,9 +6,9 @@ import asyncio
 import threading
 import time
 
-from ...mixgrpo_engine import events
-from ...mixgrpo_engine.run_folder import RunFolder
-from . import launch, lora, state, submit
+from ...mixgrpo_engine.records import events
+from ...mixgrpo_engine.records.run_folder import RunFolder
+from . import launch, published_lora, state, submit
 from .cancel import cancel
 
 SECONDS = 0.5
@@ -69,7 +69,7 @@ async def _until_finished(folder: RunFolder, timeout: float, progress: _Progress
         launch.reap()
         now = state.state(folder)
         if now == "finished":
-            lora.require_finished(folder)
+            published_lora.require_finished(folder)
             summary = state.summary(folder)
             progress.show(summary)
             return summary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..conditioning import encode_prompts
+from ..model.conditioning import encode_prompts
 from ..prompts import PROMPTS
 from ..rewards import REWARD
 from . import evaluation_files, output_files

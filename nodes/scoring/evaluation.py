@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ...mixgrpo_engine.rewards import Reward
 from ...mixgrpo_engine.rewards.scoring import combine, score_images
-from ..conditioning import Encoded
-from ..video import reward_of_videos
+from ..model.conditioning import Encoded
+from ..model.video import reward_of_videos
 from .stock_sampling import Sampling, sample_images
 
 

@@ -9,9 +9,9 @@ import json
 import torch
 from torch import Tensor
 
-from ...mixgrpo_engine.comparison import compare
-from ...mixgrpo_engine.files import write_json
-from ...mixgrpo_engine.grid import labelled_grid, stills
+from ...mixgrpo_engine.records.files import write_json
+from ...mixgrpo_engine.records.grid import labelled_grid, stills
+from ...mixgrpo_engine.rewards.comparison import compare
 from . import output_files
 from .evaluation import Result
 from .score_list import number

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ...mixgrpo_engine import seeds
-from ..policy import decode_images, latent_shape
-from ..video import filmstrip, latent_frames
+from ..model.policy import decode_images, latent_shape
+from ..model.video import filmstrip, latent_frames
 
 SEEDS = 2**64  # KSampler's seeds are below it
 

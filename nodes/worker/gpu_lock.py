@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from ...mixgrpo_engine.events import Stage
+from ...mixgrpo_engine.records.events import Stage
 from ..runs.locks import FileLock
 from .errors import StopRequested
 from .report import Reporter

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...mixgrpo_engine.config import TrainConfig
-from ...mixgrpo_engine.events import Notice, Stage
 from ...mixgrpo_engine.prompts import PromptSet
-from ...mixgrpo_engine.run_folder import RunFolder
-from ..runs import curve, lora, paths, state
+from ...mixgrpo_engine.records.events import Notice, Stage
+from ...mixgrpo_engine.records.run_folder import RunFolder
+from ..runs import curve, paths, published_lora, state
 from . import stages
 from .report import LOG
 
@@ -23,9 +23,9 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
     stop.check()
 
     from ...mixgrpo_engine.rewards import mix
-    from ...mixgrpo_engine.trainer import Trainer
-    from ..policy import ComfyPolicy
-    from ..video import by_frames
+    from ...mixgrpo_engine.training.trainer import Trainer
+    from ..model.policy import ComfyPolicy
+    from ..model.video import by_frames
 
     reporter.emit(Stage("train", "Preparing the model for training."))
     rewards, weights = mix.parts(loaded["reward"])
@@ -58,7 +58,7 @@ def do(job: dict, path: Path, comfy, reporter, stop) -> None:
 
 def plan_memory(loaded: dict, encoded, prompts: PromptSet, rewards: list, config: TrainConfig, reporter) -> TrainConfig:
     """The settings with batch sizes that fit, which it tells. Raises MemoryError when nothing fits on a GPU."""
-    from .. import preflight
+    from ..model import preflight
 
     every = [*prompts.train, *prompts.held_out]
     check = preflight.Preflight(loaded["model"], loaded["vae"], encoded, every, rewards)
@@ -78,9 +78,9 @@ def draw_curve(folder: RunFolder) -> dict:
 
 def publish(folder: RunFolder) -> dict:
     """The run's LoRAs where ComfyUI's LoRA loaders look; status fields."""
-    lora.publish(folder)
-    fields, best = {"lora": lora.name(folder)}, state.status(folder).get("best")
+    published_lora.publish(folder)
+    fields, best = {"lora": published_lora.name(folder)}, state.status(folder).get("best")
     if best and folder.best_lora.exists():
-        lora.publish(folder, paths.BEST)
-        fields["best"] = {**best, "lora": lora.name(folder, paths.BEST)}
+        published_lora.publish(folder, paths.BEST)
+        fields["best"] = {**best, "lora": published_lora.name(folder, paths.BEST)}
     return fields

@@ -15,9 +15,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from ...mixgrpo_engine.events import Event, Failed
-from ...mixgrpo_engine.files import read_json, write_json
-from ...mixgrpo_engine.run_folder import RunFolder
+from ...mixgrpo_engine.records.events import Event, Failed
+from ...mixgrpo_engine.records.files import read_json, write_json
+from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..runs import state
 from .errors import StopRequested
 from .report import LOG, Reporter

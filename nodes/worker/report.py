@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from ...mixgrpo_engine import run_status
-from ...mixgrpo_engine.events import Event
-from ...mixgrpo_engine.run_folder import RunFolder
+from ...mixgrpo_engine.records import run_status
+from ...mixgrpo_engine.records.events import Event
+from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..runs import process
 
 # Not the root logger: its shortcuts would set up logging before ComfyUI does, and every line would come twice.

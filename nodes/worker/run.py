@@ -9,8 +9,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from ...mixgrpo_engine.events import Cancelled, Failed, Stage
-from ...mixgrpo_engine.run_folder import RunFolder
+from ...mixgrpo_engine.records.events import Cancelled, Failed, Stage
+from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..runs import signature, state
 from ..runs.locks import FileLock
 from . import compat, gpu_lock, ranks
@@ -38,7 +38,9 @@ def run(path: Path) -> int:
     else:
         code = _lead(folder, orders)
     if ranks.is_rank():
-        from ...mixgrpo_engine.ranks import leave  # brings torch, which nothing here needs before ComfyUI is booted
+        from ...mixgrpo_engine.distributed.ranks import (
+            leave,  # brings torch, which nothing here needs before ComfyUI is booted
+        )
 
         leave(code)
     return code

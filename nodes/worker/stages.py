@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from ...mixgrpo_engine.events import Stage
-from ...mixgrpo_engine.pulse import Pulse
-from ...mixgrpo_engine.run_folder import RunFolder
-from ..encodings import StoredEncodings
+from ...mixgrpo_engine.records.events import Stage
+from ...mixgrpo_engine.records.run_folder import RunFolder
+from ...mixgrpo_engine.training.pulse import Pulse
+from ..model.encodings import StoredEncodings
 from ..runs import graph
 from . import ranks, stash
 

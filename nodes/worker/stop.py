@@ -6,7 +6,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
-from ...mixgrpo_engine.run_folder import RunFolder
+from ...mixgrpo_engine.records.run_folder import RunFolder
 from .errors import StopRequested
 
 

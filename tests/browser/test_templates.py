@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mixgrpo_engine.rewards import catalog
+from mixgrpo_engine.rewards.files import catalog
 from scripts import card_templates, model_files
 from scripts.browser import wait_until_ready
 from scripts.comfyui_server import ROOT, check

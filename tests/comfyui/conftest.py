@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mixgrpo_engine.rewards import catalog
+from mixgrpo_engine.rewards.files import catalog
 from tests.engine.rewards import tiny_published
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mixgrpo_engine.rewards import catalog
 from mixgrpo_engine.rewards.aesthetic import AestheticReward
 from mixgrpo_engine.rewards.clip_score import ClipScoreReward
+from mixgrpo_engine.rewards.files import catalog
 from mixgrpo_engine.rewards.hps import HPSReward
 from mixgrpo_engine.rewards.image_reward import ImageRewardReward
 from mixgrpo_engine.rewards.pick_score import PickScoreReward

@@ -3,9 +3,9 @@
 import pytest
 
 from mixgrpo_engine.config import TrainConfig
-from mixgrpo_engine.policy_update import trained_places
 from mixgrpo_engine.presets import PRESETS, preset
-from mixgrpo_engine.trainer import sliding_window
+from mixgrpo_engine.training.policy_update import trained_places
+from mixgrpo_engine.training.trainer import sliding_window
 
 
 @pytest.mark.parametrize("name", PRESETS)

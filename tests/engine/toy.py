@@ -7,13 +7,13 @@ from accelerate import PartialState
 from safetensors.torch import save_file
 from torch import nn
 
-from mixgrpo_engine import sharding
 from mixgrpo_engine.config import TrainConfig
-from mixgrpo_engine.events import read
+from mixgrpo_engine.distributed import sharding
 from mixgrpo_engine.prompts import PromptSet
-from mixgrpo_engine.run_folder import RunFolder
+from mixgrpo_engine.records.events import read
+from mixgrpo_engine.records.run_folder import RunFolder
 from mixgrpo_engine.schedule import flow_sigmas
-from mixgrpo_engine.trainer import Trainer
+from mixgrpo_engine.training.trainer import Trainer
 
 PROMPTS = PromptSet(("up", "down"), ("left", "right"))
 TARGETS = {"up": 1.0, "down": -1.0, "left": 0.5, "right": -0.5}

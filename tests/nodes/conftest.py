@@ -5,12 +5,13 @@ import json
 
 import pytest
 
-from tests.nodes import sampling_graph, tiny_models
+from tests.nodes import tiny_models
+from tests.nodes.sampling import sampling_graph
 
 
 @pytest.fixture(scope="session")
 def room(pack):
-    """`room("nodes.policy")` is that module of the pack, as ComfyUI would import it."""
+    """`room("nodes.model.policy")` is that module of the pack, as ComfyUI would import it."""
     return lambda name: importlib.import_module(f"{pack.__name__}.{name}")
 
 
@@ -32,13 +33,13 @@ def clip(comfy):
 
 @pytest.fixture
 def conditioning(room):
-    return room("nodes.conditioning")
+    return room("nodes.model.conditioning")
 
 
 @pytest.fixture
 def encoded(room):
     """Three prompts, the third one longer, and the negative prompt, longest of all."""
-    return room("nodes.conditioning").Encoded(
+    return room("nodes.model.conditioning").Encoded(
         {
             "red": tiny_models.conditioning(1),
             "green": tiny_models.conditioning(2),
@@ -55,7 +56,7 @@ def policy_of(room, vae, encoded):
     def make(model, vae=vae, *, rank=4, alpha=0.0, targets="", exclude="", dtype="float32", **changes):
         adapter = room("mixgrpo_engine.config").AdapterConfig(rank, alpha, targets, exclude, dtype=dtype)
         size = {"width": tiny_models.SIZE, "height": tiny_models.SIZE}
-        return room("nodes.policy").ComfyPolicy(
+        return room("nodes.model.policy").ComfyPolicy(
             model, vae, encoded, **{**size, "adapter": adapter, "seed": 3, **changes}
         )
 
@@ -70,7 +71,7 @@ def graph(request, room):
 
 @pytest.fixture(scope="module")
 def sampling(room):
-    return room("nodes.sampling")
+    return room("nodes.sampling.sampling_nodes")
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +95,8 @@ def runs(room, tmp_path, monkeypatch):
     import folder_paths
 
     for name in (
-        "cancel", "curve", "follow", "job", "launch", "locks", "lora", "paths", "process", "routes", "signature",
-        "state", "submit", "wait",
+        "cancel", "curve", "follow", "job", "launch", "locks", "paths", "process", "published_lora", "routes",
+        "signature", "state", "submit", "wait",
     ):  # fmt: skip
         room(f"nodes.runs.{name}")
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))

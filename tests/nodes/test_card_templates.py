@@ -1,12 +1,12 @@
-"""The templates for cards say what mixgrpo_engine/cards.py says."""
+"""The templates for cards say what mixgrpo_engine/memory/cards.py says."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from mixgrpo_engine.cards import CARDS
 from mixgrpo_engine.config import AdapterConfig, RunConfig
+from mixgrpo_engine.memory.cards import CARDS
 from scripts import card_templates
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"

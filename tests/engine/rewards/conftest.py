@@ -4,13 +4,13 @@ import contextlib
 
 import pytest
 
-from mixgrpo_engine.rewards import judge_client
+from mixgrpo_engine.rewards.judge import client
 from tests.fake_judge import fake_judge
 
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(judge_client, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
 
 
 @pytest.fixture

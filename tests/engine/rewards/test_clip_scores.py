@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mixgrpo_engine.rewards.clip_score import ClipScoreReward
 from mixgrpo_engine.rewards.hps import HPSReward
-from mixgrpo_engine.rewards.model_reward import ModelOptions
+from mixgrpo_engine.rewards.networks.model_reward import ModelOptions
 from mixgrpo_engine.rewards.pick_score import PickScoreReward
 from tests.engine.rewards import tiny_clips as tiny
 

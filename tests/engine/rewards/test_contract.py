@@ -9,7 +9,7 @@ from mixgrpo_engine.rewards.clip_score import ClipScoreReward
 from mixgrpo_engine.rewards.hps import HPSReward
 from mixgrpo_engine.rewards.image_reward import ImageRewardReward
 from mixgrpo_engine.rewards.jpeg import JpegReward
-from mixgrpo_engine.rewards.judge import JudgeOptions, JudgeReward
+from mixgrpo_engine.rewards.judge.reward import JudgeOptions, JudgeReward
 from mixgrpo_engine.rewards.ocr import OcrReward
 from mixgrpo_engine.rewards.pick_score import PickScoreReward
 from mixgrpo_engine.rewards.shapes import ShapesReward

@@ -5,10 +5,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from mixgrpo_engine.rewards.blip_layout import build
-from mixgrpo_engine.rewards.image_input import MEAN, STD
 from mixgrpo_engine.rewards.image_reward import ImageRewardReward
-from mixgrpo_engine.rewards.model_reward import ModelOptions
+from mixgrpo_engine.rewards.networks.blip_layout import build
+from mixgrpo_engine.rewards.networks.image_input import MEAN, STD
+from mixgrpo_engine.rewards.networks.model_reward import ModelOptions
 from tests.engine.rewards import tiny_image_reward as tiny
 
 # Tokens of WORDS: [CLS] is 2, [SEP] 3, [UNK] 1, [DEC] and [ENC] come after all words.

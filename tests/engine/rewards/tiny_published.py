@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from mixgrpo_engine.rewards import catalog
+from mixgrpo_engine.rewards.files import catalog
 from tests.engine.rewards import test_aesthetic, tiny_clips, tiny_image_reward
 
 

@@ -1,0 +1,1 @@
+"""Several processes as one trainer: who does what, split weights, calls in lockstep."""

@@ -1,0 +1,1 @@
+"""The scorers' weights: which there are, download, conversion, reading."""

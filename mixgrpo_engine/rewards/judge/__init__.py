@@ -1,0 +1,1 @@
+"""A vision-language model as scorer, behind an OpenAI-compatible server."""

@@ -1,0 +1,137 @@
+"""The scorers by name: for whoever writes down a reward instead of constructing one."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import os
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+
+from .. import rewards
+from ..rewards import Reward
+
+# name -> module of mixgrpo_engine.rewards, class in it
+REWARDS = {
+    "hps": ("hps", "HPSReward"),
+    "pick_score": ("pick_score", "PickScoreReward"),
+    "image_reward": ("image_reward", "ImageRewardReward"),
+    "clip_score": ("clip_score", "ClipScoreReward"),
+    "aesthetic": ("aesthetic", "AestheticReward"),
+    "judge": ("judge.reward", "JudgeReward"),
+    "ocr": ("ocr", "OcrReward"),
+    "jpeg": ("jpeg", "JpegReward"),
+    "shapes": ("shapes", "ShapesReward"),
+}
+
+# Variables that only the machine's owner sets: a run file may come from somebody else, and travels.
+JUDGE_HOSTS, JUDGE_KEY = "MIXGRPO_JUDGE_HOSTS", "MIXGRPO_JUDGE_KEY"
+
+
+def load(name: str, options: Mapping, home: Path, device: str) -> Reward:
+    """Constructs a scorer. options: arguments of its class, by name.
+
+    An argument that is itself a group of options (ModelOptions: device, dtype, batch_size ...) is given by that
+    group's own fields, without naming it. home: what relative paths belong to. device: where scorers with a network
+    run, unless options says otherwise. A judge's hosts and key come from the environment, never from options.
+
+    Raises ValueError with one sentence for a name or an option that there isn't.
+    """
+    kind = _find(name)
+    arguments, groups = _parameters(kind)
+    given = dict(options)
+    secret = _judge_secrets() if name == "judge" else {}
+    arguments = {key: hint for key, hint in arguments.items() if key not in secret}
+    if name == "judge" and "question" in given:
+        given["question"] = _question(given["question"])
+    values = {key: _value(given.pop(key), hint, home) for key, hint in arguments.items() if key in given}
+    for argument, group in groups.items():
+        hints = typing.get_type_hints(group)
+        fields = {field.name for field in dataclasses.fields(group)}
+        chosen = {key: _value(given.pop(key), hints[key], home) for key in fields & given.keys()}
+        if "device" in fields:
+            chosen.setdefault("device", device)
+        if chosen:
+            values[argument] = _construct(group, chosen, name)
+    if given:
+        known = [*arguments, *(field.name for group in groups.values() for field in dataclasses.fields(group))]
+        raise ValueError(
+            f"The reward '{name}' has no option '{sorted(given)[0]}': its options are {', '.join(known) or 'none'}."
+        )
+    return _construct(kind, {**values, **secret}, name)
+
+
+def _judge_secrets() -> dict:
+    """allowed_hosts and key, from the environment. A key only goes to hosts that are named beside it."""
+    hosts = [host.strip() for host in os.environ.get(JUDGE_HOSTS, "").split(",") if host.strip()]
+    key = os.environ.get(JUDGE_KEY, "")
+    if key and not hosts:
+        raise ValueError(f"{JUDGE_KEY} is set without {JUDGE_HOSTS}: name the hosts that may get the key.")
+    return {"allowed_hosts": hosts or None, "key": key}
+
+
+def _question(value):
+    """A judge's question: the name of a built-in one, or {"text": ..., "templates": [...], "scale": [...]}."""
+    from ..rewards.judge.questions import PRESETS, Question
+
+    if isinstance(value, dict) and {"text", "templates"} <= value.keys() <= {"text", "templates", "scale"}:
+        scale = value.get("scale")
+        return Question(str(value["text"]), tuple(value["templates"]), tuple(scale) if scale else None)
+    if not isinstance(value, str) or value not in PRESETS:
+        raise ValueError(
+            f"The reward 'judge' has no question {value!r}: choose {', '.join(PRESETS)}, or give text and templates."
+        )
+    return PRESETS[value]
+
+
+def _find(name: str) -> type:
+    if name not in REWARDS:
+        raise ValueError(f"There is no reward '{name}': choose {', '.join(REWARDS)}.")
+    module, kind = REWARDS[name]
+    path = f"{rewards.__name__}.{module}"
+    if importlib.util.find_spec(path) is None:
+        raise ValueError(f"The reward '{name}' isn't in this version: update the pack.")
+    return getattr(importlib.import_module(path), kind)
+
+
+def _parameters(kind: type) -> tuple[dict, dict]:
+    """(plain arguments: name -> type, groups of options: name -> dataclass) of a scorer's constructor."""
+    if kind.__init__ is object.__init__:
+        return {}, {}
+    hints = typing.get_type_hints(kind.__init__)
+    arguments, groups = {}, {}
+    for name in list(inspect.signature(kind).parameters):
+        hint = hints.get(name, object)
+        inside = [each for each in typing.get_args(hint) if each is not type(None)] if _is_union(hint) else [hint]
+        group = next((each for each in inside if dataclasses.is_dataclass(each)), None)
+        if group:
+            groups[name] = group
+        elif all(not getattr(each, "_is_protocol", False) for each in inside):  # what only a program can give
+            arguments[name] = hint
+    return arguments, groups
+
+
+def _is_union(hint) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def _value(value, hint, home: Path):
+    """JSON's value for an argument of that type: paths belong to home, lists become tuples."""
+    if isinstance(value, str) and Path in (hint, *typing.get_args(hint)):
+        return home / value
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _construct(kind: type, values: Mapping, name: str):
+    missing = [
+        each.name
+        for each in inspect.signature(kind).parameters.values()
+        if each.default is inspect.Parameter.empty and each.name not in values
+    ]
+    if missing:
+        raise ValueError(f"The reward '{name}' needs the option '{missing[0]}'.")
+    return kind(**values)

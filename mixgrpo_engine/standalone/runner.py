@@ -1,0 +1,270 @@
+"""Training and evaluation as a run file says, without ComfyUI; one process, or one a GPU under `accelerate launch`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from filelock import FileLock, Timeout
+
+from .. import seeds
+from ..config import TrainConfig
+from ..distributed import sharding
+from ..memory.micro_batches import BatchedVelocity
+from ..policies.diffusers_folder import DiffusersFolder
+from ..policies.diffusers_policy import DiffusersPolicy, encode_prompts
+from ..policies.encoded_prompts import EncodedPrompts
+from ..records import run_status
+from ..records.events import Cancelled, Event, Failed, Stage
+from ..records.files import read_json, write_json
+from ..records.run_folder import RunFolder
+from ..rewards import Reward, mix
+from ..rollout import sample_ode
+from ..training.experience import score_images
+from ..training.pulse import Stopped
+from ..training.trainer import Trainer
+from . import reward_table
+from .run_file import RewardEntry, RunFile
+
+# What may change between a start and a resume: it decides when a run ends and what it tells, not what it learns.
+FREE = {
+    "run": ("iterations", "evaluate_every", "evaluate_images", "checkpoint_every", "gradient_checkpointing"),
+    "rollout": ("batch_size",),
+    "optimizer": ("batch_size",),
+}
+
+
+# How long processes wait for another that is at something of its own: writing a large checkpoint to a slow disk, or
+# waiting for a judge.
+PATIENCE = timedelta(hours=2)
+
+
+class Run:
+    """A run file at work: its folder, devices, models and scorers. Every rank makes the same one."""
+
+    def __init__(self, file: RunFile, say: Callable[[Event], None] = lambda event: None):
+        """say: gets every event of the main process, beside the run folder."""
+        self.file, self.config = file, file.config
+        sharding.check_launch(self.config.adapter.kind)
+        sharding.load_models_whole()
+        wanted = file.model.device
+        self.ranks = PartialState(cpu=wanted == "cpu", timeout=PATIENCE)
+        if self.ranks.num_processes > 1 and wanted not in ("auto", "cpu", "cuda"):
+            raise ValueError(
+                f'model.device is "{wanted}" with {self.ranks.num_processes} processes, which would share it: use '
+                '"auto", a GPU for each.'
+            )
+        self.device = self.ranks.device if wanted in ("auto", "cpu", "cuda") else torch.device(wanted)
+        dtype = file.model.dtype
+        if dtype == "auto":
+            dtype = "float32" if self.device.type == "cpu" else "bfloat16"
+        self.dtype = getattr(torch, dtype)
+        self.folder = RunFolder(file.output)
+        if self.config.adapter.kind == "full":  # what is exported then are folders
+            self.folder.lora = self.folder.path / "transformer"
+            self.folder.best_lora = self.folder.path / "transformer-best"
+        self.say = say
+        self.recording = True  # off: events are only told, the run folder stays as it is
+
+    def emit(self, event: Event) -> None:
+        """Into events.jsonl, status.json and to whoever listens; by the main process only."""
+        if not self.ranks.is_main_process:
+            return
+        if self.recording:
+            self.folder.emit(event)
+            fields = run_status.fields_of(event)
+            if fields:
+                self.folder.set_status(**fields)
+        self.say(event)
+
+    def tell_failure(self, error: Exception) -> None:
+        """Into events.jsonl and status.json, by the process that fails first: the others only lose their connection."""
+        if self.ranks.num_processes > 1 and self.folder.status()["state"] == "failed":
+            return
+        event = Failed(str(error).strip() or type(error).__name__, traceback.format_exc())
+        self.folder.emit(event)
+        self.folder.set_status(**run_status.fields_of(event))
+        self.say(event)
+
+    @contextlib.contextmanager
+    def holding_the_folder(self) -> Iterator[None]:
+        """Makes the folder, checks that it is this run's, and keeps other processes out of it.
+
+        Raises ValueError for a folder of another run, RuntimeError when another process is at it.
+        """
+        if not self.ranks.is_main_process:
+            self.ranks.wait_for_everyone()
+            yield
+            return
+        self.folder.create()
+        try:
+            with FileLock(self.folder.lock, timeout=0):
+                self._claim()
+                self.ranks.wait_for_everyone()
+                yield
+        except Timeout:
+            raise RuntimeError(f"Another process is at work in {self.folder.path}: wait for it, or end it.") from None
+
+    def policy(self, should_stop: Callable[[], bool]) -> DiffusersPolicy:
+        """The model, its prompts encoded first. Raises Stopped when asked to stop meanwhile."""
+        for library in ("diffusers", "transformers"):  # ComfyUI doesn't bring the first
+            if importlib.util.find_spec(library) is None:
+                raise RuntimeError(f"{library} isn't installed: pip install {library}.")
+        entry, prompts = self.file.model, self.file.prompts
+        model = DiffusersFolder(entry.path, entry.transformer or "")
+        length = entry.sequence_length or model.family.sequence_length
+        source = f"{model.path} {length} {self.dtype}"
+        encoded = EncodedPrompts(
+            self.folder.path / "prompts", [*prompts.train, *prompts.held_out, entry.negative], source
+        )
+        # Each rank makes its share of what is missing. They take turns at nothing else, so none waits for long.
+        missing = encoded.missing()
+        self.ranks.wait_for_everyone()
+        if missing:
+            self.emit(Stage("encode", f"Encoding {len(encoded.prompts)} prompts."))
+        share = missing[self.ranks.process_index :: self.ranks.num_processes]
+
+        def check(done: int) -> None:
+            if should_stop():
+                raise Stopped
+
+        stopped = False
+        try:
+            encode_prompts(model, encoded, self.device, self.dtype, length, share, check)
+        except Stopped:
+            stopped = True
+        if any(gather_object([stopped])):  # all or none: one that went on alone would wait for the others for ever
+            raise Stopped
+        self.emit(Stage("load", f"Loading {model.path} onto {self.device}."))
+        return DiffusersPolicy(
+            model,
+            encoded,
+            width=self.config.run.width,
+            height=self.config.run.height,
+            device=self.device,
+            dtype=self.dtype,
+            cfg=self.config.rollout.cfg,
+            negative=entry.negative,
+            guidance=entry.guidance,
+            adapter=self.config.adapter,
+            seed=self.config.run.seed,
+            gradient_checkpointing=self.config.run.gradient_checkpointing,
+        )
+
+    def rewards(self, entries: list[RewardEntry]) -> tuple[dict[str, Reward], dict[str, float]]:
+        """(scorers by name, their weights)"""
+        home, device = self.file.home, str(self.device)
+        made = [(reward_table.load(entry.name, entry.options, home, device), entry.weight) for entry in entries]
+        return mix.parts(mix.mix(made)) if made else ({}, {})
+
+    def _claim(self) -> None:
+        """job.json says whose folder it is."""
+        mine = self.file.description()
+        if not self.folder.job.exists():
+            write_json(self.folder.job, mine)
+            return
+        theirs = read_json(self.folder.job)
+        # A setting that is newer than the run had its default's effect then.
+        theirs["config"] = TrainConfig.from_dict(theirs.get("config", {})).as_dict()
+        difference = first_difference(_fixed(theirs), _fixed(mine))
+        if difference:
+            where, before, now = difference
+            raise ValueError(
+                f"{self.folder.path} holds another run ({where} was {before!r} and is {now!r}): choose another output "
+                "folder, or move the old one away."
+            )
+        write_json(self.folder.job, mine)
+
+
+def train(run: Run, should_stop: Callable[[], bool] = lambda: False) -> str:
+    """Trains, going on where an earlier start has stopped: "finished" or "cancelled".
+
+    Whatever ends it is the last event; an error is raised again.
+    """
+    rewards, weights = run.rewards(run.file.rewards)
+    watched, watched_weights = run.rewards(run.file.watch)
+    with run.holding_the_folder():
+        try:
+            policy = run.policy(should_stop)
+            run.emit(Stage("train", f"Training in {run.folder.path}."))
+            return Trainer(
+                policy, rewards, run.file.prompts, run.config, run.folder, run.emit, should_stop, weights, watched,
+                watched_weights,
+            ).run()  # fmt: skip
+        except Stopped:
+            run.emit(Cancelled(0, "Cancelled before the training went on."))
+            return "cancelled"
+        except Exception as error:  # whatever it is, it is raised again: the run folder is only told before
+            run.tell_failure(error)
+            raise
+
+
+def evaluate(run: Run, should_stop: Callable[[], bool] = lambda: False) -> dict[str, dict[str, float]]:
+    """Mean scores on the held-out prompts (without any: the first training prompts), always with the same noises.
+
+    {"base": {...}, "last": {...}, "best": {...}} by scorer, as far as the run has exported them; also written to
+    evaluation.json in the run folder. Raises RuntimeError under several processes.
+    """
+    if run.ranks.num_processes > 1:
+        raise RuntimeError("evaluate runs in one process: start it without accelerate launch.")
+    run.recording = False
+    entries = [*run.file.rewards, *run.file.watch]
+    rewards, _ = run.rewards(entries)
+    with run.holding_the_folder():
+        policy = run.policy(should_stop)
+        results = {"base": _mean_scores(run, policy, rewards, should_stop)}
+        for which, path in (("last", run.folder.lora), ("best", run.folder.best_lora)):
+            if path.exists():
+                policy.load_export(path)
+                results[which] = _mean_scores(run, policy, rewards, should_stop)
+        write_json(run.folder.path / "evaluation.json", results)
+    return results
+
+
+@torch.no_grad()
+def _mean_scores(
+    run: Run, policy: DiffusersPolicy, rewards: Mapping[str, Reward], should_stop: Callable[[], bool]
+) -> dict[str, float]:
+    config: TrainConfig = run.config
+    chosen = run.file.prompts.held_out or run.file.prompts.train[:8]
+    prompts = [prompt for prompt in chosen for _ in range(config.run.evaluate_images)]
+    sigmas, parts = policy.sigmas(config.rollout.steps, config.rollout.shift), []
+    size = config.rollout.batch_size or config.rollout.group_size
+
+    def before_call(sigma: float) -> None:
+        if should_stop():
+            raise Stopped
+
+    for start in range(0, len(prompts), size):
+        rows = range(start, min(start + size, len(prompts)))
+        noise = policy.noise([seeds.derive(config.run.seed, "held-out", row) for row in rows])
+        velocity = BatchedVelocity(policy.module, policy.condition([prompts[row] for row in rows]), 0, before_call)
+        images = policy.decode(sample_ode(velocity, noise, sigmas))
+        parts.append(score_images(rewards, images, [prompts[row] for row in rows]).values)
+    return {name: float(torch.cat([part[name] for part in parts]).nanmean()) for name in rewards}
+
+
+def first_difference(old, new, where: str = "") -> tuple[str, object, object] | None:
+    """(place, old value, new value) of the first thing that differs between two JSON values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            found = first_difference(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+            if found:
+                return found
+        return None
+    return None if old == new else (where, old, new)
+
+
+def _fixed(description: dict) -> dict:
+    """A run's description without what may change."""
+    config = {
+        group: {name: value for name, value in settings.items() if name not in FREE.get(group, ())}
+        for group, settings in description.get("config", {}).items()
+    }
+    return {**description, "config": config}

@@ -1,0 +1,1 @@
+"""The loop of a run, read top to bottom in trainer.py, and its parts."""

@@ -1,0 +1,290 @@
+"""The second half of an iteration: gradient updates over random minibatches of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from .. import seeds
+from ..config import TrainConfig
+from ..distributed.lockstep import Lockstep
+from ..distributed.ranks import Ranks
+from ..distributed.sharding import whole
+from ..memory.micro_batches import BatchSize
+from ..objective import kl_mask_loss, mean_kl, mean_squared_shift, policy_loss, ratio_norm_loss, velocity_kl
+from ..policy import Condition, Policy
+from ..rollout import Trajectory
+from ..transitions import TRANSITIONS, log_prob
+from .pulse import Pulse
+
+
+@dataclass
+class UpdateReport:
+    """What the updates of one iteration did."""
+
+    loss: float = 0.0
+    grad_norm: float = 0.0  # before clipping, mean over the updates
+    ratio_deviation: float = 0.0  # mean |ratio - 1| of the last update
+    clip_fraction: float = 0.0  # share of ratios outside 1 +- clip_range
+    forwards: int = 0  # image-forwards
+
+
+@dataclass
+class State:
+    """A state of the trajectory that the model is called at, and the images whose terms it serves."""
+
+    place: int  # window step, counted from the first
+    row: int  # image
+    images: list[int]
+
+
+class PolicyUpdate:
+    """Improves the adapter on what an iteration has sampled."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        module: Lockstep,
+        parameters: Sequence[nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        accelerator: Accelerator,
+        config: TrainConfig,
+        pulse: Pulse,
+        ranks: Ranks,
+    ):
+        """module, parameters (the trained ones), optimizer: as accelerate prepared them."""
+        self.policy, self.module, self.optimizer, self.accelerator = policy, module, optimizer, accelerator
+        self.parameters = list(parameters)
+        self.config, self.pulse, self.ranks = config, pulse, ranks
+        self.transition = TRANSITIONS[config.rollout.transition]
+        # Weights are only split without ComfyUI, whose widget has a name of its own for it.
+        name = "settings.optimizer.batch_size" if ranks.split else "update_batch_size"
+        self.batch_size = BatchSize(config.optimizer.batch_size, name, pulse.notice, alone=not ranks.split)
+        self.forwards = 0
+        self.stepping = False  # between an iteration's first step and its end the adapter is of no iteration
+
+    def update(self, iteration: int, trajectory: Trajectory, condition: Condition, advantages: Tensor) -> UpdateReport:
+        """The iteration's updates, over random minibatches of all its images, none left over.
+
+        trajectory, condition (one row a prompt): this process's share; advantages: (batch,), of all images.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, iteration)
+        self.forwards = 0
+        drawn = minibatches(self.config, len(advantages), iteration)
+        places = trained_places(self.config, len(trajectory.window), iteration)
+        # An image without advantage has nothing to teach: it is left out of the model calls, and of the KL with them.
+        with_signal = (advantages != 0).cpu()
+        mine = self.ranks.share(len(advantages) // self.config.rollout.group_size)
+        mine = range(mine.start * self.config.rollout.group_size, mine.stop * self.config.rollout.group_size)
+        advantages = advantages[mine.start : mine.stop].to(self.policy.device)
+        norms, reports = [], []
+        for number, rows in enumerate(drawn):
+            self.pulse.progress("update", number, len(drawn))
+            signal = rows[with_signal[rows]]
+            if not len(signal):
+                continue
+            if not reports and self.ranks.count == 1:
+                self.pulse.raise_if_stopped()  # until the first step an iteration can be given up as if not begun
+            own = signal[(signal >= mine.start) & (signal < mine.stop)] - mine.start
+            reports.append(self._over_all_ranks(trajectory, condition, advantages, own, len(rows), places, len(signal)))
+            norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.optimizer.max_grad_norm)
+            norms.append(whole(norm))
+            self.stepping = True
+            self._step(norms[-1])
+        self.stepping = False
+        if not reports:
+            return UpdateReport()
+        losses, deviations, fractions = (torch.stack(values) for values in zip(*reports, strict=True))
+        means = torch.stack([losses.mean(), torch.stack(norms).mean(), deviations[-1], fractions.mean()])
+        forwards = self.ranks.summed(torch.tensor(self.forwards, device=self.policy.device))
+        return UpdateReport(*means.tolist(), forwards=int(forwards))
+
+    def _over_all_ranks(
+        self, trajectory: Trajectory, condition: Condition, advantages: Tensor, own: Tensor, minibatch: int,
+        places: Sequence[int], images: int,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """accumulate() of a minibatch that is spread over processes; images: how many of its have an advantage."""
+        sums = torch.zeros(3, device=advantages.device)
+        self.optimizer.zero_grad()
+        if len(own):
+            loss, deviation, clipped = self.accumulate(trajectory, condition, advantages, own, minibatch, places)
+            sums = torch.stack([loss, deviation * len(own), clipped * len(own)])
+        self.module.catch_up(backward=True)
+        self.ranks.sum_gradients(self.parameters)
+        loss, deviation, clipped = self.ranks.summed(sums)
+        return loss, deviation / images, clipped / images
+
+    def accumulate(
+        self,
+        trajectory: Trajectory,
+        condition: Condition,
+        advantages: Tensor,
+        rows: Tensor,
+        minibatch: int,
+        places: Sequence[int],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of one minibatch, summed over window steps and micro-batches; (loss, |r - 1|, clipped share).
+
+        rows: the minibatch's images with an advantage; minibatch: its size with the others; places: trained steps,
+        counted from the window's first.
+        """
+
+        def work(size: int) -> tuple[Tensor, Tensor, Tensor]:
+            self.optimizer.zero_grad()  # of a first try that ran out of memory
+            terms, totals = len(rows) * len(places), torch.zeros(3, device=advantages.device)
+            for call in self.calls(trajectory, rows, places, size or len(rows)):
+                totals += self._backward(trajectory, condition, advantages, call, minibatch * len(places))
+            loss, deviation, clipped = totals
+            return loss, deviation / terms, clipped / terms
+
+        return self.batch_size.run(work, len(rows))
+
+    def calls(self, trajectory: Trajectory, rows: Tensor, places: Sequence[int], size: int) -> list[list[State]]:
+        """The states of some images at some window steps, at most `size` a model call: each state once.
+
+        A call holds one step, or with more room than these images need several. At the first step the images of a
+        group that shares its noise are still one and the same.
+        """
+        group, steps = self.config.rollout.group_size, []
+        for place in places:
+            alike: dict[int, State] = {}
+            for row in sorted(rows.tolist()):
+                same = row // group if place == 0 and trajectory.shared_noise else row
+                alike.setdefault(same, State(place, row, [])).images.append(row)
+            steps.append(list(alike.values()))
+        if size > len(rows):
+            steps = [sum(steps, [])]
+        return [states[start : start + size] for states in steps for start in range(0, len(states), size)]
+
+    def _backward(
+        self, trajectory: Trajectory, condition: Condition, advantages: Tensor, states: Sequence[State], terms: int
+    ) -> Tensor:
+        """Adds the gradient of one model call's terms; sums over them of loss, |r - 1| and clipped: (3,).
+
+        terms: how many terms the whole loss is the mean of.
+        """
+        velocity = self.velocity(trajectory, states, condition)
+        base = None
+        if self.config.loss.kl_weight > 0:
+            with torch.no_grad(), self.policy.base():
+                base = self.velocity(trajectory, states, condition)
+        loss, counts = 0.0, torch.zeros(2, device=advantages.device)
+        for place, numbers in _by_place(states):
+            # A state that several images share gives each of them its velocity.
+            images = [image for number in numbers for image in states[number].images]
+            source = [number for number in numbers for _ in states[number].images]
+            rows = torch.tensor(images, device=advantages.device)
+            loss_here, change = self._losses(
+                trajectory, place, rows, velocity[source], None if base is None else base[source], advantages[rows]
+            )
+            loss = loss + loss_here * (len(images) / terms)
+            counts += torch.stack([change.sum(), (change > self.config.loss.clip_range).sum()])
+        self.accelerator.backward(loss * self.ranks.loss_scale)
+        return torch.cat([loss.detach()[None], counts])
+
+    def _losses(
+        self, trajectory: Trajectory, place: int, rows: Tensor, velocity: Tensor, base: Tensor | None,
+        advantages: Tensor,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Mean loss of some images at one step, KL to the base included, and |ratio - 1| (rows,)."""
+        options = self.config.loss
+        mean, std = self.step_mean(trajectory, place, rows, velocity)
+        new, old = log_prob(trajectory.states[place + 1, rows], mean, std), trajectory.log_probs[place, rows]
+        loss = self._surrogate(trajectory, place, rows, mean, std, new, old, advantages)
+        if base is not None and options.kl_space == "velocity":
+            loss = loss + options.kl_weight * velocity_kl(velocity, base).mean()
+        elif base is not None:
+            base_mean, _ = self.step_mean(trajectory, place, rows, base)
+            loss = loss + options.kl_weight * mean_kl(mean, base_mean, std).mean()
+        return loss, (torch.exp(new.detach() - old) - 1).abs()
+
+    def _surrogate(
+        self, trajectory: Trajectory, place: int, rows: Tensor, mean: Tensor, std: float, new: Tensor, old: Tensor,
+        advantages: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """The mean over the rows of the objective that the settings ask for."""
+        options = self.config.loss
+        if options.surrogate == "clip":
+            return policy_loss(new, old, advantages, options.clip_range)
+        shift = mean_squared_shift(mean, trajectory.means[place, rows])
+        if options.surrogate == "kl_mask":
+            return kl_mask_loss(new, old, shift, std, advantages, options.kl_mask_threshold)
+        sigma, sigma_next = self._sigmas(trajectory, place)
+        return ratio_norm_loss(new, old, shift, std, sigma - sigma_next, advantages, options.clip_range)
+
+    def velocity(self, trajectory: Trajectory, states: Sequence[State], condition: Condition) -> Tensor:
+        """The present policy's velocity at some states of the window, with gradients: (states, ...)."""
+        self.forwards += len(states)
+        group = self.config.rollout.group_size
+        places, rows = ([getattr(state, name) for state in states] for name in ("place", "row"))
+        sigma = self._sigmas(trajectory, places[0])[0]
+        if len(set(places)) > 1:
+            sigma = trajectory.sigmas[[trajectory.window[place] for place in places]].to(self.policy.device)
+        return self.module(trajectory.states[places, rows], sigma, condition.select([row // group for row in rows]))
+
+    def step_mean(self, trajectory: Trajectory, place: int, rows: Tensor, velocity: Tensor) -> tuple[Tensor, float]:
+        """Mean (rows, ...) and std of a window step's transition with this velocity."""
+        return self.transition(
+            trajectory.states[place, rows], velocity, *self._sigmas(trajectory, place), self.config.rollout.eta
+        )
+
+    def _sigmas(self, trajectory: Trajectory, place: int) -> tuple[float, float]:
+        step = trajectory.window[place]
+        return float(trajectory.sigmas[step]), float(trajectory.sigmas[step + 1])
+
+    def _step(self, grad_norm: Tensor) -> None:
+        """Updates the adapter, unless the gradient isn't finite: one such step would spoil every weight for good."""
+        finite = bool(grad_norm.isfinite())
+        # fp16's scaler skips such a step itself, and has to see it to lower its scale.
+        if finite or self.accelerator.scaler is not None:
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.pulse.tolerate(
+            "gradient",
+            not finite,
+            "A gradient isn't finite, so its update was left out: lower the learning rate or change the precision.",
+        )
+
+
+def _by_place(states: Sequence[State]) -> list[tuple[int, list[int]]]:
+    """(place, numbers of its states) for each place among some states."""
+    places: dict[int, list[int]] = {}
+    for number, state in enumerate(states):
+        places.setdefault(state.place, []).append(number)
+    return list(places.items())
+
+
+def learning_rate(config: TrainConfig, iteration: int) -> float:
+    """The learning rate of an iteration (0-based)."""
+    options = config.optimizer
+    left = 1 - iteration / config.run.iterations if options.schedule == "linear" else 1.0
+    return options.learning_rate * left
+
+
+def minibatches(config: TrainConfig, images: int, iteration: int) -> list[Tensor]:
+    """The images of each of an iteration's updates, at random, none left over (on all ranks alike)."""
+    updates, generator = config.optimizer.updates, seeds.generator(config.run.seed, "minibatches", iteration)
+    if not config.optimizer.balanced:
+        return list(torch.randperm(images, generator=generator).tensor_split(updates))
+    parts: list[list[Tensor]] = [[] for _ in range(updates)]
+    size = config.rollout.group_size
+    for group in range(images // size):
+        drawn = torch.randperm(size, generator=generator) + group * size
+        for number, part in enumerate(drawn.tensor_split(updates)):
+            # Where a group can't be split evenly, its size % updates larger parts go to the next updates in turn.
+            parts[(number + group * (size % updates)) % updates].append(part)
+    return [torch.cat(part) for part in parts]
+
+
+def trained_places(config: TrainConfig, size: int, iteration: int) -> list[int]:
+    """The trained steps of a window of `size`, counted from its first: all, or a random share (on all ranks alike)."""
+    count = max(1, int(size * config.window.trained_share))
+    if count >= size:
+        return list(range(size))
+    drawn = torch.randperm(size, generator=seeds.generator(config.run.seed, "trained steps", iteration))
+    return sorted(drawn[:count].tolist())

@@ -1,0 +1,258 @@
+"""The loop: rollout, score, advantages, updates, checkpoint. It reads like the paper's algorithm 1."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..advantage import group_advantages
+from ..config import TrainConfig
+from ..distributed import sharding
+from ..distributed.lockstep import Lockstep
+from ..distributed.ranks import Ranks
+from ..policy import Policy
+from ..prompts import PromptSet
+from ..records.events import Cancelled, CheckpointSaved, Done, Event, Iteration, Stage
+from ..records.run_folder import RunFolder
+from ..rewards import Reward
+from ..window import SlidingWindow
+from .adapter_average import AdapterAverage
+from .checkpoint import Checkpoints
+from .evaluation import HeldOut
+from .experience import Sampler
+from .policy_update import PolicyUpdate
+from .pulse import Pulse, Stopped
+
+
+class Trainer:
+    """Trains a policy's adapter by MixGRPO (arXiv 2507.21802) and leaves everything in the run folder."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        rewards: Mapping[str, Reward],
+        prompts: PromptSet,
+        config: TrainConfig,
+        folder: RunFolder,
+        emit: Callable[[Event], None],
+        should_stop: Callable[[], bool] = lambda: False,
+        weights: Mapping[str, float] | None = None,
+        watched: Mapping[str, Reward] | None = None,
+        watched_weights: Mapping[str, float] | None = None,
+    ):
+        """rewards: by name; weights: of the rewards, equal when None. emit gets every event as it happens.
+
+        watched: rewards that nothing is learned from, only scored on the held-out prompts: a trained reward that
+        rises while they fall is being hacked. They choose the best LoRA (by their mean, weighted by watched_weights),
+        which is kept beside the last.
+        should_stop is asked between model calls, but not once an iteration has begun to step: those updates are
+        finished first. When true, run() saves a checkpoint and returns "cancelled".
+        """
+        config.validate()
+        self.policy, self.rewards, self.weights = policy, dict(rewards), weights
+        self.prompts, self.config, self.folder = prompts, config, folder
+        options = config.optimizer
+        self.accelerator = sharding.make_accelerator(config.run.mixed_precision, cpu=policy.device.type == "cpu")
+        sharding.check_launch(config.adapter.kind)
+        self.ranks = Ranks(self.accelerator)
+        check_ranks(config, self.ranks.count)
+        # One writes: events, checkpoints and files are the main process's.
+        self.emit = emit if self.ranks.is_main else _silent
+        folder.create()
+        optimizer = torch.optim.AdamW(
+            _trained(policy.module),
+            lr=options.learning_rate,
+            betas=(options.beta1, options.beta2),
+            weight_decay=options.weight_decay,
+        )
+        if self.ranks.split:
+            self.module, self.optimizer = sharding.prepare(self.accelerator, policy.module, optimizer)
+        else:
+            # evaluation_mode: no DistributedDataParallel around it. That would reduce gradients at every backward
+            # pass, and an update has several; ranks.py does it once.
+            self.module = self.accelerator.prepare_model(policy.module, evaluation_mode=True)
+            self.optimizer = self.accelerator.prepare_optimizer(optimizer)
+            self.ranks.spread(_trained(policy.module))
+        self.parameters = _trained(policy.module)
+        self.calls = Lockstep(self.module, self.ranks, self._spare_call)
+        self.average = AdapterAverage(self.parameters, options.ema_decay) if options.ema_decay else None
+        self.checkpoints = Checkpoints(
+            folder.checkpoints, self.accelerator, policy, self.average, split=self.ranks.split
+        )
+
+        self.window = sliding_window(config)
+        self.pulse = Pulse(self.emit, should_stop, config.run.iterations)
+        self.sampler = Sampler(policy, self.calls, self.rewards, config, self.pulse, self.ranks)
+        self.updates = PolicyUpdate(
+            policy, self.calls, self.parameters, self.optimizer, self.accelerator, config, self.pulse, self.ranks
+        )
+        self.held_out = None
+        if config.run.evaluate_every:
+            self.held_out = HeldOut(self, prompts.held_out, watched or {}, watched_weights)
+        self.forwards = 0
+        self.train_seconds = 0.0
+        self.iteration = 0  # how many are finished
+        self._clock = time.monotonic()
+
+    def run(self) -> str:
+        """Trains up to the asked iterations, from the newest checkpoint if there is one: "finished" or "cancelled".
+
+        Whatever a scorer or a model raises ends it; iterations finished by then are saved first.
+        """
+        run = self.config.run
+        self.iteration = saved = self._resume()
+        self._clock = time.monotonic()  # what follows counts as training time
+        try:
+            self._evaluate()
+            while self.iteration < run.iterations:
+                self.step()
+                if self.iteration % run.checkpoint_every == 0 or self.iteration == run.iterations:
+                    self._save()
+                    saved = self.iteration
+                self._evaluate()
+        except Stopped:
+            if self.iteration > saved:
+                self._save()
+            self.emit(Cancelled(self.iteration, f"Cancelled after {self.iteration} of {run.iterations} iterations."))
+            return "cancelled"
+        except Exception:  # whatever it is, it is raised again: what was finished is only kept before
+            # With several processes the others may be waiting elsewhere, and saving takes all of them.
+            if self.iteration > saved and not self.updates.stepping and self.ranks.count == 1:
+                self._save()
+            raise
+        self._tick()
+        with self.averaged():
+            self.export(self.folder.lora)
+        self.ranks.wait()
+        self.emit(Done(self.iteration, self.folder.lora.name, self.train_seconds))
+        return "finished"
+
+    def step(self) -> None:
+        """The next iteration: algorithm 1's body. Nothing is evaluated or saved."""
+        self.pulse.iteration = iteration = self.iteration
+        config, started = self.config, time.monotonic()
+        window = self.window.at(iteration)
+        prompts = self.prompts.at(iteration, config.rollout.prompts_per_iteration, config.run.seed)
+
+        experience = self.sampler.collect(iteration, window, prompts)
+        collected = time.monotonic()
+        advantages = group_advantages(
+            experience.rewards,
+            config.rollout.group_size,
+            self.weights,
+            config.loss.mix,
+            config.loss.advantage_clip,
+        )
+        mine = [prompts[index] for index in experience.prompts]
+        report = self.updates.update(iteration, experience.trajectory, self.policy.condition(mine), advantages)
+        if self.average:
+            self.average.update()
+        ended = time.monotonic()
+
+        self.forwards += sum(self.ranks.joined([experience.trajectory.forwards])) + report.forwards
+        self.iteration += 1
+        self._tick()
+        self.emit(
+            Iteration(
+                iteration=iteration + 1,
+                iterations=config.run.iterations,
+                window=(window.start, window.stop),
+                reward={name: float(values.nanmean()) for name, values in experience.rewards.items()},
+                reward_std=_group_spread(experience.rewards, config.rollout.group_size),
+                loss=report.loss,
+                grad_norm=report.grad_norm,
+                ratio_deviation=report.ratio_deviation,
+                clip_fraction=report.clip_fraction,
+                forwards=self.forwards,
+                seconds={
+                    "rollout": collected - started - experience.score_seconds,
+                    "score": experience.score_seconds,
+                    "update": ended - collected,
+                    "total": ended - started,
+                },
+                eta_seconds=self.train_seconds / (iteration + 1) * (config.run.iterations - iteration - 1),
+            )
+        )
+
+    def averaged(self) -> AbstractContextManager:
+        """Inside it the adapter is what is evaluated and saved as LoRA: its average, if the settings ask for one."""
+        return self.average.applied() if self.average else nullcontext()
+
+    def export(self, path: Path) -> None:
+        """Writes what is trained for its users. All processes call it; the main one writes."""
+        if self.ranks.is_main or self.ranks.split:
+            self.policy.export(path, self.metadata())
+
+    def metadata(self) -> dict[str, str]:
+        """What a LoRA file says of where it comes from."""
+        return {"mixgrpo_run": self.folder.name, "mixgrpo_iterations": str(self.iteration)}
+
+    def _evaluate(self) -> None:
+        """Scores the held-out prompts when it is due; after a resume also what a kill has left undone."""
+        run = self.config.run
+        self.pulse.iteration = self.iteration
+        due = self.held_out and (self.iteration % run.evaluate_every == 0 or self.iteration == run.iterations)
+        if due and not self.ranks.main(self.held_out.has_been_done(self.iteration)):
+            with self.averaged():
+                self.held_out.evaluate(self.iteration)
+
+    def _resume(self) -> int:
+        progress = self.checkpoints.load_newest(self.pulse.notice)
+        if progress is None:
+            return 0
+        self.forwards, self.train_seconds = progress["forwards"], progress["train_seconds"]
+        self.emit(Stage("resume", f"Resumed after iteration {progress['iteration']}."))
+        return progress["iteration"]
+
+    def _save(self) -> None:
+        self._tick()
+        progress = {"forwards": self.forwards, "train_seconds": self.train_seconds}
+        path = self.checkpoints.save(self.iteration, progress)
+        self.emit(CheckpointSaved(self.iteration, path.relative_to(self.folder.path).as_posix()))
+
+    def _spare_call(self) -> tuple:
+        return self.policy.noise([0]).to(self.policy.device), 1.0, self.policy.condition(self.prompts.train[:1])
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.train_seconds += now - self._clock
+        self._clock = now
+
+
+def check_ranks(config: TrainConfig, count: int) -> None:
+    """Raises ValueError with one sentence when some of `count` processes would have nothing to do."""
+    prompts = config.rollout.prompts_per_iteration
+    if prompts < count:
+        raise ValueError(
+            f"prompts_per_iteration is {prompts} with {count} processes: each needs a prompt of its own, so set it to "
+            f"{count} or a multiple of it."
+        )
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def _silent(_event: Event) -> None:
+    """Where the events of all processes but the main one go."""
+
+
+def sliding_window(config: TrainConfig) -> SlidingWindow:
+    """The window that a run's settings ask for."""
+    w, steps = config.window, config.rollout.steps
+    size = w.size or steps - 1
+    if w.max_start >= 0:
+        steps = min(steps, w.max_start + size + 1)
+    return SlidingWindow(steps, size, w.stride, w.interval, w.strategy, config.run.seed, w.wrap)
+
+
+def _group_spread(rewards: Mapping[str, Tensor], group_size: int) -> float:
+    """Mean over rewards and groups of the standard deviation inside a group, failed scores left out."""
+    groups = torch.stack(list(rewards.values())).unflatten(1, (-1, group_size))
+    centred = groups - groups.nanmean(-1, keepdim=True)
+    return float(centred.square().nanmean(-1).sqrt().nanmean())

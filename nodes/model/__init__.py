@@ -1,0 +1,1 @@
+"""ComfyPolicy: a MODEL with CLIP and VAE as the engine's policy."""

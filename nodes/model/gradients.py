@@ -1,0 +1,124 @@
+"""What ComfyUI's model code needs before gradients through it are right.
+
+Several families (FLUX first of all) add to the residual stream in place, after a norm has saved it for the backward
+pass. Without checkpointing autograd notices; with it the recomputed activations are silently wrong.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
+
+from ...mixgrpo_engine.lora import BLOCK_LISTS
+
+_STREAM_DIMENSIONS = 3  # (batch, tokens, channels); norms of queries and keys see four
+
+ATTENTION_OVERRIDE = "optimized_attention_override"  # key of transformer_options
+
+
+def enable_training_mode() -> None:
+    """Tells newer ComfyUI to take code paths that have a gradient, in this whole process."""
+    import comfy.model_management as management
+
+    if hasattr(management, "in_training"):
+        management.in_training = True
+
+
+def prepare(diffusion_model: nn.Module, checkpointing: bool, verify: bool = True) -> None:
+    """Makes the model's in-place updates harmless, and checkpoints each transformer block if asked to.
+
+    verify: each kind of block is checked at its first call, which takes memory of its own.
+    """
+    for layer in diffusion_model.modules():
+        if "Norm" in type(layer).__name__:
+            layer.register_forward_pre_hook(_keep_input)
+    if not checkpointing:
+        return
+    blocks = [block for name, blocks in diffusion_model.named_children() if name in BLOCK_LISTS for block in blocks]
+    if not blocks:
+        raise ValueError(
+            f"Gradient checkpointing doesn't know the blocks of {type(diffusion_model).__name__}: turn it off."
+        )
+    verified: set[type] = set() if verify else {type(block) for block in blocks}
+    for block in blocks:
+        block.forward = _Checkpointed(block, verified)
+
+
+def attention_override(device: torch.device) -> dict:
+    """transformer_options that replace an attention by PyTorch's where that is needed or faster.
+
+    Needed for those without a gradient (SageAttention, Flash, int8); faster on a CPU, where ComfyUI's default goes
+    through the sequence in parts to save memory.
+    """
+    from comfy.ldm.modules import attention
+
+    replaced = ["attention_sage", "attention_flash", "attention3_sage", "attention_comfy_kitchen_int8"]
+    if device.type == "cpu":
+        replaced += ["attention_sub_quad", "attention_basic"]
+    if attention.optimized_attention not in [getattr(attention, name, None) for name in replaced]:
+        return {}
+
+    def pytorch_attention(_function, *args, **kwargs):
+        return attention.attention_pytorch(*args, **kwargs)
+
+    return {ATTENTION_OVERRIDE: pytorch_attention}
+
+
+def _keep_input(_layer: nn.Module, args: tuple):
+    stream = args[0] if args else None
+    if not (torch.is_grad_enabled() and isinstance(stream, Tensor) and stream.requires_grad):
+        return None
+    return (stream.clone(), *args[1:]) if stream.ndim == _STREAM_DIMENSIONS else None
+
+
+class _Checkpointed:
+    """A block's forward that keeps only the inputs and computes everything else again in the backward pass."""
+
+    def __init__(self, block: nn.Module, verified: set[type]):
+        self.kind = type(block)
+        self.forward = block.forward
+        self.verified = verified  # block classes already checked, shared by all blocks of a model
+
+    def __call__(self, *args, **kwargs):
+        if not torch.is_grad_enabled():
+            return self.forward(*args, **kwargs)
+        if self.kind not in self.verified:
+            self._verify(args, kwargs)
+        if "transformer_options" in kwargs:
+            # The model goes on writing into it (block_index); the recomputation must see what this call sees.
+            kwargs["transformer_options"] = dict(kwargs["transformer_options"])
+        return checkpoint(self._on_copies, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+    def _on_copies(self, *args, **kwargs):
+        """The block on copies of its inputs: it may change them, and the recomputation starts from them."""
+        return self.forward(*map(_copy, args), **{name: _copy(value) for name, value in kwargs.items()})
+
+    def _verify(self, args: tuple, kwargs: dict) -> None:
+        """Raises RuntimeError if a block of this class changes a tensor in place that its backward pass needs."""
+        saved: list[tuple[Tensor, int]] = []
+
+        def pack(tensor: Tensor) -> Tensor:
+            saved.append((tensor, tensor._version))
+            return tensor
+
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            self._on_copies(*map(_leaf, args), **{name: _leaf(value) for name, value in kwargs.items()})
+        if any(tensor._version != version for tensor, version in saved):
+            raise RuntimeError(
+                f"{self.kind.__name__} changes tensors in place that its gradient needs, so gradient checkpointing "
+                "would train on wrong gradients: turn it off for this model."
+            )
+        self.verified.add(self.kind)
+
+
+def _copy(value):
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _leaf(value):
+    """A detached stand-in that requires a gradient, as a later block's inputs do."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.detach().requires_grad_(True)
+    return value

@@ -1,0 +1,162 @@
+"""ComfyPolicy: ComfyUI's MODEL and VAE behind the engine's Policy protocol."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...mixgrpo_engine import lora
+from ...mixgrpo_engine.config import AdapterConfig
+from . import gradients, schedule
+from .condition import PromptCondition, model_inputs
+from .conditioning import Encoded
+from .decoding import decode_images, needs_tiles, unload
+from .encodings import StoredEncodings
+from .families import check_flow_matching, check_guidance, with_guidance
+from .frozen_copy import private_copy
+from .module import VelocityModule
+from .video import filmstrip, latent_frames
+
+CACHED_PROMPTS = 128  # prompts whose model inputs stay on the device; a T5 prompt of FLUX is 4 MB
+
+
+class ComfyPolicy:
+    """A MODEL with a trainable LoRA. The MODEL itself isn't changed: training happens on a private copy.
+
+    Latents are float32 (batch, channels, height / 8, width / 8), or (batch, channels, time, ...) for models
+    whose latents have a time axis, in the space in which ComfyUI's samplers work.
+    """
+
+    def __init__(
+        self,
+        model,
+        vae,
+        encoded: Encoded | StoredEncodings,
+        *,
+        width: int,
+        height: int,
+        cfg: float = 1.0,
+        negative: str = "",
+        guidance: float = 0.0,
+        frames: int = 1,
+        adapter: AdapterConfig,
+        seed: int,
+        gradient_checkpointing: bool = False,
+    ):
+        """model, vae: ComfyUI's MODEL and VAE. encoded: all prompts of the run, with `negative` where cfg isn't 1.
+
+        guidance: input of guidance-distilled models (FLUX.1-dev), for prompt and negative prompt alike; 0 leaves it to
+        the prompts' own, or the model's default. frames: of a video, 1 for images. width, height: pixels of an image or
+        frame. seed: of the adapter's starting values.
+        Raises ValueError for a MODEL that isn't a flow-matching image model, or a size, VAE, target or guidance that
+        doesn't fit it.
+        """
+        check_flow_matching(model)
+        if adapter.kind != "lora":
+            raise ValueError(f"The adapter's kind is '{adapter.kind}': a ComfyUI MODEL is trained by a LoRA only.")
+        check_guidance(model.model, guidance)
+        self.vae = vae
+        self.encoded = encoded
+        self.cfg = cfg
+        self.negative = negative
+        self.guidance = guidance
+        self.device: torch.device = model.load_device
+        length = latent_frames(model, vae, frames)
+        self.noise_shape = latent_shape(model.model.latent_format, vae, width, height, length)
+        gradients.enable_training_mode()
+        base_model = private_copy(model)
+        self._model_sampling = copy.deepcopy(base_model.model_sampling)
+        self.adapted_layers = lora.inject(base_model.diffusion_model, adapter, seed)
+        gradients.prepare(base_model.diffusion_model, gradient_checkpointing)
+        self.module = VelocityModule(base_model, model_options(model, self.device), cfg)
+        self._inputs = functools.lru_cache(CACHED_PROMPTS)(self._prepare_inputs)
+
+    def sigmas(self, steps: int, shift: float = 0.0) -> Tensor:
+        """float32 (steps + 1,), from 1 to 0. shift 0 means the MODEL's own; FLUX's mu is log(shift)."""
+        return schedule.model_sigmas(self._model_sampling, steps, shift)
+
+    def shift(self) -> float:
+        """The MODEL's own time shift s, as in sigma = s * t / (1 + (s - 1) * t)."""
+        return schedule.model_shift(self._model_sampling)
+
+    def condition(self, prompts: Sequence[str]) -> PromptCondition:
+        negative = self._inputs(self.negative, "negative") if self.cfg != 1 else None
+        return PromptCondition([self._inputs(prompt, "positive") for prompt in prompts], negative, self.device)
+
+    def noise(self, seeds: Sequence[int]) -> Tensor:
+        """(len(seeds), ...) standard normal; row i depends on seeds[i] alone."""
+        return seeded_noise(self.noise_shape, seeds).to(self.device)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to images: float32 (batch, height, width, 3) in 0..1, on the CPU; of a video its filmstrip."""
+        samples = self.module.model.process_latent_out(latents.detach().float())
+        try:
+            images = decode_images(self.vae, samples, needs_tiles(self.vae, samples.shape))
+        finally:
+            unload(self.vae)
+        return filmstrip(images, len(latents))
+
+    def base(self) -> AbstractContextManager:
+        return lora.disabled(self.module)
+
+    def adapter_state(self) -> dict[str, Tensor]:
+        return lora.state(self.module.model.diffusion_model)
+
+    def load_adapter_state(self, state: dict[str, Tensor]) -> None:
+        lora.load_state(self.module.model.diffusion_model, state)
+
+    def export(self, path: Path, metadata: dict[str, str]) -> None:
+        lora.export(self.module.model.diffusion_model, path, metadata=metadata)
+
+    def _prepare_inputs(self, prompt: str, kind: str):
+        noise = torch.zeros(1, *self.noise_shape, device=self.device)
+        with torch.inference_mode(False), torch.no_grad():
+            conditioning = with_guidance(self.encoded[prompt], self.guidance)
+            return model_inputs(self.module.model, conditioning, noise, self.device, kind)
+
+
+def latent_shape(latent_format, vae, width: int, height: int, length: int = 1) -> tuple[int, ...]:
+    """(channels, height, width) of one image's latents, with a time axis of `length` where the format has one.
+
+    Raises ValueError when the VAE belongs to another model, or the size isn't a multiple of its compression.
+    """
+    channels, dimensions = latent_format.latent_channels, latent_format.latent_dimensions
+    if dimensions not in (2, 3):
+        raise ValueError("This MODEL doesn't make images: its latents have no height and width.")
+    if vae.latent_channels != channels:
+        raise ValueError(
+            f"The VAE has {vae.latent_channels} latent channels and the MODEL {channels}: "
+            "use the VAE that belongs to the MODEL."
+        )
+    ratio = vae.spacial_compression_decode()
+    for name, size in (("width", width), ("height", height)):
+        if size < ratio or size % ratio:
+            raise ValueError(f"{name} is {size}: it must be a multiple of {ratio} for this model.")
+    return (channels, *(length,) * (dimensions - 2), height // ratio, width // ratio)
+
+
+def seeded_noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
+    """(len(seeds), *shape) standard normal on the CPU; row i depends on seeds[i] alone."""
+    return torch.stack([torch.randn(*shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
+
+
+def model_options(model, device: torch.device) -> dict:
+    """The MODEL's options, with its wrappers and callbacks where the model code looks for them."""
+    import comfy.model_patcher
+    import comfy.patcher_extension
+
+    options = comfy.model_patcher.create_model_options_clone(model.model_options)
+    transformer = options.setdefault("transformer_options", {})
+    for name in ("wrappers", "callbacks"):
+        registered = getattr(model, name, {})
+        if registered:
+            transformer[name] = comfy.patcher_extension.merge_nested_dicts(transformer.get(name, {}), registered)
+    transformer.update(gradients.attention_override(device))
+    return options

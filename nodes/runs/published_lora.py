@@ -1,0 +1,80 @@
+"""A finished run's LoRAs, the last and the best: published for ComfyUI's LoRA loaders, and put onto a model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from ...mixgrpo_engine.records.files import replace
+from ...mixgrpo_engine.records.run_folder import RunFolder
+from . import paths, state
+
+
+def name(folder: RunFolder, which: str = paths.LAST) -> str:
+    """Its name in ComfyUI's LoRA loaders."""
+    return paths.lora_name(folder.name, which)
+
+
+def source(folder: RunFolder, which: str) -> Path:
+    """The LoRA in the run's own folder."""
+    return folder.best_lora if which == paths.BEST else folder.lora
+
+
+def publish(folder: RunFolder, which: str = paths.LAST) -> None:
+    """Copies a LoRA of the run to where ComfyUI's LoRA loaders look."""
+    target = paths.lora_file(folder.name, which)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.copyfile(source(folder, which), temporary)
+    replace(temporary, target)
+
+
+def version(folder: RunFolder, which: str = paths.LAST) -> tuple:
+    """Changes when the LoRA changes, for ComfyUI's cache."""
+    path = paths.lora_file(folder.name, which)
+    return (path.name, state.state(folder), path.stat().st_mtime_ns if path.exists() else 0)
+
+
+def require_finished(folder: RunFolder, which: str = paths.LAST) -> None:
+    """Makes sure that the run's LoRA is there under its name; one that was deleted is published again.
+
+    Raises ValueError with one sentence when the run has none, or none yet.
+    """
+    if which not in paths.WHICH:
+        raise ValueError(f"which is '{which}': choose {' or '.join(paths.WHICH)}.")
+    now = state.state(folder)
+    if now == state.UNREADABLE:
+        raise ValueError(state.damage(folder))
+    if now != "finished":
+        advice = (
+            "put MixGRPO Wait between, or queue again when it has ended"
+            if now in state.ACTIVE
+            else "queue its training again to finish it"
+        )
+        raise ValueError(f"Run {folder.name} is {now}, not finished: {advice}.")
+    if paths.lora_file(folder.name, which).exists():
+        return
+    if which == paths.BEST and not state.status(folder).get("best"):
+        raise ValueError(
+            f"Run {folder.name} has no best LoRA, because its evaluate_every was 0: set which to last, or queue its "
+            "training again with evaluate_every above 0 and if_exists = restart."
+        )
+    if not source(folder, which).exists():
+        raise ValueError(
+            f"The {which} LoRA of run {folder.name} is gone, also from its folder ({source(folder, which)}): "
+            "queue its training again with if_exists = restart."
+        )
+    publish(folder, which)
+
+
+def apply(folder: RunFolder, model, strength: float, which: str = paths.LAST):
+    """The model with the run's LoRA as patches, as LoraLoaderModelOnly gives it; the given model stays as it is."""
+    import comfy.sd
+    import comfy.utils
+
+    require_finished(folder, which)
+    if strength == 0:
+        return model
+    weights = comfy.utils.load_torch_file(str(paths.lora_file(folder.name, which)), safe_load=True)
+    return comfy.sd.load_lora_for_models(model, None, weights, strength, 0)[0]

@@ -1,0 +1,97 @@
+"""The engine's rollout as a sampler function of ComfyUI: the same step code in stock graphs as in training."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter
+
+import torch
+from torch import Tensor
+
+from ...mixgrpo_engine import seeds
+from ...mixgrpo_engine.rollout import Velocity, rollout, sample_ode
+from ...mixgrpo_engine.solvers import DPMSolverPP
+from ..model.families import check_flow_matching
+
+
+def rollout_sampler(
+    window: range,
+    *,
+    transition: str = "flow_sde",
+    eta: float = 0.7,
+    tail_order: int = 1,
+    tail_variant: str = "midpoint",
+    shared_noise: bool = False,
+    batch_size: int = 0,
+):
+    """A SAMPLER (comfy.samplers.KSAMPLER) that runs `sample_rollout` with these settings."""
+    import comfy.samplers
+
+    options = {
+        "window": window, "transition": transition, "eta": eta, "tail_order": tail_order,
+        "tail_variant": tail_variant, "shared_noise": shared_noise, "batch_size": batch_size,
+    }  # fmt: skip
+    return comfy.samplers.KSAMPLER(sample_rollout, options)
+
+
+def sample_rollout(
+    model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None, *,
+    window: range, transition: str, eta: float, tail_order: int, tail_variant: str, shared_noise: bool, batch_size: int,
+) -> Tensor:  # fmt: skip
+    """MixGRPO's sampling (arXiv 2507.21802, algorithm 1) in the form of k-diffusion's samplers.
+
+    x: (batch, ...), the noisy latents at sigmas[0]. An empty window gives plain Euler sampling. shared_noise: all
+    rows of x are alike, so that the steps before the window run for the first row only. batch_size: rows a model
+    call, 0 takes them all. Raises ValueError for a model that isn't flow matching, or a window that doesn't fit.
+    """
+    check_flow_matching(model.inner_model.model_patcher)
+    extra_args = extra_args or {}
+    levels = sigmas.cpu()  # one transfer, instead of one for every step
+    velocity = _velocity(model, extra_args, callback, batch_size)
+    if not len(window):
+        return sample_ode(velocity, x, levels)
+    noise = getattr(model, "noise", None)
+    trajectory = rollout(
+        velocity,
+        x[:1] if shared_noise else x,
+        levels,
+        window,
+        transition=transition,
+        eta=eta,
+        group_size=len(x) if shared_noise else 1,
+        tail=DPMSolverPP(tail_order, tail_variant) if tail_order > 1 else None,
+        generator=row_generators(x if noise is None else noise, extra_args.get("seed") or 0),
+        shared_noise=shared_noise,
+    )
+    return trajectory.latents
+
+
+def row_generators(noise: Tensor, seed: int) -> list[torch.Generator]:
+    """A generator for each image, of the noise inside the window; noise: (batch, ...), what the images start from.
+
+    An image is known by its initial noise and not by its place: ComfyUI gives the third image of a batch the same
+    noise when it is sampled alone (batch_index), and so it gets the same window noise, too. Among images that share
+    their initial noise the place counts, or they would all be the same.
+    """
+    seen: Counter[str] = Counter()
+    generators = []
+    for row in noise.detach().float().cpu():
+        start = hashlib.sha256(row.contiguous().numpy().tobytes()).hexdigest()
+        generators.append(seeds.generator(seed, "window", start, seen[start]))
+        seen[start] += 1
+    return generators
+
+
+def _velocity(model, extra_args: dict, callback, batch_size: int) -> Velocity:
+    """The velocity (x - denoised) / sigma; the engine asks for it once a step, so each call is a step done."""
+    steps = itertools.count()
+
+    def velocity(latents: Tensor, sigma: float) -> Tensor:
+        parts = latents.split(batch_size or len(latents))
+        denoised = torch.cat([model(part, part.new_full((len(part),), sigma), **extra_args) for part in parts])
+        if callback is not None:
+            callback({"x": latents, "i": next(steps), "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
+        return (latents - denoised) / sigma
+
+    return velocity

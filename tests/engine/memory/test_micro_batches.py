@@ -1,0 +1,50 @@
+"""Batch sizes that give way when memory runs out. The error is made here: a CPU never raises it."""
+
+import pytest
+import torch
+
+from mixgrpo_engine.memory.micro_batches import BatchSize, OutOfMemory
+
+
+def fits(limit, calls):
+    def work(size):
+        calls.append(size)
+        if (size or 48) > limit:
+            raise OutOfMemory("too many")
+        return f"done with {size}"
+
+    return work
+
+
+def test_all_at_once_when_it_fits():
+    calls, notices = [], []
+    batch = BatchSize(0, "rollout_batch_size", notices.append)
+    assert batch.run(fits(48, calls), 48) == "done with 0" and calls == [0] and notices == []
+
+
+def test_halves_until_it_fits_and_keeps_what_worked():
+    calls, notices = [], []
+    batch = BatchSize(0, "rollout_batch_size", notices.append)
+    assert batch.run(fits(13, calls), 48) == "done with 12"
+    assert batch.run(fits(13, calls), 48) == "done with 12"
+    assert calls == [0, 24, 12, 12]
+    assert "Out of memory with 24 images" in notices[1] and "Set rollout_batch_size to 12" in notices[1]
+
+
+def test_a_setting_above_the_count_counts_as_the_count():
+    calls = []
+    assert BatchSize(100, "x", [].append).run(lambda size: fits(30, calls)(min(size, 48)), 48) == "done with 24"
+
+
+def test_one_image_too_many_is_the_end():
+    with pytest.raises(OutOfMemory):
+        BatchSize(0, "x", [].append).run(fits(0, []), 4)
+
+
+def test_other_errors_pass():
+    def broken(size):
+        raise RuntimeError("other")
+
+    with pytest.raises(RuntimeError, match="other"):
+        BatchSize(0, "x", [].append).run(broken, 4)
+    assert torch.cuda.OutOfMemoryError is OutOfMemory

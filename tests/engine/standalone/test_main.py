@@ -1,0 +1,316 @@
+"""`python -m mixgrpo_engine`: the run file, a whole training on a tiny FLUX and SD3, resume, Ctrl-C, evaluation."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixgrpo_engine import __main__ as command
+from mixgrpo_engine.records.events import read
+from mixgrpo_engine.records.run_folder import RunFolder
+from mixgrpo_engine.rewards.shapes import ShapesReward
+from mixgrpo_engine.standalone import reward_table, run_file, runner
+from tests.engine.distributed.ranks_job import launch
+from tests.engine.policies import tiny_pipelines
+
+ROOT = Path(__file__).resolve().parents[3]
+PROMPTS = ["a red circle", "two blue squares", "a green square on the left"]
+SETTINGS = {
+    "rollout": {"steps": 3, "group_size": 2, "cfg": 1},
+    "window": {"size": 1, "interval": 1},
+    "optimizer": {"updates": 1, "learning_rate": 0.001},
+    "adapter": {"rank": 2},
+    "run": {"iterations": 2, "width": 64, "height": 64, "evaluate_every": 2, "evaluate_images": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return {"flux": tiny_pipelines.flux(root / "flux"), "sd3": tiny_pipelines.sd3(root / "sd3")}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """`write(**entries)`: a run file with these in the place of a good one's entries; groups of settings are merged."""
+
+    def make(settings=None, **entries):
+        merged = {group: {**values, **(settings or {}).get(group, {})} for group, values in SETTINGS.items()}
+        merged |= {group: values for group, values in (settings or {}).items() if group not in merged}
+        values = {
+            "model": {"kind": "diffusers", "path": "model", "sequence_length": 32, "device": "cpu"},
+            "prompts": PROMPTS,
+            "held_out": 1,
+            "rewards": [{"name": "shapes"}],
+            "settings": merged,
+            "output": "out/my-run",
+            **entries,
+        }
+        path = tmp_path / "run.json"
+        path.write_text(json.dumps({name: value for name, value in values.items() if value is not None}))
+        return path
+
+    return make
+
+
+def model(path, **more):
+    return {"kind": "diffusers", "path": str(path), "sequence_length": 32, "device": "cpu", **more}
+
+
+def types(folder):
+    return [event["type"] for event in read(folder.events)[0]]
+
+
+@pytest.mark.parametrize("kind", ["flux", "sd3"])
+def test_a_run_trains_goes_on_and_is_evaluated(kind, models, write, tmp_path, capsys):
+    entry = model(models[kind])
+    cfg = {"rollout": {"cfg": 2.0}} if kind == "sd3" else {}
+    path = write(cfg, model=entry)
+    assert command.main(["train", str(path)]) == 0
+    folder = RunFolder(tmp_path / "out" / "my-run")
+    assert folder.status()["state"] == "finished" and folder.lora.exists() and folder.best_lora.exists()
+    told = types(folder)
+    assert told.count("iteration") == 2 and told.count("evaluation") == 2 and told[-1] == "done"
+    assert len(list((folder.path / "prompts").iterdir())) == 1
+    printed = capsys.readouterr().out
+    assert "iteration 2/2: reward shapes" in printed and "Finished after 2 iterations" in printed
+
+    assert command.main(["train", str(write({**cfg, "run": {"iterations": 3}}, model=entry))]) == 0
+    assert "Resumed after iteration 2." in capsys.readouterr().out
+    assert types(folder).count("iteration") == 3
+
+    assert command.main(["evaluate", str(path)]) == 0
+    results = json.loads((folder.path / "evaluation.json").read_text())
+    assert results.keys() == {"base", "last", "best"}
+    assert folder.status()["state"] == "finished"
+    first, *_, last = [event for event in read(folder.events)[0] if event["type"] == "evaluation"]
+    assert results["base"]["shapes"] == pytest.approx(first["reward"]["shapes"], abs=1e-6)
+    assert results["last"]["shapes"] == pytest.approx(last["reward"]["shapes"], abs=1e-6)
+
+    assert command.main(["train", str(write({**cfg, "window": {"size": 2}}, model=entry))]) == 1
+    assert "config.window.size was 1 and is 2" in capsys.readouterr().err
+
+
+def test_all_weights_end_as_a_transformer_that_diffusers_loads(models, write, tmp_path):
+    from diffusers import SD3Transformer2DModel
+
+    settings = {"adapter": {"kind": "full"}, "optimizer": {"learning_rate": 0.001, "ema_decay": 0.5}}
+    path = write(settings, model=model(models["sd3"]), rewards=[{"name": "shapes"}])
+    assert command.main(["train", str(path)]) == 0
+    folder = RunFolder(tmp_path / "out" / "my-run")
+    done = read(folder.events)[0][-1]
+    trained = SD3Transformer2DModel.from_pretrained(folder.path / done["lora"])
+    base = SD3Transformer2DModel.from_pretrained(models["sd3"] / "transformer")
+    assert all(tensor.isfinite().all() for tensor in trained.state_dict().values())
+    assert trained.config.num_layers == base.config.num_layers
+    assert command.main(["evaluate", str(path)]) == 0
+    assert json.loads((folder.path / "evaluation.json").read_text()).keys() == {"base", "last", "best"}
+
+
+class Brightness:
+    """A reward that always tells images apart."""
+
+    name = "brightness"
+
+    def score(self, images, prompts):
+        return images.flatten(1).mean(1)
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_a_resumed_run_ends_where_an_undisturbed_one_ends(kind, models, write, monkeypatch, tmp_path):
+    def weights(output, stop_after=None):
+        settings = {"adapter": {"kind": kind}, "run": {"iterations": 3, "checkpoint_every": 1, "evaluate_every": 0}}
+        file = run_file.read(write(settings, model=model(models["sd3"]), output=output))
+        run = runner.Run(file)
+        monkeypatch.setattr(run, "rewards", lambda entries: ({"brightness": Brightness()} if entries else {}, None))
+        finished = []
+        run.say = lambda event: finished.append(event) if event.type == "iteration" else None
+        outcome = runner.train(run, lambda: stop_after is not None and len(finished) >= stop_after)
+        assert outcome == ("cancelled" if stop_after else "finished")
+        if stop_after:
+            return len(finished)
+        exported = run.folder.lora if kind == "lora" else run.folder.lora / "diffusion_pytorch_model.safetensors"
+        return exported.read_bytes()
+
+    straight = weights("straight")
+    assert weights("resumed", stop_after=2) == 2
+    resumed = weights("resumed")
+    from safetensors.torch import load
+
+    straight, resumed = load(straight), load(resumed)
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    name = next(name for name in straight if "lora_B" in name or "attn.to_q.weight" in name)
+    assert straight[name].abs().max() > 0
+
+
+def test_ctrl_c_saves_a_checkpoint_and_says_so(models, write, tmp_path):
+    path = write({"run": {"iterations": 500, "checkpoint_every": 500, "evaluate_every": 0}}, model=model(models["sd3"]))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mixgrpo_engine", "train", str(path)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = []
+    try:
+        for text in process.stdout:
+            lines.append(text)
+            if text.startswith("iteration 2/"):
+                process.send_signal(signal.SIGINT)
+        code = process.wait(timeout=300)
+    finally:
+        process.kill()
+    printed = "".join(lines)
+    assert code == 0, printed
+    assert "Stopping" in printed and "checkpoint saved" in printed and "Cancelled after" in printed
+    folder = RunFolder(tmp_path / "out" / "my-run")
+    assert folder.status()["state"] == "cancelled" and len(list(folder.checkpoints.iterdir())) == 1
+
+
+def test_two_ranks_train_one_run(models, write, tmp_path):
+    path = write({"rollout": {"prompts_per_iteration": 2}}, model=model(models["sd3"]))
+    code, printed = launch(2, "mixgrpo_engine", "train", path)
+    assert code == 0, printed
+    assert printed.count("iteration 2/2") == 1 and printed.count("Encoding 4 prompts.") == 1
+    folder = RunFolder(tmp_path / "out" / "my-run")
+    assert folder.status()["state"] == "finished" and types(folder).count("iteration") == 2
+    assert command.main(["train", str(path)]) == 0  # a single process takes it over, finished as it is
+
+
+def test_two_processes_never_share_a_folder(models, write, capsys):
+    path = write(model=model(models["sd3"]))
+    with runner.Run(run_file.read(path)).holding_the_folder():
+        assert command.main(["train", str(path)]) == 1
+    assert "Another process is at work" in capsys.readouterr().err
+
+
+def test_a_model_that_cant_be_read_is_one_sentence_and_the_runs_last_event(write, tmp_path, capsys):
+    assert command.main(["train", str(write())]) == 1
+    assert "There is no model folder" in capsys.readouterr().err
+    folder = RunFolder(tmp_path / "out" / "my-run")
+    assert folder.status()["state"] == "failed" and types(folder)[-1] == "failed"
+
+
+WRONG = [
+    ({"promts": []}, "unknown entry 'promts'"),
+    ({"model": None}, "has no entry 'model'"),
+    ({"model": {"kind": "comfyui", "path": "x"}}, 'model.kind is "comfyui"'),
+    ({"model": {"kind": "diffusers"}}, "model has no path"),
+    ({"model": {"kind": "diffusers", "path": 7}}, "model.path is 7: it must be a text"),
+    ({"model": {"kind": "diffusers", "path": "x", "dtype": "int8"}}, "model.dtype is 'int8'"),
+    ({"model": {"kind": "diffusers", "path": "x", "guidence": 1}}, "model has an unknown entry 'guidence'"),
+    ({"prompts": "gone.txt"}, "prompts names the file .*gone.txt, which isn't there"),
+    ({"prompts": [1]}, "prompts must be a list of prompts"),
+    ({"prompts": []}, "prompt list is empty"),
+    ({"held_out": 3}, "leaves none to train on"),
+    ({"held_out": ["a red circle"]}, "both trained on and held out: 'a red circle'"),
+    ({"rewards": []}, "rewards must be a list"),
+    ({"rewards": [{"name": "shape"}]}, 'rewards.0..name is "shape": choose hps'),
+    ({"rewards": [{"name": "shapes", "weight": -1}]}, "rewards.0..weight is -1.0"),
+    ({"rewards": [{"name": "shapes", "weight": 0}]}, "Every weight in rewards is 0"),
+    ({"watch": [{"name": "shapes", "wieght": 1}]}, "watch.0. has an unknown entry 'wieght'"),
+    ({"preset": "MixGRP"}, "no preset 'MixGRP'"),
+    ({"settings": {"rolout": {}}}, "unknown group 'rolout'"),
+    ({"settings": {"rollout": {"step": 3}}}, "settings.rollout.step is unknown"),
+    ({"settings": {"rollout": {"steps": "3"}}}, 'settings.rollout.steps is "3": it must be a whole number'),
+    ({"settings": {"rollout": {"steps": 1}}}, "settings: steps is 1: at least 2"),
+    ({"settings": {"rollout": {"shared_noise": 1}}}, "settings.rollout.shared_noise is 1: it must be true or false"),
+    ({"settings": {"run": {"frames": 5}}}, "settings.run.frames is 5: without ComfyUI only models of images"),
+    ({"output": ""}, "output is empty"),
+]
+
+
+@pytest.mark.parametrize(("entries", "sentence"), WRONG, ids=[sentence for _, sentence in WRONG])
+def test_a_wrong_entry_is_named_in_one_sentence(entries, sentence, write, capsys):
+    path = write()
+    values = json.loads(path.read_text()) | entries
+    path.write_text(json.dumps({name: value for name, value in values.items() if value is not None}))
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence) as raised:
+        run_file.read(path)
+    assert "\n" not in str(raised.value)
+    assert command.main(["train", str(path)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_run_file_that_isnt_there_or_isnt_json(tmp_path, capsys):
+    assert command.main(["train", str(tmp_path / "gone.json")]) == 2
+    (tmp_path / "bad.json").write_text("{")
+    assert command.main(["train", str(tmp_path / "bad.json")]) == 2
+    errors = capsys.readouterr().err
+    assert "There is no run file" in errors and "isn't JSON" in errors
+
+
+def test_a_preset_is_the_ground_and_settings_change_it(write, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a red circle\n\ntwo blue squares\n", encoding="utf-8")
+    path = write(prompts="prompts.txt", preset="MixGRPO SD3.5", settings={"rollout": {"steps": 6}})
+    values = json.loads(path.read_text())
+    values["settings"] = {"rollout": {"steps": 6}}
+    path.write_text(json.dumps(values))
+    read_file = run_file.read(path)
+    assert read_file.config.rollout.steps == 6 and read_file.config.rollout.group_size == 24
+    assert read_file.config.loss.kl_weight == 0.001
+    assert sorted([*read_file.prompts.train, *read_file.prompts.held_out]) == ["a red circle", "two blue squares"]
+    assert read_file.model.path == tmp_path / "model" and read_file.output == tmp_path / "out" / "my-run"
+
+
+class TestRewardTable:
+    def test_a_scorer_without_options(self, tmp_path):
+        assert isinstance(reward_table.load("shapes", {}, tmp_path, "cpu"), ShapesReward)
+        with pytest.raises(ValueError, match="'shapes' has no option 'size': its options are none"):
+            reward_table.load("shapes", {"size": 1}, tmp_path, "cpu")
+        with pytest.raises(ValueError, match="There is no reward 'gone'"):
+            reward_table.load("gone", {}, tmp_path, "cpu")
+
+    def test_a_judge_takes_hosts_and_key_from_the_environment_alone(self, tmp_path, monkeypatch):
+        options = {"urls": ["http://127.0.0.1:1/v1"], "model": "m", "question": "overall", "retries": 0}
+        for name in (reward_table.JUDGE_HOSTS, reward_table.JUDGE_KEY):
+            monkeypatch.delenv(name, raising=False)
+        judge = reward_table.load("judge", options, tmp_path, "cpu")
+        assert judge.options.urls == ("http://127.0.0.1:1/v1",) and judge.options.question.scale == (0.0, 5.0)
+        own = {"text": "How good?", "templates": ["Score: {score}"], "scale": [0, 10]}
+        asked = reward_table.load("judge", {**options, "question": own}, tmp_path, "cpu").options.question
+        assert asked.scale == (0, 10)
+        with pytest.raises(ValueError, match="no question 'overal': choose"):
+            reward_table.load("judge", {**options, "question": "overal"}, tmp_path, "cpu")
+        for secret in ("key", "allowed_hosts"):
+            with pytest.raises(ValueError, match=f"no option '{secret}'"):
+                reward_table.load("judge", {**options, secret: "x"}, tmp_path, "cpu")
+        monkeypatch.setenv(reward_table.JUDGE_KEY, "secret")
+        with pytest.raises(ValueError, match="MIXGRPO_JUDGE_KEY is set without MIXGRPO_JUDGE_HOSTS"):
+            reward_table.load("judge", options, tmp_path, "cpu")
+        monkeypatch.setenv(reward_table.JUDGE_HOSTS, "judge.example")
+        with pytest.raises(PermissionError):
+            reward_table.load("judge", options, tmp_path, "cpu")
+
+    def test_jpeg_and_every_other_name_has_its_class(self, tmp_path):
+        assert reward_table.load("jpeg", {"quality": 50}, tmp_path, "cpu").quality == 50
+        for name in reward_table.REWARDS:
+            assert reward_table._find(name).__name__.endswith("Reward")
+
+    def test_options_are_the_constructors_and_its_groups(self, tmp_path, monkeypatch):
+        from mixgrpo_engine.rewards.networks.model_reward import ModelOptions, Residence
+
+        class Scorer:
+            name = "scorer"
+
+            def __init__(self, weights: str | Path, options: ModelOptions | None = None,
+                         residence: Residence | None = None, *, kind: str = "a"):  # fmt: skip
+                self.weights, self.options, self.residence, self.kind = weights, options, residence, kind
+
+        # get_type_hints reads a class's annotations in its module: here they are real types already.
+        monkeypatch.setattr(reward_table, "_find", lambda name: Scorer)
+        made = reward_table.load("x", {"weights": "w.safetensors", "batch_size": 3, "kind": "b"}, tmp_path, "cpu")
+        assert made.weights == tmp_path / "w.safetensors" and made.kind == "b"
+        assert made.options == ModelOptions(device="cpu", batch_size=3) and made.residence is None
+        assert reward_table.load("x", {"weights": "w"}, tmp_path, "cuda").options.device == "cuda"
+        with pytest.raises(ValueError, match="needs the option 'weights'"):
+            reward_table.load("x", {}, tmp_path, "cpu")
+        with pytest.raises(ValueError, match="no option 'residence'"):
+            reward_table.load("x", {"weights": "w", "residence": 1}, tmp_path, "cpu")

@@ -1,0 +1,207 @@
+"""The updates: minibatches, trained steps, learning rate, micro-batches, gradients that aren't finite."""
+
+import pytest
+import torch
+
+from mixgrpo_engine.training.policy_update import learning_rate, trained_places
+
+
+def test_equal_rewards_update_nothing(toy, tmp_path):
+    class Same:
+        name = "same"
+
+        def score(self, images, prompts):
+            return torch.full((len(images),), 0.5)
+
+    trainer = toy.make(tmp_path / "run", reward=Same())
+    before = toy.adapter(trainer)
+    trainer.run()
+    assert all(torch.equal(before[name], value) for name, value in toy.adapter(trainer).items())
+
+
+def minibatches(trainer, iteration=0, advantages=None):
+    """(rows that the model is called for, size with the others) of each minibatch of an update."""
+    condition, seen = trainer.policy.condition(["up", "down"]), []
+    trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
+
+    def accumulate(trajectory, condition, advantages, rows, size, places):
+        seen.append((rows.tolist(), size))
+        return (torch.zeros(()),) * 3
+
+    trainer.updates.accumulate = accumulate
+    trainer.updates.update(iteration, trajectory, condition, torch.ones(12) if advantages is None else advantages)
+    return seen
+
+
+def test_every_image_is_in_exactly_one_minibatch(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", toy.config(optimizer={"updates": 5}))  # 12 images don't divide by 5
+    seen = minibatches(trainer)
+    assert sorted(row for rows, _ in seen for row in rows) == list(range(12))
+    assert sorted(size for _, size in seen) == [2, 2, 2, 3, 3]
+
+
+def test_minibatches_are_drawn_anew_every_iteration_by_the_seed(toy, tmp_path):
+    one, other = (toy.make(tmp_path / f"{seed}", toy.config(run={"seed": seed})) for seed in (0, 1))
+    drawn = minibatches(one, 3)
+    assert drawn == minibatches(one, 3)
+    assert drawn != minibatches(one, 4) and drawn != minibatches(other, 3)
+    assert [row for rows, _ in drawn for row in rows] != list(range(12))
+
+
+@pytest.mark.parametrize("updates,shares", [(3, [2, 2, 2]), (4, [1, 1, 2, 2]), (1, [6])])
+def test_balanced_minibatches_take_as_many_images_of_every_prompt(toy, tmp_path, updates, shares):
+    settings = toy.config(optimizer={"updates": updates, "balanced": True})
+    trainer = toy.make(tmp_path / "run", settings)  # 2 prompts with 6 images
+    seen = [rows for rows, _ in minibatches(trainer)]
+    assert sorted(row for rows in seen for row in rows) == list(range(12))
+    for prompt in range(2):
+        assert sorted(sum(row // 6 == prompt for row in rows) for rows in seen) == shares
+    assert max(map(len, seen)) - min(map(len, seen)) <= 1, "the larger parts of the prompts fall to different updates"
+    assert updates == 1 or seen != [rows for rows, _ in minibatches(trainer, 1)], "drawn anew every iteration"
+
+
+def test_balanced_minibatches_need_an_image_of_every_prompt(toy):
+    with pytest.raises(ValueError, match="updates is 7 with 6 images a prompt: with balanced minibatches it must be 6"):
+        toy.config(optimizer={"updates": 7, "balanced": True}).validate()
+
+
+def test_images_without_advantage_cost_no_model_call_but_count(toy, tmp_path):
+    trainer, advantages = toy.make(tmp_path / "run", toy.config(optimizer={"updates": 3})), torch.ones(12)
+    advantages[[0, 4, 5, 8, 11]] = 0
+    seen = minibatches(trainer, 0, advantages)
+    assert sorted(row for rows, _ in seen for row in rows) == [1, 2, 3, 6, 7, 9, 10]
+    assert [size for _, size in seen] == [4, 4, 4]
+    assert len(minibatches(trainer, 0, (torch.arange(12) == 5).float())) == 1  # the others have nothing to learn
+
+
+def test_the_first_step_is_called_once_a_prompt(toy, tmp_path):
+    sizes = {}
+    for shared in (True, False):
+        settings = toy.config(rollout={"shared_noise": shared}, optimizer={"updates": 1})
+        trainer = toy.make(tmp_path / f"{shared}", settings)
+        condition, calls = trainer.policy.condition(["up", "down"]), sizes.setdefault(shared, [])
+        trajectory = trainer.sampler.rollout(0, range(1, 4), condition)
+        trainer.module.register_forward_pre_hook(lambda module, args, calls=calls: calls.append(len(args[0])))
+        report = trainer.updates.update(0, trajectory, condition, torch.ones(12))
+        assert report.forwards == sum(calls)
+    assert sizes == {True: [2, 12, 12], False: [12, 12, 12]}
+
+
+def test_gradients_are_scaled_down_to_the_norm(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", toy.config(optimizer={"max_grad_norm": 1e-3}))
+    norms = []
+
+    def note(optimizer, *_):
+        norms.append(float(torch.cat([p.grad.flatten() for p in trainer.parameters]).norm()))
+
+    trainer.optimizer.optimizer.register_step_pre_hook(note)
+    trainer.run()
+    assert norms == pytest.approx([1e-3] * 16, rel=1e-3)
+    assert all(parameter.grad is None for parameter in trainer.parameters), "no memory for them in the rollout"
+    assert min(event["grad_norm"] for event in toy.events(trainer, "iteration")) > 2e-3, "told before the scaling"
+
+
+def test_a_share_of_the_window_is_trained(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", toy.config(window={"size": 0, "trained_share": 0.6}))
+    seen = []
+    accumulate = trainer.updates.accumulate
+    trainer.updates.accumulate = lambda *values: seen.append(values[-1]) or accumulate(*values)
+    trainer.run()
+    assert toy.events(trainer, "iteration")[0]["window"] == [0, 5]
+    assert all(len(places) == 3 for places in seen) and len({tuple(places) for places in seen}) > 2
+
+
+def test_trained_places_are_a_seeded_draw(toy):
+    def drawn(share, seed=0, size=10):
+        settings = toy.config(window={"trained_share": share}, run={"seed": seed})
+        return [trained_places(settings, size, iteration) for iteration in range(20)]
+
+    assert drawn(1.0) == [list(range(10))] * 20
+    assert {len(places) for places in drawn(0.01)} == {1} and {len(places) for places in drawn(0.55)} == {5}
+    assert drawn(0.5) == drawn(0.5) != drawn(0.5, seed=1)
+    assert all(places == sorted(set(places)) and places[-1] < 10 for places in drawn(0.5))
+
+
+def test_micro_batches_change_nothing_but_memory(toy, tmp_path):
+    whole = toy.make(tmp_path / "whole")
+    parts = toy.make(tmp_path / "parts", toy.config(rollout={"batch_size": 5}, optimizer={"batch_size": 4}))
+    whole.run()
+    parts.run()
+    for name, value in toy.adapter(whole).items():
+        torch.testing.assert_close(value, toy.adapter(parts)[name], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kl_weight", [0.0, 0.5])
+@pytest.mark.parametrize("shared_noise", [True, False])
+def test_steps_joined_in_a_call_change_nothing(toy, tmp_path, kl_weight, shared_noise):
+    """All steps of a minibatch in one call, with one sigma a row, against one image and step a call."""
+    gradients, calls = [], []
+    for size in (1, 1000):
+        groups = dict(rollout={"shared_noise": shared_noise}, loss={"kl_weight": kl_weight})
+        trainer = toy.make(tmp_path / f"{size}", toy.config(**groups, optimizer={"batch_size": size}))
+        trainer.policy.module.adapter.bias.data.fill_(0.1)
+        condition = trainer.policy.condition(["up", "down"])
+        trajectory = trainer.sampler.rollout(0, range(1, 4), condition)
+        trainer.policy.module.adapter.bias.data.fill_(0.2)  # ratios other than 1
+        rows, advantages = torch.tensor([7, 1, 0, 11, 5]), torch.linspace(-1, 1, 12)
+        totals = trainer.updates.accumulate(trajectory, condition, advantages, rows, 6, [0, 2])
+        gradients.append([parameter.grad.clone() for parameter in trainer.parameters] + list(totals))
+        calls.append(len(trainer.updates.calls(trajectory, rows, [0, 2], size)))
+    assert calls == [7 if shared_noise else 10, 1]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_out_of_memory_halves_the_batch_and_changes_nothing_else(toy, tmp_path):
+    whole, tight = toy.make(tmp_path / "whole"), toy.make(tmp_path / "tight")
+
+    def limit(module, arguments):
+        # The rollout takes 12 at once; the update 6, of which some share their first step.
+        if len(arguments[0]) > (3 if torch.is_grad_enabled() else 4):
+            raise torch.cuda.OutOfMemoryError("made up")
+
+    tight.module.register_forward_pre_hook(limit)
+    for trainer in (whole, tight):
+        assert trainer.run() == "finished"
+    assert (tight.sampler.batch_size.size, tight.updates.batch_size.size) == (3, 3)
+    assert any("Out of memory" in event["message"] for event in toy.events(tight, "notice"))
+    for name, value in toy.adapter(whole).items():
+        torch.testing.assert_close(value, toy.adapter(tight)[name], atol=1e-5, rtol=1e-4)
+
+
+def test_learning_rate_schedules(toy):
+    linear = toy.config(optimizer={"schedule": "linear", "learning_rate": 0.1}, run={"iterations": 4})
+    assert [learning_rate(linear, i) for i in range(4)] == pytest.approx([0.1, 0.075, 0.05, 0.025])
+    assert learning_rate(toy.config(optimizer={"learning_rate": 0.1}), 7) == 0.1
+
+
+def test_the_schedule_reaches_the_optimizer(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", toy.config(optimizer={"schedule": "linear", "learning_rate": 0.1}))
+    trainer.run()
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 / 8)
+
+
+def spoil_gradients(trainer, times):
+    """Makes the next `times` gradients NaN."""
+    left = [times]
+
+    def spoil(gradient):
+        left[0] -= 1
+        return torch.full_like(gradient, float("nan")) if left[0] >= 0 else gradient
+
+    trainer.policy.module.adapter.bias.register_hook(spoil)
+
+
+def test_a_gradient_that_is_not_finite_is_left_out(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run")
+    spoil_gradients(trainer, 1)
+    assert trainer.run() == "finished"
+    assert all(value.isfinite().all() for value in toy.adapter(trainer).values())
+    assert "isn't finite" in toy.events(trainer, "notice")[0]["message"]
+
+
+def test_gradients_that_stay_not_finite_end_the_run(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run")
+    spoil_gradients(trainer, 10_000)
+    with pytest.raises(RuntimeError, match="A gradient isn't finite.*3 times in a row"):
+        trainer.run()

@@ -1,0 +1,156 @@
+"""The loop on a toy policy: it learns, tells what it does, and cancels cleanly."""
+
+import json
+
+import pytest
+import torch
+
+from mixgrpo_engine.advantage import group_advantages
+from mixgrpo_engine.prompts import PromptSet
+from mixgrpo_engine.training.trainer import sliding_window
+from mixgrpo_engine.window import SlidingWindow
+
+
+def test_held_out_reward_rises(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", toy.config(run={"iterations": 60, "evaluate_every": 60}))
+    assert trainer.run() == "finished"
+    first, last = toy.events(trainer, "evaluation")[0], toy.events(trainer, "evaluation")[-1]
+    assert last["reward"]["toy"] > 0.5 * first["reward"]["toy"]  # rewards are negative distances
+    assert trainer.folder.lora.exists()
+
+
+def test_events_tell_the_whole_run(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run")
+    trainer.run()
+    iterations = toy.events(trainer, "iteration")
+    assert [event["iteration"] for event in iterations] == list(range(1, 9))
+    assert [tuple(event["window"]) for event in iterations][:5] == [(0, 2), (0, 2), (1, 3), (1, 3), (2, 4)]
+    assert [event["iteration"] for event in toy.events(trainer, "evaluation")] == [0, 4, 8]
+    assert [event["iteration"] for event in toy.events(trainer, "checkpoint")] == [2, 4, 6, 8]
+    assert toy.events(trainer, "done")[0]["iteration"] == 8
+    # Window start l: the steps up to and with l run once a prompt (2), the others once an image (12).
+    rollouts = sum(2 * (start + 1) + (6 - start - 1) * 12 for start in (0, 0, 1, 1, 2, 2, 3, 3))
+    # The update's second window step once an image, its first once a prompt of each of the two minibatches.
+    updates = iterations[-1]["forwards"] - rollouts
+    assert 8 * (12 + 2) <= updates <= 8 * (12 + 4)
+    assert iterations[-1]["forwards"] == trainer.forwards
+    assert len(list(trainer.folder.samples.glob("*.png"))) == 3
+
+
+def test_events_file_is_json_without_nan(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run")
+    trainer.run()
+    for line in trainer.folder.events.read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(name))
+
+
+def test_half_a_line_in_the_event_log_spoils_no_other(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run")
+    trainer.folder.events.write_text('{"type": "iteration", "itera')
+    trainer.run()
+    assert len(toy.events(trainer, "iteration")) == 8 and len(toy.events(trainer, "evaluation")) == 3
+
+
+def test_cancel_keeps_what_was_done_and_resumes(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", toy.config(run={"checkpoint_every": 100}))
+    trainer.pulse.should_stop = lambda: len(toy.events(trainer, "iteration")) >= 3
+    assert trainer.run() == "cancelled"
+    assert toy.events(trainer, "cancelled")[0]["iteration"] == 3
+    assert trainer.checkpoints.complete()[-1].name == "000003"
+    assert not trainer.folder.lora.exists()
+    resumed = toy.make(tmp_path / "run", toy.config(run={"checkpoint_every": 100}))
+    assert resumed.run() == "finished"
+    whole = toy.make(tmp_path / "whole")
+    whole.run()
+    for name, value in toy.adapter(whole).items():
+        assert torch.equal(value, toy.adapter(resumed)[name])
+
+
+def test_cancel_in_the_first_update_gives_the_iteration_up(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run")
+    before = toy.adapter(trainer)
+    asked = iter([False] * 14)  # of evaluation and rollout, of the two groups' scores, then the first update's
+    trainer.pulse.should_stop = lambda: next(asked, True)
+    assert trainer.run() == "cancelled"
+    assert all(torch.equal(before[name], value) for name, value in toy.adapter(trainer).items())
+
+
+def test_cancel_after_an_iterations_first_step_finishes_it(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run")
+    asked = iter([False] * 15)  # one more than above: the first update goes through
+    trainer.pulse.should_stop = lambda: next(asked, True)
+    assert trainer.run() == "cancelled"
+    assert len(toy.events(trainer, "iteration")) == 1 and trainer.checkpoints.complete()[-1].name == "000001"
+
+
+@pytest.mark.parametrize("mix", ["advantages", "rewards"])
+def test_the_settings_reach_the_advantages(toy, tmp_path, mix):
+    weights = {"toy": 3.0, "brightness": 1.0}
+    settings = toy.config(loss={"mix": mix, "advantage_clip": 0.8}, run={"iterations": 1})
+    trainer = toy.make(tmp_path / "run", settings, others=[toy.Brightness()], weights=weights)
+    rewards, advantages = [], []
+    collect, update = trainer.sampler.collect, trainer.updates.update
+
+    def collected(*arguments):
+        experience = collect(*arguments)
+        rewards.append(experience.rewards)
+        return experience
+
+    trainer.sampler.collect = collected
+    trainer.updates.update = lambda *arguments: advantages.append(arguments[-1]) or update(*arguments)
+    trainer.run()
+    torch.testing.assert_close(advantages, [group_advantages(rewards[0], 6, weights, mix, 0.8)])
+
+
+def test_events_tell_mean_and_spread_of_what_could_be_scored(toy, tmp_path):
+    groups = iter([[0.0, 1.0, float("nan"), 3.0, 4.0, 7.0], [10.0, 10.0, 10.0, 10.0, 10.0, 16.0]])
+
+    class Known:
+        name = "known"
+
+        def score(self, images, prompts):
+            return torch.tensor(next(groups))
+
+    trainer = toy.make(tmp_path / "run", toy.config(run={"iterations": 1, "evaluate_every": 0}), Known())
+    trainer.run()
+    (event,) = toy.events(trainer, "iteration")
+    assert event["reward"]["known"] == pytest.approx((15 + 66) / 11)
+    # Inside the groups: 0 1 3 4 7 has variance 6, five 10 and a 16 have variance 5.
+    assert event["reward_std"] == pytest.approx((6**0.5 + 5**0.5) / 2)
+
+
+def test_the_time_left_is_told_from_the_iterations_so_far(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run")
+    trainer.run()
+    left = [event["eta_seconds"] for event in toy.events(trainer, "iteration")]
+    # An iteration took so far, times the iterations that are left: undo both.
+    spent = [left[done - 1] * done / (8 - done) for done in range(1, 8)]
+    assert left[-1] == 0 and spent == sorted(spent) and 0 < spent[-1] < trainer.train_seconds
+
+
+def test_the_settings_reach_optimizer_and_window(toy, tmp_path):
+    options = {"learning_rate": 0.01, "weight_decay": 0.02, "beta1": 0.8, "beta2": 0.9}
+    trainer = toy.make(tmp_path / "run", toy.config(optimizer=options))
+    (group,) = trainer.optimizer.param_groups
+    assert (group["lr"], group["weight_decay"], group["betas"]) == (0.01, 0.02, (0.8, 0.9))
+    window = {"size": 2, "stride": 3, "interval": 4, "strategy": "random", "wrap": True}
+    made = sliding_window(toy.config(rollout={"steps": 12}, window=window, run={"seed": 7}))
+    assert made == SlidingWindow(12, 2, 3, 4, "random", 7, True)
+
+
+def test_prompts_come_in_the_order_of_the_seed(toy, tmp_path):
+    prompts, orders = PromptSet(("up", "down", "left")), []
+    for seed in (0, 1):
+        settings = toy.config(rollout={"prompts_per_iteration": 1}, run={"seed": seed, "evaluate_every": 0})
+        trainer, seen = toy.make(tmp_path / f"{seed}", settings, prompts=prompts), []
+        collect = trainer.sampler.collect
+        trainer.sampler.collect = lambda *a, collect=collect, seen=seen: seen.extend(a[-1]) or collect(*a)
+        trainer.run()
+        assert seen == [prompts.at(i, 1, seed)[0] for i in range(8)]
+        orders.append(seen)
+    assert orders[0] != orders[1]
+
+
+def test_max_start_limits_the_window(toy):
+    window = sliding_window(toy.config(window={"size": 2, "interval": 1, "max_start": 1}))
+    assert {window.at(i).start for i in range(50)} == {0, 1}

@@ -1,0 +1,65 @@
+"""Decoding in tiles: when it is chosen, and that it shows the same picture."""
+
+import pytest
+import torch
+
+from tests.nodes import tiny_models
+
+LATENTS = (2, 16, 12, 20)
+
+
+@pytest.fixture
+def decoding(room):
+    return room("nodes.model.decoding")
+
+
+@pytest.fixture
+def samples():
+    return torch.randn(LATENTS, generator=torch.Generator().manual_seed(0))
+
+
+def test_tiles_are_taken_when_an_image_needs_more_than_is_free(decoding, vae, samples, monkeypatch):
+    one = decoding.decode_bytes(vae, (1, *LATENTS[1:]))
+    assert one * 2 == decoding.decode_bytes(vae, LATENTS) or one == decoding.decode_bytes(vae, LATENTS)
+    for free, tiled in ((one, False), (one - 1, True)):
+        monkeypatch.setattr(decoding, "free_bytes", lambda device, free=free: free)
+        assert decoding.needs_tiles(vae, samples.shape) is tiled
+
+
+def test_weights_that_have_to_be_moved_count(decoding, vae, samples, monkeypatch):
+    one = decoding.decode_bytes(vae, (1, *LATENTS[1:]))
+    monkeypatch.setattr(decoding, "free_bytes", lambda device: one)
+    monkeypatch.setattr(decoding, "bytes_to_move", lambda module, device: 1)
+    assert decoding.needs_tiles(vae, samples.shape)
+
+
+def test_a_small_picture_in_one_tile_is_the_same(decoding, vae, samples):
+    whole, tiled = (decoding.decode_images(vae, samples, tiled) for tiled in (False, True))
+    assert whole.shape == (2, 96, 160, 3)
+    # Rounding alone: a step of an 8-bit picture is 4e-3.
+    torch.testing.assert_close(tiled, whole, atol=1e-4, rtol=0)
+
+
+def test_the_policy_asks_before_it_decodes(decoding, room, policy_of, comfy, monkeypatch):
+    asked, policy = [], policy_of(tiny_models.sd3())
+    inner = decoding.decode_images
+    monkeypatch.setattr(room("nodes.model.policy"), "decode_images", lambda *a: asked.append(a[2]) or inner(*a))
+    plain = policy.decode(policy.noise([0]))
+    monkeypatch.setattr(decoding, "free_bytes", lambda device: 0)
+    torch.testing.assert_close(policy.decode(policy.noise([0])), plain, atol=1e-4, rtol=0)
+    assert asked == [False, True]
+
+
+def test_the_vae_leaves_a_gpu_and_others_stay(decoding, vae, comfy, monkeypatch):
+    import comfy.model_management as management
+
+    freed = []
+    other = type("Loaded", (), {"model": object()})()
+    own = type("Loaded", (), {"model": vae.patcher})()
+    monkeypatch.setattr(management, "current_loaded_models", [other, own])
+    monkeypatch.setattr(management, "free_memory", lambda size, device, keep_loaded: freed.append(keep_loaded))
+    decoding.unload(vae)
+    assert freed == [], "on the CPU there is nothing to free"
+    monkeypatch.setattr(vae, "device", torch.device("cuda"))
+    decoding.unload(vae)
+    assert freed == [[other]]
