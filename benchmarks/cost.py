@@ -15,7 +15,6 @@ from torch import Tensor
 from mixgrpo_engine import seeds
 from mixgrpo_engine.config import TrainConfig
 from mixgrpo_engine.rewards.shapes import ShapesReward
-from mixgrpo_engine.training.trainer import sliding_window
 
 from .bare_model import BareCalls
 from .demo_model import DemoModel
@@ -69,7 +68,7 @@ def settings(variant: Variant, demo: TrainConfig, stride: int) -> TrainConfig:
 
 def sweep_length(config: TrainConfig) -> int:
     """Iterations until the window is at its first place again."""
-    window = sliding_window(config)
+    window = config.sliding_window()
     return next(iteration for iteration in itertools.count(1) if window.at(iteration).start == 0)
 
 

@@ -70,7 +70,7 @@ def _settings(workflow: dict) -> TrainConfig:
     algorithm = nodes.MixGRPOAlgorithm.execute(**_inputs(workflow, "MixGRPO_Algorithm")).result[0]
     adapter = nodes.MixGRPOLoRA.execute(**_inputs(workflow, "MixGRPO_LoRA")).result[0]
     train = _inputs(workflow, "MixGRPO_Train")
-    values = {**dataclasses.asdict(algorithm), "adapter": dataclasses.asdict(adapter)}
+    values = {**algorithm.as_dict(), "adapter": dataclasses.asdict(adapter)}
     values["run"] = {name: train[name] for name in ("width", "height", "evaluate_images", "gradient_checkpointing")}
     values["rollout"] |= {"cfg": 1.0}
     values["loss"] |= {"kl_weight": 0.0}

@@ -13,7 +13,11 @@ FINISHED, FAILED, MISUSED = 0, 1, 2
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 finished or cancelled, 1 failed, 2 a wrong run file."""
     asked = _parser().parse_args(arguments)
-    from .standalone import console, run_file, runner
+    from .standalone import console, run_file, runner, settings_page
+
+    if asked.command == "settings":
+        _say(settings_page.page())
+        return FINISHED
 
     try:
         run = runner.Run(run_file.read(asked.run_file), lambda event: _say(console.line(event)))
@@ -50,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     }
     for name, text in about.items():
         commands.add_parser(name, help=text, description=text).add_argument("run_file", metavar="run.json")
+    text = "print what can be set in run.json, as Markdown"
+    commands.add_parser("settings", help=text, description=text)
     return parser
 
 

@@ -1,16 +1,17 @@
-"""Every setting of a run, one dataclass a group. A field's comment says what it does, its unit, what it costs."""
+"""Every setting of a run, one dataclass a group. What is known of a setting stands here and nowhere else."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .advantage import MIXES
 from .objective import KL_SPACES, SURROGATES
+from .settings import Setting, setting, settings_of
 from .solvers import VARIANTS
 from .transitions import TRANSITIONS
-from .window import STRATEGIES
+from .window import STRATEGIES, SlidingWindow
 
 SCHEDULES = ("constant", "linear")
 PRECISIONS = ("no", "bf16", "fp16")
@@ -22,157 +23,285 @@ ADAPTER_DTYPES = ("float32", "bfloat16")
 class RolloutConfig:
     """How the images of an iteration are sampled (arXiv 2507.21802, section 3)."""
 
-    # Denoising steps of a rollout. Its cost grows with it; 25 in the paper, 10 for SD3.5.
-    steps: int = 25
-    # Time shift of the sigmas; 0 takes the model's own.
-    shift: float = 0.0
-    # The stochastic step inside the window.
-    transition: str = "flow_sde"
-    # Strength of the noise inside the window: more explores more, too much spoils the images. 0.7 in the paper.
-    eta: float = 0.7
-    # Images of one prompt that are compared with each other. Cost grows with it; 12 in the paper.
-    group_size: int = 12
-    # Different prompts an iteration. Cost grows with it; more make the gradient steadier.
-    prompts_per_iteration: int = 1
-    # All images of a group start from the same noise. It matters more than any other switch (ImageReward 1.629
-    # with it, 1.448 without) and lets the steps before the window run once a prompt.
-    shared_noise: bool = True
-    # MixGRPO-Flash: the steps after the window are re-spaced to this share of their number; 1 keeps them all.
-    flash_ratio: float = 1.0
-    # Order of the DPM-Solver++ after the window: 1 is plain Euler. 2 suits flash_ratio below 1.
-    tail_order: int = 1
-    # Form of the second-order step: midpoint (better in the paper) or heun.
-    tail_variant: str = "midpoint"
-    # Classifier-free guidance scale in rollout and update; 1 turns it off and halves the cost.
-    cfg: float = 1.0
-    # Images a model call in the rollout; 0 takes as many as memory allows. With a smaller number prompts are rolled
-    # out one after another, and scored while the next one is sampled.
-    batch_size: int = 0
+    steps: int = setting(
+        25, "Denoising steps of a training image. Time grows with it. The paper: 25; SD3.5: 10.",
+        place=1, minimum=2, maximum=1000,
+    )  # fmt: skip
+    shift: float = setting(
+        0.0, "Time shift of the noise levels: higher spends more steps on high noise. 0 takes the model's own "
+        "(ModelSampling nodes count).",
+        place=2, minimum=0.0, maximum=20.0, step=0.01, advanced=True,
+    )  # fmt: skip
+    transition: str = setting(
+        "flow_sde", "The random step inside the window: flow_sde (the paper, Flow-GRPO), dance_sde (DanceGRPO), or cps "
+        "(keeps the noise level exactly; the paper's later choice).",
+        place=3, choices=tuple(TRANSITIONS), advanced=True,
+    )  # fmt: skip
+    eta: float = setting(
+        0.7, "Strength of the noise inside the window. More explores more; too much spoils images.",
+        place=4, minimum=0.01, maximum=4.0, step=0.01,
+    )  # fmt: skip
+    group_size: int = setting(
+        12, "Images of one prompt that are compared with each other. Time grows with it.",
+        place=6, minimum=2, maximum=256,
+    )  # fmt: skip
+    prompts_per_iteration: int = setting(
+        1, "Different prompts an iteration. Time grows with it; more make learning steadier.",
+        place=7, minimum=1, maximum=256,
+    )  # fmt: skip
+    # ImageReward 1.629 with it, 1.448 without: the paper's largest single effect.
+    shared_noise: bool = setting(
+        True, "All images of a group start from the same noise: better rewards in the paper, and the steps before the "
+        "window run once a prompt instead of once an image.",
+        place=8, advanced=True,
+    )  # fmt: skip
+    flash_ratio: float = setting(
+        1.0, "MixGRPO-Flash: share of the steps after the window that are kept. 1 keeps all; the paper's Flash takes "
+        "0.4, Flash* 0.2. Rollouts get cheaper, training images a little worse.",
+        place=9, minimum=0.01, maximum=1.0, step=0.01, advanced=True,
+    )  # fmt: skip
+    tail_order: int = setting(
+        1, "Order of the DPM-Solver++ after the window: 1 is Euler, 2 goes with flash_ratio < 1. A step costs the "
+        "same.",
+        place=10, minimum=1, maximum=3, advanced=True,
+    )  # fmt: skip
+    tail_variant: str = setting(
+        "midpoint", "Form of the second-order solver; the other orders have only one. midpoint is the better one in "
+        "the paper.",
+        place=11, choices=VARIANTS, advanced=True,
+    )  # fmt: skip
+    cfg: float = setting(
+        1.0, "Classifier-free guidance in training. 1 turns it off and halves the cost. Sample later with the same "
+        "value.",
+        place=5, minimum=0.0, maximum=30.0, step=0.1,
+    )  # fmt: skip
+    # With a small one prompts are rolled out one after another, and scored while the next one is sampled.
+    batch_size: int = setting(
+        0, "Images a model call while sampling. 0 takes as many as should fit, and half as many whenever memory runs "
+        "out.",
+        label="rollout_batch_size", place=32, minimum=0, maximum=1024, changes_training=False, advanced=True,
+    )  # fmt: skip
 
 
 @dataclass
 class WindowConfig:
     """Which denoising steps are stochastic and trained."""
 
-    # constant, linear_decay, exp_decay, random or frozen.
-    strategy: str = "constant"
-    # Stochastic steps an iteration. Update cost grows with it; 4 in the paper. 0 takes every step but the last
-    # (DanceGRPO, Flow-GRPO).
-    size: int = 4
-    # Share of the window's steps that are trained, drawn at random every iteration; 0.6 in DanceGRPO.
-    trained_share: float = 1.0
-    # By how many steps the window moves.
-    stride: int = 1
-    # Iterations that the window stays at a place; 25 in the paper for 300 iterations.
-    interval: int = 25
-    # Start again at the first step once the last place has had its time; otherwise stay there.
-    wrap: bool = False
-    # The window starts within the first max_start + 1 places; -1 allows all. Early steps decide what is in the
-    # image, late ones its texture.
-    max_start: int = -1
+    strategy: str = setting(
+        "constant", "How the window of random steps moves: constant pace, a pace that grows towards the end "
+        "(linear_decay, exp_decay), a random place every iteration, or frozen at the first steps.",
+        label="window_strategy", place=12, choices=STRATEGIES, advanced=True,
+    )  # fmt: skip
+    size: int = setting(
+        4, "Random steps an iteration, which are the trained ones. Update time grows with it. The paper: 4. 0 takes "
+        "every step but the last (DanceGRPO, Flow-GRPO).",
+        label="window_size", place=13, minimum=0, maximum=999,
+    )  # fmt: skip
+    trained_share: float = setting(
+        1.0, "Share of the window's steps that are trained, drawn at random every iteration. Update time grows with "
+        "it. 1 trains all; DanceGRPO: 0.6.",
+        place=14, minimum=0.01, maximum=1.0, step=0.01, advanced=True,
+    )  # fmt: skip
+    stride: int = setting(
+        1, "By how many steps the window moves.",
+        label="window_stride", place=15, minimum=1, maximum=999, advanced=True,
+    )  # fmt: skip
+    interval: int = setting(
+        25, "Iterations that the window stays at a place. The paper: 25 of 300.",
+        label="window_interval", place=16, minimum=1, maximum=100_000, advanced=True,
+    )  # fmt: skip
+    wrap: bool = setting(
+        False, "After its last place the window starts again at the first; otherwise it stays there.",
+        label="window_wrap", place=18, advanced=True,
+    )  # fmt: skip
+    max_start: int = setting(
+        -1, "Last step index at which the window may start; -1 allows all. Early steps decide what is in the image, "
+        "late ones its texture; short runs do well with early ones only.",
+        label="window_max_start", place=17, minimum=-1, maximum=999, advanced=True,
+    )  # fmt: skip
 
 
 @dataclass
 class LossConfig:
     """The surrogate objective."""
 
-    # clip: PPO's clipped ratio (the paper). ratio_norm: the ratio freed of its bias, and steps weighted by 1 / step
-    # size (GRPO-Guard). kl_mask: no clip; images that have moved too far leave the gradient (Flow-DPPO).
-    surrogate: str = "clip"
-    # Ratios leave the gradient beyond 1 +- clip_range (clip, ratio_norm). It belongs to the MEAN log-probability over
-    # all latent dimensions, so it is far smaller than PPO's 0.2.
-    clip_range: float = 1e-4
-    # kl_mask: how far a step may move from the rollout's policy, as KL per latent dimension.
-    kl_mask_threshold: float = 1e-6
-    # Advantages are clipped to +- this many group standard deviations.
-    advantage_clip: float = 5.0
-    # Weight of the KL to the base model. It holds the model back from drifting where no reward of a group looks; costs
-    # one more model call without gradient per update. Images without an advantage are left out. 0: off.
-    kl_weight: float = 0.0
-    # velocity: mean squared difference of the velocities, all steps alike. mean: the exact KL of a step, which grows
-    # as its noise shrinks.
-    kl_space: str = "velocity"
-    # Mix several rewards as "advantages" (each normalised in its group first) or as raw "rewards".
-    mix: str = "advantages"
+    surrogate: str = setting(
+        "clip", "How far an image may pull. clip: PPO's clipped ratio (the paper). ratio_norm: the ratio freed of its "
+        "bias, so that clipping acts on all steps alike (GRPO-Guard). kl_mask: no clip, images that have moved too far "
+        "are left out (Flow-DPPO). All cost the same time.",
+        place=21, choices=SURROGATES, advanced=True,
+    )  # fmt: skip
+    clip_range: float = setting(
+        1e-4, "For clip and ratio_norm: probability ratios leave the gradient beyond 1 +- this. It belongs to the mean "
+        "log-probability over all latent values and isn't PPO's 0.2. The paper: 0.0001.",
+        place=22, minimum=1e-8, maximum=1.0, step=1e-5, advanced=True,
+    )  # fmt: skip
+    kl_mask_threshold: float = setting(
+        1e-6, "For kl_mask: how far a step may move from the policy that sampled it, as KL a latent value. Flow-DPPO: "
+        "0.000001.",
+        place=23, minimum=1e-10, maximum=1.0, step=1e-7, advanced=True,
+    )  # fmt: skip
+    advantage_clip: float = setting(
+        5.0, "Advantages are clipped to +- this many standard deviations of their group.",
+        place=20, minimum=0.1, maximum=100.0, step=0.1, advanced=True,
+    )  # fmt: skip
+    # It holds the model back from drifting where no reward of a group looks. Images without an advantage are left out.
+    kl_weight: float = setting(
+        0.0, "Pulls the model back to the base where it drifts without winning reward. 0 turns it off; 0.0001 to 0.1 "
+        "is usual. Costs one more model call without gradient per trained step.",
+        place=24, minimum=0.0, maximum=100.0, step=0.0001,
+    )  # fmt: skip
+    kl_space: str = setting(
+        "velocity", "What kl_weight weighs. velocity: the squared difference of the velocities, all steps alike. mean: "
+        "the exact KL of a step, which grows as its noise shrinks (Flow-GRPO). Both cost the same.",
+        place=25, choices=KL_SPACES, advanced=True,
+    )  # fmt: skip
+    mix: str = setting(
+        "advantages", "With several rewards. advantages: each is compared inside its group first, so that all count "
+        "alike whatever their scales. rewards: the raw scores are mixed.",
+        label="reward_mix", place=19, choices=MIXES, advanced=True,
+    )  # fmt: skip
 
 
 @dataclass
 class OptimizerConfig:
     """AdamW and how often it steps."""
 
-    # Learning rate; 1e-4 to 3e-4 for a LoRA, 1e-5 for all weights.
-    learning_rate: float = 1e-4
-    # "constant" (the paper), or "linear": falls to 0 at the last iteration, which averages out the noise of the
-    # late updates; good for short runs.
-    schedule: str = "constant"
-    weight_decay: float = 1e-4
-    beta1: float = 0.9
-    beta2: float = 0.999
-    # The gradient is scaled down to this norm.
-    max_grad_norm: float = 1.0
-    # Gradient updates an iteration: its images are split into so many minibatches at random. 4 in the paper.
-    updates: int = 4
-    # Whether each minibatch takes as many images of every prompt, drawn at random, as the paper's GPUs do with their
-    # prompts. Several processes then have equal work (one waits for the slowest), and the first window step of a
-    # prompt's images is one call. Off, images of all prompts are mixed at random.
-    balanced: bool = False
-    # Images a model call in the update, each at one window step; 0 takes a minibatch, or fewer when memory runs out.
-    # More than a minibatch joins several steps in a call, which is faster where the model is small. The result stays
-    # the same.
-    batch_size: int = 0
-    # Decay an iteration of a moving average of the adapter, which is then what is evaluated and saved as LoRA; 0.95
-    # averages over about 20 iterations. 0: off.
-    ema_decay: float = 0.0
+    learning_rate: float = setting(
+        1e-4, "AdamW's learning rate. 1e-4 to 3e-4 suits a LoRA of a large model; 1e-5 all weights.",
+        place=26, minimum=1e-8, maximum=1.0, step=1e-6,
+    )  # fmt: skip
+    # A rate that falls to 0 averages out the noise of the late updates.
+    schedule: str = setting(
+        "constant", "constant (the paper), or linear: falls to 0 at the last iteration, good for short runs.",
+        label="learning_rate_schedule", place=27, choices=SCHEDULES, advanced=True,
+    )  # fmt: skip
+    weight_decay: float = setting(
+        1e-4, "AdamW's weight decay.", place=28, minimum=0.0, maximum=1.0, step=1e-5, advanced=True
+    )
+    beta1: float = setting(
+        0.9, "AdamW's decay of the gradient's average.", minimum=0.0, maximum=0.9999, step=0.001, advanced=True
+    )
+    beta2: float = setting(
+        0.999, "AdamW's decay of the squared gradient's average.",
+        minimum=0.0, maximum=0.999999, step=0.0001, advanced=True,
+    )  # fmt: skip
+    max_grad_norm: float = setting(
+        1.0, "The gradient is scaled down to this norm.",
+        place=29, minimum=1e-6, maximum=1e6, step=0.01, advanced=True,
+    )  # fmt: skip
+    updates: int = setting(
+        4, "Gradient updates an iteration: its images are split at random into so many minibatches.",
+        place=30, minimum=1, maximum=256, advanced=True,
+    )  # fmt: skip
+    # Several processes then have equal work (one waits for the slowest), and the first window step of a prompt's images
+    # is one call.
+    balanced: bool = setting(
+        False, "Each minibatch takes as many images of every prompt, drawn at random, as the paper's GPUs do with "
+        "their prompts; for several processes. Off, images of all prompts are mixed at random.",
+        advanced=True,
+    )  # fmt: skip
+    # More than a minibatch joins several steps in a call, which is faster where the model is small.
+    batch_size: int = setting(
+        0, "Images a model call in the update. 0 takes what should fit, and half as many whenever memory runs out. The "
+        "result stays the same.",
+        label="update_batch_size", place=33, minimum=0, maximum=1024, changes_training=False, advanced=True,
+    )  # fmt: skip
+    ema_decay: float = setting(
+        0.0, "Measured and saved is a moving average of the LoRA over iterations, which is steadier than its last "
+        "state: 0.9 averages about 10 iterations, 0.95 about 20. 0 turns it off. Costs the LoRA's memory once more.",
+        place=31, minimum=0.0, maximum=0.9999, step=0.001, advanced=True,
+    )  # fmt: skip
 
 
 @dataclass
 class AdapterConfig:
     """What is trained: a LoRA, or all weights."""
 
-    # Width of the two low-rank matrices; file size and capacity grow with it.
-    rank: int = 32
-    # Scale: the adapter's output is multiplied by alpha / rank; 0 takes alpha = rank.
-    alpha: float = 0.0
-    # Which linear layers get one: fragments of their names, separated by commas; empty means all linear layers of
-    # the transformer blocks.
-    targets: str = ""
-    # Layers whose name holds one of these fragments get none.
-    exclude: str = ""
-    # "lora", or "full": all weights of the transformer, in float32; only for diffusers folders. It takes 16 bytes a
-    # weight (a LoRA of a bf16 model 2), keeps no base model (kl_weight must be 0), and wants a learning rate near 1e-5.
-    kind: str = "lora"
-    # Of the adapter's own weights, whatever the base's. bfloat16 takes half the memory, but rounds small updates away.
-    dtype: str = "float32"
+    rank: int = setting(
+        32, "Width of the low-rank matrices. File size, memory and capacity grow with it.", minimum=1, maximum=1024
+    )
+    alpha: float = setting(
+        0.0, "The adapter's output is scaled by alpha / rank. 0 takes alpha = rank.",
+        minimum=0.0, maximum=4096.0, step=0.1, advanced=True,
+    )  # fmt: skip
+    targets: str = setting(
+        "", "Fragments of layer names, separated by commas, e.g. attn, mlp. Empty takes all linear layers of the "
+        "transformer blocks.",
+        advanced=True,
+    )  # fmt: skip
+    exclude: str = setting(
+        "", "Layers whose name holds one of these fragments (separated by commas) are left out.", advanced=True
+    )
+    kind: str = setting(
+        "lora", "lora, or full: all weights of the transformer, in float32, for diffusers folders only. full takes 16 "
+        "bytes a weight (a LoRA of a bf16 model 2), keeps no base model (kl_weight must be 0), and wants a learning "
+        "rate near 1e-5.",
+        choices=ADAPTER_KINDS,
+    )  # fmt: skip
+    dtype: str = setting(
+        "float32", "Precision of the adapter while it is trained; the model keeps its own. bfloat16 takes half the "
+        "memory, but loses small updates in its rounding: for high learning rates only.",
+        choices=ADAPTER_DTYPES, advanced=True,
+    )  # fmt: skip
 
 
 @dataclass
 class RunConfig:
     """What a run does beside the algorithm."""
 
-    iterations: int = 300
-    seed: int = 0
-    # Pixels of the training images.
-    width: int = 512
-    height: int = 512
-    # Held-out prompts are scored every so many iterations (and before the first and after the last); 0 never.
-    evaluate_every: int = 25
-    # Images a held-out prompt in these evaluations.
-    evaluate_images: int = 4
-    # A checkpoint is saved every so many iterations, and at a cancel; a killed run loses at most so much.
-    checkpoint_every: int = 10
-    # accelerate's mixed precision: "no" leaves the model's own dtypes alone.
-    mixed_precision: str = "no"
-    # Recompute activations in the backward pass: much less memory, about a third more time an update.
-    gradient_checkpointing: bool = False
-    # Processes that share the work, each with a GPU and prompts of its own; started by accelerate. The result is that
-    # of one process but for rounding.
-    processes: int = 1
-    # What guidance (rollout.cfg) leads away from; unused where cfg is 1.
-    negative_prompt: str = ""
-    # Input of guidance-distilled models such as FLUX.1-dev; 0 leaves it at the model's default.
-    guidance: float = 0.0
-    # Of a video, for models that make them; time and memory grow with it. 1 trains on single images.
-    frames: int = 1
+    iterations: int = setting(
+        300, "How many times images are made, scored and learned from. Time grows with it.",
+        minimum=1, maximum=1_000_000,
+    )  # fmt: skip
+    seed: int = setting(
+        0, "The same seed gives the same run. Another seed makes another run.", minimum=0, maximum=2**53 - 1
+    )
+    width: int = setting(512, "Width of the training images in pixels.", minimum=16, maximum=8192, step=16)
+    height: int = setting(512, "Height of the training images in pixels.", minimum=16, maximum=8192, step=16)
+    evaluate_every: int = setting(
+        25, "Held-out prompts are scored every so many iterations, always with the same noise, and before the first "
+        "and after the last. 0 never does it.",
+        minimum=0, maximum=1_000_000, changes_training=False,
+    )  # fmt: skip
+    evaluate_images: int = setting(
+        4, "Images a held-out prompt in these evaluations. Time grows with it.",
+        minimum=1, maximum=1024, changes_training=False, advanced=True,
+    )  # fmt: skip
+    checkpoint_every: int = setting(
+        10, "A checkpoint is saved every so many iterations, and at a cancel. A killed run loses at most so many.",
+        minimum=1, maximum=1_000_000, changes_training=False, advanced=True,
+    )  # fmt: skip
+    mixed_precision: str = setting(
+        "no", "bf16 or fp16 computes faster and less exactly. no leaves the model's own precision alone.",
+        choices=PRECISIONS, advanced=True,
+    )  # fmt: skip
+    gradient_checkpointing: bool = setting(
+        False, "Computes activations twice instead of keeping them: much less memory, about a third more time an "
+        "update.",
+        changes_training=False,
+    )  # fmt: skip
+    # Started by accelerate; the result is that of one process but for rounding.
+    processes: int = setting(
+        1, "Processes that share the work, one a GPU of this machine; each holds a copy of the models. The algorithm's "
+        "prompts_per_iteration must be at least as many.",
+        minimum=1, maximum=1024, changes_training=False, advanced=True,
+    )  # fmt: skip
+    negative_prompt: str = setting(
+        "", "What the images are led away from where the algorithm's cfg isn't 1. Sample later with the same one. "
+        "Another negative prompt makes another run.",
+        advanced=True,
+    )  # fmt: skip
+    guidance: float = setting(
+        0.0, "What the FluxGuidance node sets, for guidance-distilled models such as FLUX.1-dev: sample later with the "
+        "same value. 0 leaves it at the model's default (FLUX: 3.5). Other models have cfg.",
+        minimum=0.0, maximum=100.0, step=0.1, advanced=True,
+    )  # fmt: skip
+    frames: int = setting(
+        1, "Frames of a training video, for video models such as Wan (1, 5, 9, 13 ...); the reward is the mean over "
+        "its frames. 1 trains on single images.",
+        minimum=1, maximum=1024, advanced=True,
+    )  # fmt: skip
 
 
 @dataclass
@@ -186,7 +315,21 @@ class TrainConfig:
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
-    def as_dict(self) -> dict:
+    @property
+    def window_size(self) -> int:
+        """Steps of the window; the setting 0 stands for every step but the last."""
+        return self.window.size or self.rollout.steps - 1
+
+    def sliding_window(self) -> SlidingWindow:
+        """The window that the settings ask for."""
+        window, steps = self.window, self.rollout.steps
+        if window.max_start >= 0:
+            steps = min(steps, window.max_start + self.window_size + 1)
+        return SlidingWindow(
+            steps, self.window_size, window.stride, window.interval, window.strategy, self.run.seed, window.wrap
+        )
+
+    def as_dict(self) -> dict[str, dict]:
         return dataclasses.asdict(self)
 
     @classmethod
@@ -194,12 +337,11 @@ class TrainConfig:
         """The reverse of as_dict. A missing field keeps its default, an unknown one is an error."""
         groups = {}
         for group in dataclasses.fields(cls):
-            kind = group.default_factory
             given = dict(values.get(group.name, {}))
-            unknown = set(given) - {f.name for f in dataclasses.fields(kind)}
+            unknown = set(given) - {each.field for each in SETTINGS if each.group == group.name}
             if unknown:
                 raise ValueError(f"Unknown setting '{group.name}.{sorted(unknown)[0]}'.")
-            groups[group.name] = kind(**given)
+            groups[group.name] = group.default_factory(**given)
         unknown = set(values) - set(groups)
         if unknown:
             raise ValueError(f"Unknown group of settings '{sorted(unknown)[0]}': use {', '.join(groups)}.")
@@ -207,67 +349,34 @@ class TrainConfig:
 
     def validate(self) -> None:
         """Raises ValueError with one sentence for the first setting that can't work."""
+        for each in SETTINGS:
+            each.check(each.of(self))
         for wrong, sentence in _checks(self):
             if wrong:
                 raise ValueError(sentence)
 
 
-def _checks(c: TrainConfig):
-    r, w, o, a, run = c.rollout, c.window, c.optimizer, c.adapter, c.run
-    yield r.steps < 2, f"steps is {r.steps}: at least 2 are needed, the last one is always deterministic."
-    yield r.transition not in TRANSITIONS, f"transition is '{r.transition}': choose {', '.join(TRANSITIONS)}."
-    yield not r.eta > 0, f"eta is {r.eta}: it must be above 0, or all images of a group are the same."
+SETTINGS: tuple[Setting, ...] = settings_of(TrainConfig)
+
+
+def _checks(c: TrainConfig) -> Iterator[tuple[bool, str]]:
+    """What settings ask of each other."""
+    r, w, o = c.rollout, c.window, c.optimizer
     yield r.transition == "cps" and r.eta >= 2, f"eta is {r.eta}: with cps it must be below 2."
-    yield r.group_size < 2, f"group_size is {r.group_size}: at least 2 images are needed to compare."
-    yield not (math.isfinite(r.cfg) and r.cfg >= 0), f"cfg is {r.cfg}: it must be 0 or more."
-    yield not (math.isfinite(r.shift) and r.shift >= 0), f"shift is {r.shift}: it must be 0 (the model's own) or more."
-    yield r.batch_size < 0 or o.batch_size < 0, "batch sizes must be 0 (all at once) or more."
-    yield r.prompts_per_iteration < 1, "prompts_per_iteration must be at least 1."
-    yield not 0 < r.flash_ratio <= 1, f"flash_ratio is {r.flash_ratio}: it must be above 0 and at most 1."
-    yield r.tail_order not in (1, 2, 3), f"tail_order is {r.tail_order}: choose 1, 2 or 3."
-    yield r.tail_variant not in VARIANTS, f"tail_variant is '{r.tail_variant}': choose {' or '.join(VARIANTS)}."
-    yield w.strategy not in STRATEGIES, f"window strategy is '{w.strategy}': choose {', '.join(STRATEGIES)}."
-    yield not 0 <= w.size < r.steps, (
-        f"window size is {w.size} with {r.steps} steps: it must be 1 to {r.steps - 1} (the last step is not "
-        "trained), or 0 for all of them."
+    yield w.size >= r.steps, (
+        f"window_size is {w.size} with {r.steps} steps: it must be 1 to {r.steps - 1} (the last step is not trained), "
+        "or 0 for all of them."
     )
-    yield not 0 < w.trained_share <= 1, f"trained_share is {w.trained_share}: it must be above 0 and at most 1."
-    yield w.interval < 1, "window interval must be at least 1 iteration."
-    yield w.stride < 1, "window stride must be at least 1 step."
-    yield c.loss.surrogate not in SURROGATES, f"surrogate is '{c.loss.surrogate}': choose {', '.join(SURROGATES)}."
-    yield not c.loss.clip_range > 0, "clip_range must be above 0."
-    yield not c.loss.kl_mask_threshold > 0, "kl_mask_threshold must be above 0."
-    yield not c.loss.kl_weight >= 0, "kl_weight must be 0 or more."
-    yield c.loss.kl_space not in KL_SPACES, f"kl_space is '{c.loss.kl_space}': choose {' or '.join(KL_SPACES)}."
-    yield not c.loss.advantage_clip > 0, "advantage_clip must be above 0."
-    yield c.loss.mix not in MIXES, f"mix is '{c.loss.mix}': choose {' or '.join(MIXES)}."
-    yield not o.max_grad_norm > 0, "max_grad_norm must be above 0."
-    yield not o.learning_rate > 0, "learning_rate must be above 0."
-    yield o.schedule not in SCHEDULES, f"learning rate schedule is '{o.schedule}': choose {' or '.join(SCHEDULES)}."
-    yield not 0 <= o.ema_decay < 1, f"ema_decay is {o.ema_decay}: it must be 0 (off) or more, and below 1."
     images = r.group_size * r.prompts_per_iteration
-    yield not 1 <= o.updates <= images, (
-        f"updates is {o.updates} with {images} images an iteration: it must be 1 to {images}."
-    )
+    yield o.updates > images, f"updates is {o.updates} with {images} images an iteration: it must be 1 to {images}."
     yield o.balanced and o.updates > r.group_size, (
         f"updates is {o.updates} with {r.group_size} images a prompt: with balanced minibatches it must be "
         f"{r.group_size} at most."
     )
-    yield a.rank < 1, "LoRA rank must be at least 1."
-    yield a.kind not in ADAPTER_KINDS, f"adapter kind is '{a.kind}': choose {' or '.join(ADAPTER_KINDS)}."
-    yield a.kind == "full" and c.loss.kl_weight > 0, (
+    yield c.adapter.kind == "full" and c.loss.kl_weight > 0, (
         f"kl_weight is {c.loss.kl_weight}: it must be 0 where all weights are trained, since no base model is kept."
     )
-    yield a.dtype not in ADAPTER_DTYPES, f"LoRA dtype is '{a.dtype}': choose {' or '.join(ADAPTER_DTYPES)}."
-    yield run.iterations < 1, "iterations must be at least 1."
-    yield not (math.isfinite(run.guidance) and run.guidance >= 0), f"guidance is {run.guidance}: it must be 0 or more."
-    yield run.frames < 1, f"frames is {run.frames}: it must be 1 (an image) or more."
-    yield run.evaluate_every < 0, "evaluate_every must be 0 (never) or more."
-    yield run.evaluate_images < 1, "evaluate_images must be at least 1."
-    yield run.checkpoint_every < 1, "checkpoint_every must be at least 1."
-    yield run.processes < 1, "processes must be at least 1."
-    yield r.prompts_per_iteration < run.processes, (
-        f"prompts_per_iteration is {r.prompts_per_iteration} with {run.processes} processes: each needs a prompt of "
-        f"its own, so set it to {run.processes} or a multiple of it."
+    yield r.prompts_per_iteration < c.run.processes, (
+        f"prompts_per_iteration is {r.prompts_per_iteration} with {c.run.processes} processes: each needs a prompt of "
+        f"its own, so set it to {c.run.processes} or a multiple of it."
     )
-    yield run.mixed_precision not in PRECISIONS, f"mixed_precision: choose {', '.join(PRECISIONS)}."

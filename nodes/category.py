@@ -1,3 +1,4 @@
-"""The one place in the node menu under which all nodes stand."""
+"""Where the nodes stand in the node menu: all under one root."""
 
 CATEGORY = "MixGRPO"
+REWARDS, SAMPLING, SCORING = (f"{CATEGORY}/{name}" for name in ("rewards", "sampling", "scoring"))

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from comfy_api.latest import io
 
-from ..mixgrpo_engine import config
 from .algorithm import ALGORITHM, LORA
 from .category import CATEGORY
 from .prompts import PROMPTS
 from .rewards import REWARD
 from .runs import free_memory, job, launch, paths, published_lora, state, submit, wait
+from .setting_widgets import setting, widget
 from .worker import stash
 
 RUN = io.Custom("MIXGRPO_RUN")
 LAZY = ("model", "clip", "vae", "reward", "watch")
 CHOICES = {"mode": ("wait", "detached"), "if_exists": ("reuse", "restart")}
+
+
+def run_widget(field: str, **options: Any) -> io.Input:
+    return widget(setting("run", field), **options)
 
 
 class MixGRPOTrain(io.ComfyNode):
@@ -44,43 +49,15 @@ class MixGRPOTrain(io.ComfyNode):
                     "run_name", default="my-run",
                     tooltip="The run's folder and LoRA are named after it. Another name makes another run.",
                 ),
-                io.Int.Input(
-                    "iterations", default=300, min=1, max=1_000_000,
-                    tooltip="How many times images are made, scored and learned from. Time grows with it.",
-                ),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=2**53 - 1, control_after_generate=False,
-                    tooltip="The same seed gives the same run. Another seed makes another run.",
-                ),
-                io.Int.Input(
-                    "width", default=512, min=16, max=8192, step=16, tooltip="Width of the training images in pixels."
-                ),
-                io.Int.Input(
-                    "height", default=512, min=16, max=8192, step=16, tooltip="Height of the training images in pixels."
-                ),
-                io.Int.Input(
-                    "evaluate_every", default=25, min=0, max=1_000_000,
-                    tooltip="Held-out prompts are scored every so many iterations, always with the same noise, and "
-                    "before the first and after the last. 0 never does it.",
-                ),
-                io.Int.Input(
-                    "evaluate_images", default=4, min=1, max=1024,
-                    tooltip="Images a held-out prompt in these evaluations. Time grows with it.",
-                ),
-                io.Int.Input(
-                    "checkpoint_every", default=10, min=1, max=1_000_000,
-                    tooltip="A checkpoint is saved every so many iterations, and at a cancel. A killed run loses at "
-                    "most so many.",
-                ),
-                io.Boolean.Input(
-                    "gradient_checkpointing", default=False,
-                    tooltip="Computes activations twice instead of keeping them: much less memory, about a third more "
-                    "time an update.",
-                ),
-                io.Combo.Input(
-                    "mixed_precision", options=list(config.PRECISIONS), default="no",
-                    tooltip="bf16 or fp16 computes faster and less exactly. no leaves the model's own precision alone.",
-                ),
+                run_widget("iterations"),
+                run_widget("seed", control_after_generate=False),
+                run_widget("width"),
+                run_widget("height"),
+                run_widget("evaluate_every"),
+                run_widget("evaluate_images"),
+                run_widget("checkpoint_every"),
+                run_widget("gradient_checkpointing"),
+                run_widget("mixed_precision"),
                 io.Combo.Input(
                     "mode", options=list(CHOICES["mode"]), default="wait",
                     tooltip="wait: this node ends when the training ends, and Cancel stops it. detached: it ends at "
@@ -100,26 +77,10 @@ class MixGRPOTrain(io.ComfyNode):
                     "chooses the best LoRA. If it falls while the trained reward rises, the model has found a way to "
                     "please the reward instead of people (reward hacking). Needs evaluate_every above 0.",
                 ),
-                io.String.Input(
-                    "negative_prompt", default="", optional=True,
-                    tooltip="What the images are led away from where the algorithm's cfg isn't 1. Sample later with "
-                    "the same one. Another negative prompt makes another run.",
-                ),
-                io.Float.Input(
-                    "guidance", default=0.0, min=0.0, max=100.0, step=0.1, optional=True,
-                    tooltip="What the FluxGuidance node sets, for guidance-distilled models such as FLUX.1-dev: sample "
-                    "later with the same value. 0 leaves it at the model's default (FLUX: 3.5). Other models have cfg.",
-                ),
-                io.Int.Input(
-                    "frames", default=1, min=1, max=1024, optional=True,
-                    tooltip="Frames of a training video, for video models such as Wan (1, 5, 9, 13 ...); the reward is "
-                    "the mean over its frames. 1 trains on single images.",
-                ),
-                io.Int.Input(
-                    "processes", default=1, min=1, max=1024, optional=True,
-                    tooltip="Processes that share the work, one a GPU of this machine; each holds a copy of the "
-                    "models. The algorithm's prompts_per_iteration must be at least as many.",
-                ),
+                run_widget("negative_prompt", optional=True),
+                run_widget("guidance", optional=True),
+                run_widget("frames", optional=True),
+                run_widget("processes", optional=True),
             ],
             outputs=[
                 RUN.Output(display_name="run", tooltip="The run, for MixGRPO Wait and MixGRPO Apply Run."),

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mixgrpo_engine.config import TrainConfig
+from mixgrpo_engine.config import SETTINGS, TrainConfig
 from mixgrpo_engine.memory.cards import CARDS, Card
 from mixgrpo_engine.records.files import read_json
 from mixgrpo_engine.rewards.files import catalog
@@ -150,8 +150,8 @@ def prompt(name: str) -> dict[str, dict]:
         "10": node("MixGRPO_LoRA", "LoRA to train", **adapter(config)),
         "11": node(
             "MixGRPO_Train", "Train", model=source.model, clip=source.clip, vae=source.vae, reward=["7", 0],
-            prompts=["4", 0], algorithm=["9", 0], **run(config, name), lora=["10", 0], watch=["8", 0],
-            **later_run(config),
+            prompts=["4", 0], algorithm=["9", 0], run_name=name.replace("_", "-"), **group(config, "run"), mode="wait",
+            if_exists="reuse", lora=["10", 0], watch=["8", 0],
         ),
         "12": node("MixGRPO_Wait", "Wait for the training", run=["11", 0], run_id="", timeout=0),
         "13": node(
@@ -182,51 +182,19 @@ def rewards() -> dict[str, dict]:
 
 
 def algorithm(config: TrainConfig) -> dict:
-    """The fields of MixGRPO_Algorithm, under its own names."""
-    rollout, window, loss, optimizer = config.rollout, config.window, config.loss, config.optimizer
-    return {
-        "steps": rollout.steps, "shift": rollout.shift, "transition": rollout.transition, "eta": rollout.eta,
-        "cfg": rollout.cfg, "group_size": rollout.group_size, "prompts_per_iteration": rollout.prompts_per_iteration,
-        "shared_noise": rollout.shared_noise, "flash_ratio": rollout.flash_ratio, "tail_order": rollout.tail_order,
-        "tail_variant": rollout.tail_variant,
-        "window_strategy": window.strategy, "window_size": window.size, "trained_share": window.trained_share,
-        "window_stride": window.stride, "window_interval": window.interval, "window_max_start": window.max_start,
-        "window_wrap": window.wrap,
-        "reward_mix": loss.mix, "advantage_clip": loss.advantage_clip, "surrogate": loss.surrogate,
-        "clip_range": loss.clip_range, "kl_mask_threshold": loss.kl_mask_threshold, "kl_weight": loss.kl_weight,
-        "kl_space": loss.kl_space,
-        "learning_rate": optimizer.learning_rate, "learning_rate_schedule": optimizer.schedule,
-        "weight_decay": optimizer.weight_decay, "max_grad_norm": optimizer.max_grad_norm,
-        "updates": optimizer.updates, "ema_decay": optimizer.ema_decay,
-        "rollout_batch_size": rollout.batch_size, "update_batch_size": optimizer.batch_size,
-    }  # fmt: skip
+    """The values of MixGRPO_Algorithm's widgets."""
+    own = sorted((each for each in SETTINGS if each.place), key=lambda each: each.place)
+    return {each.label: each.of(config) for each in own}
+
+
+def group(config: TrainConfig, name: str) -> dict:
+    """The values of one group's settings, by the names of their widgets."""
+    return {each.label: each.of(config) for each in SETTINGS if each.group == name}
 
 
 def adapter(config: TrainConfig) -> dict:
-    lora = config.adapter
-    return {
-        "rank": lora.rank, "alpha": lora.alpha, "targets": lora.targets, "exclude": lora.exclude, "dtype": lora.dtype
-    }  # fmt: skip
-
-
-def run(config: TrainConfig, name: str) -> dict:
-    wanted = config.run
-    return {
-        "run_name": name.replace("_", "-"), "iterations": wanted.iterations, "seed": wanted.seed,
-        "width": wanted.width, "height": wanted.height, "evaluate_every": wanted.evaluate_every,
-        "evaluate_images": wanted.evaluate_images, "checkpoint_every": wanted.checkpoint_every,
-        "gradient_checkpointing": wanted.gradient_checkpointing, "mixed_precision": wanted.mixed_precision,
-        "mode": "wait", "if_exists": "reuse",
-    }  # fmt: skip
-
-
-def later_run(config: TrainConfig) -> dict:
-    """The fields of Train that come after its optional sockets."""
-    wanted = config.run
-    return {
-        "negative_prompt": wanted.negative_prompt, "guidance": wanted.guidance, "frames": wanted.frames,
-        "processes": wanted.processes,
-    }  # fmt: skip
+    """The values of MixGRPO_LoRA's widgets: a node trains nothing but LoRAs."""
+    return {name: value for name, value in group(config, "adapter").items() if name != "kind"}
 
 
 def samples(config: TrainConfig, steps: int, name: str) -> dict[str, dict]:

@@ -109,7 +109,7 @@ def adapter_bytes(parameters: Iterable[Tensor], config: TrainConfig) -> int:
 
 def trajectory_bytes(latent_values: int, config: TrainConfig) -> int:
     """Of the float32 states of an iteration's images. latent_values: numbers in one image's latents."""
-    window = config.window.size or config.rollout.steps - 1
+    window = config.window_size
     kept = window + 1 + (window if config.loss.surrogate != "clip" else 0)
     at_work = 6  # latents, velocity, mean, noise and the solver's last two
     return 4 * latent_values * (kept + at_work) * images_an_iteration(config)

@@ -7,9 +7,10 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config import TrainConfig
+from ..config import SETTINGS, TrainConfig
 from ..presets import preset
 from ..prompts import PromptSet, split
+from ..settings import KINDS, Setting
 from .reward_table import REWARDS
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -185,16 +186,18 @@ def _rewards(values, where: str, may_be_empty: bool = False) -> list[RewardEntry
 
 def _config(name, settings) -> TrainConfig:
     """The preset's settings (the defaults without one), with those of `settings` in their place."""
-    values = (preset(_text(name, "preset")) if name is not None else TrainConfig()).as_dict()
+    config = preset(_text(name, "preset")) if name is not None else TrainConfig()
+    groups: dict[str, dict[str, Setting]] = {}
+    for each in SETTINGS:
+        groups.setdefault(each.group, {})[each.field] = each
     for group, changes in _object(settings, "settings").items():
-        if group not in values:
-            raise ValueError(f"settings has an unknown group '{group}': the groups are {', '.join(values)}.")
-        for setting, value in _object(changes, f"settings.{group}").items():
-            where = f"settings.{group}.{setting}"
-            if setting not in values[group]:
-                raise ValueError(f"{where} is unknown: the settings are {', '.join(values[group])}.")
-            values[group][setting] = _as(type(values[group][setting]), value, where)
-    config = TrainConfig.from_dict(values)
+        if group not in groups:
+            raise ValueError(f"settings has an unknown group '{group}': the groups are {', '.join(groups)}.")
+        for field_, value in _object(changes, f"settings.{group}").items():
+            where = f"settings.{group}.{field_}"
+            if field_ not in groups[group]:
+                raise ValueError(f"{where} is unknown: the settings are {', '.join(groups[group])}.")
+            groups[group][field_].put(config, value, where)
     try:
         config.validate()
     except ValueError as error:
@@ -207,15 +210,12 @@ def _config(name, settings) -> TrainConfig:
     return config
 
 
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-
-
 def _as(kind: type, value, where: str):
     """The value as that type; a whole number is a number too, but nothing else is turned into anything."""
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        raise ValueError(f"{where} is {json.dumps(value)}: it must be {_KINDS[kind]}.")
+        raise ValueError(f"{where} is {json.dumps(value)}: it must be {KINDS[kind]}.")
     return value
 
 

@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from filelock import FileLock, Timeout
 
 from .. import seeds
-from ..config import TrainConfig
+from ..config import SETTINGS, TrainConfig
 from ..distributed import sharding
 from ..memory.micro_batches import BatchedVelocity
 from ..policies.diffusers_folder import DiffusersFolder
@@ -31,14 +31,6 @@ from ..training.pulse import Stopped
 from ..training.trainer import Trainer
 from . import reward_table
 from .run_file import RewardEntry, RunFile
-
-# What may change between a start and a resume: it decides when a run ends and what it tells, not what it learns.
-FREE = {
-    "run": ("iterations", "evaluate_every", "evaluate_images", "checkpoint_every", "gradient_checkpointing"),
-    "rollout": ("batch_size",),
-    "optimizer": ("batch_size",),
-}
-
 
 # How long processes wait for another that is at something of its own: writing a large checkpoint to a slow disk, or
 # waiting for a judge.
@@ -262,9 +254,12 @@ def first_difference(old, new, where: str = "") -> tuple[str, object, object] | 
 
 
 def _fixed(description: dict) -> dict:
-    """A run's description without what may change."""
-    config = {
-        group: {name: value for name, value in settings.items() if name not in FREE.get(group, ())}
-        for group, settings in description.get("config", {}).items()
-    }
+    """A run's description without what may change between a start and a resume.
+
+    That is what doesn't change the training, and how long it goes on.
+    """
+    config = {group: dict(values) for group, values in description.get("config", {}).items()}
+    for each in SETTINGS:
+        if not each.changes_training or (each.group, each.field) == ("run", "iterations"):
+            config.get(each.group, {}).pop(each.field, None)
     return {**description, "config": config}

@@ -20,7 +20,6 @@ from ..prompts import PromptSet
 from ..records.events import Cancelled, CheckpointSaved, Done, Event, Iteration, Stage
 from ..records.run_folder import RunFolder
 from ..rewards import Reward
-from ..window import SlidingWindow
 from .adapter_average import AdapterAverage
 from .checkpoint import Checkpoints
 from .evaluation import HeldOut
@@ -85,7 +84,7 @@ class Trainer:
             folder.checkpoints, self.accelerator, policy, self.average, split=self.ranks.split
         )
 
-        self.window = sliding_window(config)
+        self.window = config.sliding_window()
         self.pulse = Pulse(self.emit, should_stop, config.run.iterations)
         self.sampler = Sampler(policy, self.calls, self.rewards, config, self.pulse, self.ranks)
         self.updates = PolicyUpdate(
@@ -240,15 +239,6 @@ def _trained(module: nn.Module) -> list[nn.Parameter]:
 
 def _silent(_event: Event) -> None:
     """Where the events of all processes but the main one go."""
-
-
-def sliding_window(config: TrainConfig) -> SlidingWindow:
-    """The window that a run's settings ask for."""
-    w, steps = config.window, config.rollout.steps
-    size = w.size or steps - 1
-    if w.max_start >= 0:
-        steps = min(steps, w.max_start + size + 1)
-    return SlidingWindow(steps, size, w.stride, w.interval, w.strategy, config.run.seed, w.wrap)
 
 
 def _group_spread(rewards: Mapping[str, Tensor], group_size: int) -> float:

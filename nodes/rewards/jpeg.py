@@ -5,8 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...mixgrpo_engine.rewards.jpeg import KINDS, JpegReward
+from ..category import REWARDS
 from .combo import require_choice
-from .reward_type import REWARD, REWARDS
+from .reward_type import REWARD
 
 
 class MixGRPORewardJPEG(io.ComfyNode):

@@ -8,9 +8,10 @@ from ...mixgrpo_engine.rewards.judge.client import ClientOptions
 from ...mixgrpo_engine.rewards.judge.questions import PRESETS, Question
 from ...mixgrpo_engine.rewards.judge.reward import FORMATS, JudgeOptions, JudgeReward, servers
 from .. import owner_settings
+from ..category import REWARDS
 from .cancelling import cancellable
 from .combo import require_choice
-from .reward_type import REWARD, REWARDS
+from .reward_type import REWARD
 
 CUSTOM = "custom"
 QUESTIONS = [*PRESETS, CUSTOM]

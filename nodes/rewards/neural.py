@@ -13,12 +13,13 @@ from comfy_api.latest import io
 
 from ...mixgrpo_engine.rewards.networks.clip_model import ACTIVATIONS
 from ...mixgrpo_engine.rewards.networks.model_reward import DTYPES, ModelReward
+from ..category import REWARDS
 from . import weights as files_of
 from .cancelling import cancellable
 from .combo import require_choice
 from .fetch import obtain
 from .residence import AUTO, DEVICES, model_options, residence
-from .reward_type import REWARD, REWARDS
+from .reward_type import REWARD
 
 SAME_PROMPT = "Its scores compare images of the same prompt only: never rank images of different prompts by them."
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..category import REWARDS
 from .cancelling import cancellable
-from .reward_type import REWARD, REWARDS
+from .reward_type import REWARD
 
 
 class MixGRPORewardOCR(io.ComfyNode):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .reward_type import REWARD, REWARDS
+from ..category import REWARDS
+from .reward_type import REWARD
 
 
 class MixGRPORewardShapes(io.ComfyNode):

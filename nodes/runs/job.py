@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Sequence
 
 from ... import mixgrpo_engine
-from ...mixgrpo_engine.config import AdapterConfig, RunConfig, TrainConfig
+from ...mixgrpo_engine.config import SETTINGS, AdapterConfig, RunConfig, TrainConfig
 from ...mixgrpo_engine.prompts import PromptSet
-from ..algorithm import Algorithm
 from . import graph
 
 PACKS_FOLDER = "custom_nodes."
-
-WITHOUT_EFFECT = {
-    "rollout": ("batch_size",),
-    "optimizer": ("batch_size",),
-    "run": ("gradient_checkpointing", "evaluate_every", "evaluate_images", "checkpoint_every", "processes"),
-}
-"""Settings that don't change what is trained: memory and processes (they change the rounding only), evaluations,
-checkpoints.
-
-Changing one doesn't make another run: a resumed run takes the new value, e.g. after it ran out of memory.
-"""
 
 
 def make(
@@ -37,14 +26,14 @@ def make(
         raise ValueError("run_name is empty: give the run a name.")
     _require_kinds(prompts, algorithm, lora)
     # An optional widget may be missing in an API request; the required ones ComfyUI has checked.
-    run = RunConfig(**{field: widgets[field] for field in RunConfig.__dataclass_fields__ if field in widgets})
-    config = TrainConfig(
-        algorithm.rollout, algorithm.window, algorithm.loss, algorithm.optimizer, lora or AdapterConfig(), run
-    )
+    config = dataclasses.replace(algorithm, adapter=lora or AdapterConfig(), run=RunConfig())
+    for each in SETTINGS:
+        if each.group == "run" and each.field in widgets:
+            each.put(config, widgets[each.field])
     config.validate()
     cut = graph.cut(prompt, node_id, inputs)
     _require_links(cut[node_id]["inputs"], cut)
-    if "watch" in cut[node_id]["inputs"] and not run.evaluate_every:
+    if "watch" in cut[node_id]["inputs"] and not config.run.evaluate_every:
         raise ValueError("watch is connected but evaluate_every is 0: set it above 0, or nothing would be watched.")
     _refuse_nested_training(cut, node_id)
     settings = config.as_dict()
@@ -62,19 +51,16 @@ def make(
 
 
 def telling(settings: dict) -> dict:
-    """The settings that tell runs apart: those that matter and differ from the defaults.
+    """The settings that tell runs apart: those that change the training and differ from the defaults.
 
-    So a setting that a later version adds doesn't make other runs of the ones that are there.
+    A resumed run takes new values of the others, e.g. after it ran out of memory. And a setting that a later version
+    adds doesn't make other runs of the ones that are there.
     """
-    defaults = TrainConfig().as_dict()
-    kept = {
-        group: {
-            name: value
-            for name, value in values.items()
-            if value != defaults[group][name] and name not in WITHOUT_EFFECT.get(group, ())
-        }
-        for group, values in settings.items()
-    }
+    kept: dict[str, dict] = {group: {} for group in settings}
+    for each in SETTINGS:
+        value = settings[each.group][each.field]
+        if each.changes_training and value != each.default:
+            kept[each.group][each.field] = value
     return {group: values for group, values in kept.items() if values}
 
 
@@ -113,7 +99,7 @@ def _require_kinds(prompts, algorithm, lora) -> None:
     """ComfyUI's validation lets plain values of the API through where a link belongs."""
     for name, value, kind, node in (
         ("prompts", prompts, PromptSet, "MixGRPO Prompts"),
-        ("algorithm", algorithm, Algorithm, "MixGRPO Algorithm"),
+        ("algorithm", algorithm, TrainConfig, "MixGRPO Algorithm"),
         ("lora", lora, (AdapterConfig, type(None)), "MixGRPO LoRA"),
     ):
         if not isinstance(value, kind):

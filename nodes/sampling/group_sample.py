@@ -11,9 +11,11 @@ from torch import Tensor
 
 from ...mixgrpo_engine import seeds
 from ...mixgrpo_engine.advantage import group_advantages
+from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.records.grid import labelled_grid, stills
 from ...mixgrpo_engine.rewards.scoring import score_images
-from ..algorithm import ALGORITHM, Algorithm
+from ..algorithm import ALGORITHM
+from ..category import SAMPLING
 from ..model.conditioning import encode_prompts
 from ..model.decoding import decode_images
 from ..model.families import check_flow_matching
@@ -21,8 +23,7 @@ from ..model.policy import latent_shape, seeded_noise
 from ..model.schedule import check_window, window_sigmas
 from ..model.video import filmstrip, latent_frames, reward_of_videos, single_frames
 from ..rewards import REWARD
-from .rollout_sampler import rollout_sampler
-from .sampling_nodes import SAMPLING
+from .sampler import rollout_sampler
 
 CELL = 192  # pixels of an image in the grid
 
@@ -123,7 +124,7 @@ class MixGRPOGroupSample(io.ComfyNode):
 
 
 def sample_group(
-    model, vae, positive, negative, algorithm: Algorithm, window: range, seed: int, width: int, height: int,
+    model, vae, positive, negative, algorithm: TrainConfig, window: range, seed: int, width: int, height: int,
     frames: int = 1,
 ) -> Tensor:  # fmt: skip
     """The group's images: float32 (group_size, height, width, 3) in 0..1, on the CPU; of videos filmstrips.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..category import SCORING
 from ..model.conditioning import encode_prompts
 from ..prompts import PROMPTS
 from ..rewards import REWARD
 from . import evaluation_files, output_files
-from .category import SCORING
 from .evaluation import evaluate
 from .stock_sampling import Sampling
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...mixgrpo_engine.rewards.mix import NORMALISATIONS, mix
+from ..category import SCORING
 from ..rewards import REWARD
-from .category import SCORING
 
 SOCKETS = range(1, 7)
 

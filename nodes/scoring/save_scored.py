@@ -12,8 +12,8 @@ from pathlib import Path
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..category import SCORING
 from . import output_files, score_list
-from .category import SCORING
 from .image_list import batches, one
 
 CHUNK = "mixgrpo_scores"

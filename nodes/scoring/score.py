@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...mixgrpo_engine.rewards.scoring import score_images
+from ..category import SCORING
 from ..rewards import REWARD
 from . import score_list
-from .category import SCORING
 from .image_list import batches, one, prompts_of
 
 PROMPT_TOOLTIP = (

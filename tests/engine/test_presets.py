@@ -5,7 +5,6 @@ import pytest
 from mixgrpo_engine.config import TrainConfig
 from mixgrpo_engine.presets import PRESETS, preset
 from mixgrpo_engine.training.policy_update import trained_places
-from mixgrpo_engine.training.trainer import sliding_window
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -37,7 +36,7 @@ def test_flash_and_flash_star():
 
 def test_dance_grpo_trains_14_of_25_steps():
     c = preset("DanceGRPO")
-    window = sliding_window(c)
+    window = c.sliding_window()
     assert {window.at(i) for i in range(50)} == {range(24)} and c.rollout.transition == "dance_sde"
     drawn = [trained_places(c, 24, iteration) for iteration in range(50)]
     assert all(len(places) == 14 == len(set(places)) and places == sorted(places) for places in drawn)
@@ -48,10 +47,10 @@ def test_dance_grpo_trains_14_of_25_steps():
 
 def test_flow_grpo_trains_every_step_and_fast_two_at_a_random_place():
     every, fast = preset("Flow-GRPO"), preset("Flow-GRPO-Fast")
-    assert sliding_window(every).at(7) == range(9) and trained_places(every, 9, 3) == list(range(9))
+    assert every.sliding_window().at(7) == range(9) and trained_places(every, 9, 3) == list(range(9))
     assert not every.rollout.shared_noise and every.loss.kl_space == "mean" and every.loss.kl_weight > 0
-    starts = {sliding_window(fast).at(i).start for i in range(100)}
-    assert starts == set(range(8)) and len(sliding_window(fast).at(0)) == 2
+    starts = {fast.sliding_window().at(i).start for i in range(100)}
+    assert starts == set(range(8)) and len(fast.sliding_window().at(0)) == 2
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():

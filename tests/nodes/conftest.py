@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,7 +72,8 @@ def graph(request, room):
 
 @pytest.fixture(scope="module")
 def sampling(room):
-    return room("nodes.sampling.sampling_nodes")
+    """The sampling nodes' classes by their names."""
+    return SimpleNamespace(**{node.__name__: node for node in room("nodes.sampling").NODES})
 
 
 @pytest.fixture(scope="module")

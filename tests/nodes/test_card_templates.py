@@ -43,16 +43,16 @@ def test_the_files_are_those_that_the_script_writes(name, twin):
 
 def test_the_nodes_settings_are_the_cards(name, twin, room):
     _, card = card_templates.card_of(name)
-    config, fields = card.config(), room("nodes.algorithm_fields")
+    config, node = card.config(), room("nodes.algorithm")
     algorithm = inputs(twin, "MixGRPO_Algorithm")
     preset = algorithm.pop("preset")
-    assert algorithm.keys() == {field.name for field in fields.FIELDS}
-    ours = fields.settings(preset, algorithm).as_dict()
+    assert algorithm.keys() == {each.label for each in node.ALGORITHM_SETTINGS}
+    ours = node.chosen(preset, algorithm).as_dict()
     assert {group: ours[group] for group in ("rollout", "window", "loss", "optimizer")} == {
         group: config.as_dict()[group] for group in ("rollout", "window", "loss", "optimizer")
     }
     # A field that isn't given has the preset's value: the preset alone is as good.
-    assert fields.settings(preset, {}).as_dict() == ours
+    assert node.chosen(preset, {}).as_dict() == ours
     assert AdapterConfig(**inputs(twin, "MixGRPO_LoRA")) == config.adapter
     train = inputs(twin, "MixGRPO_Train")
     assert RunConfig(**{key: train.pop(key) for key in list(train) if hasattr(config.run, key)}) == config.run

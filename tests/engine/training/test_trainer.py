@@ -7,7 +7,6 @@ import torch
 
 from mixgrpo_engine.advantage import group_advantages
 from mixgrpo_engine.prompts import PromptSet
-from mixgrpo_engine.training.trainer import sliding_window
 from mixgrpo_engine.window import SlidingWindow
 
 
@@ -134,7 +133,7 @@ def test_the_settings_reach_optimizer_and_window(toy, tmp_path):
     (group,) = trainer.optimizer.param_groups
     assert (group["lr"], group["weight_decay"], group["betas"]) == (0.01, 0.02, (0.8, 0.9))
     window = {"size": 2, "stride": 3, "interval": 4, "strategy": "random", "wrap": True}
-    made = sliding_window(toy.config(rollout={"steps": 12}, window=window, run={"seed": 7}))
+    made = toy.config(rollout={"steps": 12}, window=window, run={"seed": 7}).sliding_window()
     assert made == SlidingWindow(12, 2, 3, 4, "random", 7, True)
 
 
@@ -152,5 +151,5 @@ def test_prompts_come_in_the_order_of_the_seed(toy, tmp_path):
 
 
 def test_max_start_limits_the_window(toy):
-    window = sliding_window(toy.config(window={"size": 2, "interval": 1, "max_start": 1}))
+    window = toy.config(window={"size": 2, "interval": 1, "max_start": 1}).sliding_window()
     assert {window.at(i).start for i in range(50)} == {0, 1}

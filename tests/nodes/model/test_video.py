@@ -52,8 +52,8 @@ def test_a_group_of_videos_is_compared_by_their_means(room, encoded):
             assert images.shape == (3 * 5, 64, 48, 3)
             return images[..., 0].mean((1, 2))
 
-    config, nodes = room("mixgrpo_engine.config"), room("nodes.algorithm")
-    algorithm = nodes.Algorithm(config.RolloutConfig(steps=3, group_size=3), config.WindowConfig(size=1))
+    config = room("mixgrpo_engine.config")
+    algorithm = config.TrainConfig(config.RolloutConfig(steps=3, group_size=3), config.WindowConfig(size=1))
     sample = room("nodes.sampling.group_sample").MixGRPOGroupSample.execute
     model, vae, prompt = tiny_models.wan21(), tiny_models.wan_vae(), encoded["red"]
     with torch.inference_mode():

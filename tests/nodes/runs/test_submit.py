@@ -90,7 +90,8 @@ def test_settings_tell_runs_apart_only_where_they_change_the_training(runs, pack
 
 def test_a_run_without_the_newer_widgets_is_the_run_with_their_defaults(runs, room):
     """Jobs of API requests from before negative_prompt and guidance keep their identity."""
-    algorithm, prompts = room("nodes.algorithm").Algorithm(), room("mixgrpo_engine.prompts").PromptSet(("a",), ())
+    algorithm = room("mixgrpo_engine.config").TrainConfig()
+    prompts = room("mixgrpo_engine.prompts").PromptSet(("a",), ())
     nodes = {"1": {"class_type": "L", "inputs": {}}, "2": {"class_type": "Train", "inputs": {"model": ["1", 0]}}}
     prompt = type("Prompt", (), {"has_node": nodes.__contains__, "get_node": nodes.__getitem__})
     widgets = {
@@ -109,5 +110,5 @@ def test_a_run_without_the_newer_widgets_is_the_run_with_their_defaults(runs, ro
     others = [made(negative_prompt="blurry"), made(guidance=2.5)]
     assert len({old["fingerprint"], *(other["fingerprint"] for other in others)}) == 3
     assert others[0]["config"]["run"]["negative_prompt"] == "blurry" and others[1]["config"]["run"]["guidance"] == 2.5
-    with pytest.raises(ValueError, match="guidance is nan: it must be 0 or more"):
+    with pytest.raises(ValueError, match="guidance is nan: it must be 0 to 100"):
         made(guidance=float("nan"))

@@ -26,8 +26,8 @@ def group(room, graph, reward):
     """`group(**changes)` runs the node: (grid, images, scores). Changes go to the rollout, or to the node itself."""
 
     def run(*, window_start=0, window_size=3, seed=1, prompt=PROMPT, reward=reward, model=None, inputs=None, **changes):
-        config, nodes = room("mixgrpo_engine.config"), room("nodes.algorithm")
-        algorithm = nodes.Algorithm(
+        config = room("mixgrpo_engine.config")
+        algorithm = config.TrainConfig(
             config.RolloutConfig(**{"steps": 8, "group_size": SIZE, **changes}), config.WindowConfig(size=window_size)
         )
         with torch.inference_mode():
@@ -97,7 +97,7 @@ def test_the_images_are_those_of_a_rollout_of_the_trainings_policy(room, graph, 
         tail=room("mixgrpo_engine.solvers").dpm_tail(
             changes.get("tail_order", 1), changes.get("tail_variant", "midpoint")
         ),
-        generator=room("nodes.sampling.rollout_sampler").row_generators(every, 1),
+        generator=room("nodes.sampling.sampler").row_generators(every, 1),
         shared_noise=shared,
     )
     assert (policy.decode(trajectory.latents) - images).abs().max() < 2e-3

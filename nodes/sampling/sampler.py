@@ -1,4 +1,4 @@
-"""The engine's rollout as a sampler function of ComfyUI: the same step code in stock graphs as in training."""
+"""MixGRPO_Sampler: the engine's rollout as a sampler of ComfyUI, the same step code in stock graphs as in training."""
 
 from __future__ import annotations
 
@@ -7,12 +7,68 @@ import itertools
 from collections import Counter
 
 import torch
+from comfy_api.latest import io
 from torch import Tensor
 
 from ...mixgrpo_engine import seeds
+from ...mixgrpo_engine.config import RolloutConfig, TrainConfig
 from ...mixgrpo_engine.rollout import Velocity, rollout, sample_ode
 from ...mixgrpo_engine.solvers import DPMSolverPP
+from ..category import SAMPLING
 from ..model.families import check_flow_matching
+from ..setting_widgets import setting, widget
+
+
+def rollout_widget(field: str, **options: str) -> io.Input:
+    return widget(setting("rollout", field), advanced=False, **options)
+
+
+class MixGRPOSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MixGRPO_Sampler",
+            display_name="MixGRPO Sampler",
+            category=SAMPLING,
+            description="Samples as a MixGRPO training does: Euler steps, but random ones inside a window. For "
+            "SamplerCustomAdvanced with a flow-matching model. An image depends on the seed alone, not on the batch.",
+            inputs=[
+                io.Int.Input(
+                    "window_start", default=0, min=0, max=9999,
+                    tooltip="Index of the first random step, from 0. Early steps decide what is in the image, late "
+                    "ones its texture.",
+                ),
+                io.Int.Input(
+                    "window_size", default=4, min=0, max=9999,
+                    tooltip="Number of random steps; the last step of the schedule can't be one. 0 turns the window "
+                    "off: plain Euler, as KSampler has it.",
+                ),
+                rollout_widget("transition"),
+                rollout_widget(
+                    "eta",
+                    tooltip="Strength of the noise inside the window. More makes images of one prompt more different; "
+                    "too much spoils them. cps takes values below 2.",
+                ),
+                rollout_widget(
+                    "tail_order",
+                    tooltip="Order of the DPM-Solver++ for the steps after the window: 1 is Euler; 2 goes with a "
+                    "flash_ratio below 1 in MixGRPO Sigmas. A step costs the same at every order.",
+                ),
+                rollout_widget("tail_variant"),
+            ],
+            outputs=[io.Sampler.Output(display_name="sampler", tooltip="For SamplerCustomAdvanced.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, window_start, window_size, transition, eta, tail_order, tail_variant) -> io.NodeOutput:
+        # The settings' own checks, with their sentences; whether the window fits is known when it meets its sigmas.
+        TrainConfig(
+            RolloutConfig(transition=transition, eta=eta, tail_order=tail_order, tail_variant=tail_variant)
+        ).validate()
+        window = range(window_start, window_start + window_size)
+        return io.NodeOutput(
+            rollout_sampler(window, transition=transition, eta=eta, tail_order=tail_order, tail_variant=tail_variant)
+        )
 
 
 def rollout_sampler(
@@ -95,3 +151,6 @@ def _velocity(model, extra_args: dict, callback, batch_size: int) -> Velocity:
         return (latents - denoised) / sigma
 
     return velocity
+
+
+NODES = [MixGRPOSampler]

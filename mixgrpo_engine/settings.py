@@ -1,0 +1,104 @@
+"""What config.py says of each setting, and says only once.
+
+Widgets, checks, the command line's help, docs/settings.md and the templates' values are made from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of one of config.py's groups."""
+
+    group: str
+    field: str
+    default: Any
+    tooltip: str  # what it does, its unit, what it costs
+    label: str  # its name where the group isn't told, as in a node: unique among all settings
+    minimum: float | None
+    maximum: float | None
+    step: float | None  # of a widget; of whole numbers the values themselves are multiples of it
+    choices: tuple[str, ...]
+    place: int | None  # among the widgets of MixGRPO Algorithm, from 1; None: not one of them
+    changes_training: bool  # False: a run that goes on may have another value; it is no other run
+    advanced: bool  # what a beginner needn't see
+
+    @property
+    def kind(self) -> type:
+        return type(self.default)
+
+    def of(self, config: Any) -> Any:
+        """Its value in a TrainConfig."""
+        return getattr(getattr(config, self.group), self.field)
+
+    def put(self, config: Any, value: Any, name: str = "") -> None:
+        """Sets it in a TrainConfig, once it has been checked as check() does."""
+        setattr(getattr(config, self.group), self.field, self.check(value, name))
+
+    def check(self, value: Any, name: str = "") -> Any:
+        """The value in its own kind: a whole number is a number, too. name: what the sentence calls it, if not label.
+
+        Raises ValueError with one sentence for another kind, and for what is out of bounds or no choice.
+        """
+        name = name or self.label
+        if self.kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not self.kind:
+            raise ValueError(f"{name} is {_shown(value)}: it must be {KINDS[self.kind]}.")
+        if self.choices and value not in self.choices:
+            raise ValueError(f"{name} is {_shown(value)}: choose {', '.join(self.choices)}.")
+        low, high = self.minimum, self.maximum
+        # Written so that NaN is refused.
+        if (low is not None and not value >= low) or (high is not None and not value <= high):
+            raise ValueError(f"{name} is {value}: it must be {self.bounds()}.")
+        if self.kind is int and self.step and value % self.step:
+            raise ValueError(f"{name} is {value}: it must be a multiple of {self.step}.")
+        return value
+
+    def bounds(self) -> str:
+        """Its bounds in words, "" without any."""
+        low, high = _bound(self.minimum), _bound(self.maximum)
+        return f"{low} to {high}" if low and high else f"{low} or more" if low else f"at most {high}" if high else ""
+
+
+def setting(
+    default: Any,
+    tooltip: str,
+    *,
+    label: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    step: float | None = None,
+    choices: tuple[str, ...] = (),
+    place: int | None = None,
+    changes_training: bool = True,
+    advanced: bool = False,
+) -> Any:
+    """A dataclass field that knows what Setting holds; label: the field's own name when empty."""
+    about = {name: value for name, value in locals().items() if name != "default"}
+    return dataclasses.field(default=default, metadata=about)
+
+
+def settings_of(config: Any) -> tuple[Setting, ...]:
+    """All settings of TrainConfig (the class, or one of it), group by group in their order."""
+    found = []
+    for group in dataclasses.fields(config):
+        for field in dataclasses.fields(group.default_factory):
+            about = {**field.metadata, "label": field.metadata["label"] or field.name}
+            found.append(Setting(group=group.name, field=field.name, default=field.default, **about))
+    return tuple(found)
+
+
+def _bound(value: float | None) -> str:
+    return "" if value is None else str(value) if isinstance(value, int) else f"{value:g}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"

@@ -1,0 +1,33 @@
+"""Widgets of the settings that mixgrpo_engine/config.py describes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..mixgrpo_engine.config import SETTINGS
+from ..mixgrpo_engine.settings import Setting
+
+KINDS = {bool: io.Boolean, int: io.Int, float: io.Float, str: io.String}
+
+
+def setting(group: str, field: str) -> Setting:
+    """The setting `group.field` of TrainConfig."""
+    return next(each for each in SETTINGS if (each.group, each.field) == (group, field))
+
+
+def widget(about: Setting, advanced: bool | None = None, **options: Any) -> io.Input:
+    """advanced and options (default, tooltip, bounds ...): in place of what the setting says."""
+    kind = io.Combo if about.choices else KINDS[about.kind]
+    known: dict[str, Any] = {"default": about.default, "tooltip": about.tooltip}
+    if about.choices:
+        known["options"] = list(about.choices)
+    elif about.kind in (int, float):
+        bounds = {"min": about.minimum, "max": about.maximum, "step": about.step}
+        known |= {name: value for name, value in bounds.items() if value is not None}
+    made = kind.Input(about.label, **{**known, **options})
+    # Newer frontends fold these; Input takes no such argument in all versions.
+    if about.advanced if advanced is None else advanced:
+        made.extra_dict["advanced"] = True
+    return made
