@@ -4,7 +4,7 @@ The API twin (workflows/api/NAME.json) is the one that is written by hand, or by
 frontend turns it into a graph; places, titles' colours and the note come from workflows/layout/NAME.json. So the two
 can't drift apart: a test compares what the template posts with the twin. Which published files a node needs comes from
 the engine's catalog and scripts.model_files: the frontend names those that are missing when a template is opened. With
---thumbnail the graph's picture becomes workflows/NAME.jpg.
+--thumbnail the graph's picture becomes workflows/NAME.jpg; --picture docs/graph.png makes the README's large one.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ async () => {
     (window.innerWidth / view.scale - left - right) / 2,
     (window.innerHeight / view.scale - top - bottom) / 2,
   ];
+  window.app.canvas.show_info = false;  // frames per second and the like
   window.app.canvas.setDirty(true, true);
   await new Promise((done) => setTimeout(done, 1500));
   return {
@@ -86,8 +87,8 @@ async () => {
 }
 """
 HIDE_ALL_ELSE = """
-.comfyui-body-top, .comfyui-body-left, .comfyui-body-right, .comfyui-body-bottom, .graph-canvas-panel,
-.side-tool-bar-container, .p-toast, .comfy-menu { visibility: hidden !important; }
+body * { visibility: hidden !important; }
+#graph-canvas, .dom-widget, .dom-widget * { visibility: visible !important; }
 """
 WINDOW = (2400, 1200)
 THUMBNAIL_WIDTH, CAPTION_SIZE = 1100, 34  # pixels
@@ -97,6 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help="workflows/api/NAME.json and workflows/layout/NAME.json")
     parser.add_argument("--thumbnail", action="store_true", help="make workflows/NAME.jpg anew, a picture of the graph")
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="write a picture of the graph at the window's size")
     options = parser.parse_args()
     name = options.name
     prompt, layout = (read(ROOT / "workflows" / kind / f"{name}.json") for kind in ("api", "layout"))
@@ -109,6 +111,9 @@ def main() -> None:
         graph = json.loads(page.evaluate(BUILD, [name, prompt, layout, PACK, models]))
         if options.thumbnail:
             make_thumbnail(page, ROOT / "workflows" / f"{name}.jpg", layout.get("caption", ""))
+        if options.picture:
+            # 256 colours are enough for a graph, and a third of the bytes.
+            photograph(page).quantize(256, kmeans=4).save(options.picture, optimize=True)
     target = ROOT / "workflows" / f"{name}.json"
     target.write_text(json.dumps(graph, indent=1) + "\n", encoding="utf-8")
     print(f"{target.relative_to(ROOT)}: {len(graph['nodes'])} nodes, {len(graph['links'])} links")
@@ -133,12 +138,19 @@ def described(file: catalog.KnownFile | ModelFile) -> dict[str, str]:
     return {"name": file.name, "url": url, "directory": MODEL_FOLDER, **checked}
 
 
+def photograph(page):
+    """The whole graph as it fits into the window, without the frontend's bars, as PIL's image."""
+    from PIL import Image
+
+    page.add_style_tag(content=HIDE_ALL_ELSE)
+    return Image.open(io.BytesIO(page.screenshot(clip=page.evaluate(SHOW_ALL)))).convert("RGB")
+
+
 def make_thumbnail(page, path: Path, caption: str) -> None:
     """The whole graph on one small picture, with a caption in its lower right corner."""
     from PIL import Image, ImageDraw, ImageFont
 
-    page.add_style_tag(content=HIDE_ALL_ELSE)
-    picture = Image.open(io.BytesIO(page.screenshot(clip=page.evaluate(SHOW_ALL)))).convert("RGB")
+    picture = photograph(page)
     picture = picture.resize((THUMBNAIL_WIDTH, round(picture.height * THUMBNAIL_WIDTH / picture.width)), Image.LANCZOS)
     corner = (picture.width - 24, picture.height - 24)
     ImageDraw.Draw(picture).text(corner, caption, "white", ImageFont.load_default(size=CAPTION_SIZE), anchor="rs")

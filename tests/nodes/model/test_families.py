@@ -1,6 +1,6 @@
 """Every flow family of ComfyUI through its own model code: sampling, an update, the LoRA file, gradients.
 
-`pytest -s` prints the figures of the README.
+`pytest -s` prints the figures of docs/families.md.
 """
 
 import pytest
