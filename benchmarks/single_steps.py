@@ -40,7 +40,7 @@ class SingleSteps(Trainer):
         rewards = {"shapes": reward or ShapesReward()}
         super().__init__(demo.policy(config), rewards, demo.prompts, config, run_folder, emit)
         if variant.own_copies:
-            self.sampler = OwnCopies(self.policy, self.calls, self.rewards, config, self.pulse, self.ranks)
+            self.sampler = OwnCopies(self.policy, self.lockstep, self.rewards, config, self.pulse, self.ranks)
 
     def timed_step(self) -> tuple[Iteration, float]:
         """Runs the next iteration; its event, and the seconds that all of it took."""

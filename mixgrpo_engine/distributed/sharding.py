@@ -82,7 +82,7 @@ def prepare(accelerator: Accelerator, module: nn.Module, optimizer: torch.optim.
     return module, optimizer
 
 
-def whole_state(module: nn.Module) -> dict[str, Tensor]:
+def gathered_state(module: nn.Module) -> dict[str, Tensor]:
     """A split module's state on the CPU in the main process; empty in the others, which must call it too."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
@@ -99,12 +99,12 @@ def own_part(tensor: Tensor) -> Tensor:
     return tensor.to_local() if is_split(tensor) else tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gathered(tensor: Tensor) -> Tensor:
     """The tensor put together; every process must call it. One that isn't split stays itself."""
     return tensor.full_tensor() if is_split(tensor) else tensor
 
 
-def whole_in_main(tensor: Tensor) -> Tensor | None:
+def gathered_in_main(tensor: Tensor) -> Tensor | None:
     """The tensor put together on the CPU in the main process, None in the others, which must call it too."""
     if not is_split(tensor):
         return tensor

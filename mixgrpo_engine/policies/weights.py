@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .. import lora
 from ..config import AdapterConfig
-from ..distributed.sharding import is_split, whole_state
+from ..distributed.sharding import gathered_state, is_split
 from ..records.files import replace, write_json
 
 # What diffusers' load_lora_weights expects before a layer's name; ComfyUI's loader knows it too.
@@ -89,7 +89,7 @@ class FullWeights:
         """
         transformer = self.transformer
         if is_split(next(transformer.parameters())):
-            state = whole_state(transformer)
+            state = gathered_state(transformer)
             if not PartialState().is_main_process:
                 return
             with torch.device("meta"):

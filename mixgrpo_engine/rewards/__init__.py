@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -13,9 +15,8 @@ from torch import Tensor
 class Reward(Protocol):
     """One scorer.
 
-    It may have more: `strict(images, prompts)` -> 1.0 right, 0.0 wrong, NaN unknown; `failures`, a list of sentences
-    that say why the last call of score() gave NaN; and, where scoring may take long, `check`, a function of the
-    caller's that score() calls now and then, and that may raise to stop it.
+    It may have more: `strict(images, prompts)` -> 1.0 right, 0.0 wrong, NaN unknown; and `failures`, a list of
+    sentences that say why the last call of score() gave NaN. Where scoring may take long it calls go_on() now and then.
     """
 
     name: str
@@ -28,8 +29,22 @@ class Reward(Protocol):
         ...
 
 
+_ask: ContextVar[Callable[[], None]] = ContextVar("mixgrpo_go_on", default=lambda: None)
+
+
+@contextmanager
+def asking(ask: Callable[[], None]) -> Iterator[None]:
+    """Inside it go_on() calls `ask`, in this thread; what `ask` raises ends the scoring."""
+    before = _ask.set(ask)
+    try:
+        yield
+    finally:
+        _ask.reset(before)
+
+
 def go_on() -> None:
-    """The `check` of a reward that nobody stops."""
+    """Scorers call it before each piece of work: it raises when whoever wanted the scores wants them no more."""
+    _ask.get()()
 
 
 def failures(reward: Reward) -> list[str]:
@@ -77,5 +92,5 @@ def checked_scores(reward: Reward, images: Tensor, prompts: Sequence[str]) -> Te
             f"The reward '{reward.name}' gave {list(scores.shape)} scores for {len(images)} images: "
             "it must give one an image."
         )
-    whole = images.flatten(1).isfinite().all(1).cpu()
-    return torch.where(whole & scores.isfinite(), scores, torch.nan)
+    intact = images.flatten(1).isfinite().all(1).cpu()
+    return torch.where(intact & scores.isfinite(), scores, torch.nan)

@@ -47,8 +47,6 @@ class OcrReward:
         """threads: to read with; 0 takes half of the cores, at most 8, since the model's own work goes on beside it."""
         self.threads = threads or max(1, min(8, (os.cpu_count() or 1) // 2))
         self.failures: list[str] = []
-        # Called before each image; may raise to stop the scoring.
-        self.check = go_on
         self._reader = None
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -59,7 +57,7 @@ class OcrReward:
         check_batch(images, prompts)
         scores, reasons = [], []
         for image, prompt in zip(images, prompts, strict=True):
-            self.check()
+            go_on()
             targets, shown = _targets(prompt), picture(image)
             if not targets or shown is None:
                 reasons.append(NOTHING_QUOTED if not targets else NOT_FINITE)
@@ -110,7 +108,7 @@ def load_reader(threads: int):
 
 
 def packaged_models() -> dict[str, Path]:
-    """"Det", "Cls", "Rec" -> the model's file in RapidOCR's package. Raises RuntimeError when one isn't there."""
+    """ "Det", "Cls", "Rec" -> the model's file in RapidOCR's package. Raises RuntimeError when one isn't there."""
     files = [file for file in importlib.metadata.files("rapidocr") or () if file.suffix == ".onnx"]
     models = {}
     for task in ("Det", "Cls", "Rec"):
@@ -164,8 +162,9 @@ def edit_distance(one: str, other: str) -> int:
     for row, letter in enumerate(one, 1):
         diagonal, costs[0] = costs[0], row
         for column, wanted in enumerate(other, 1):
-            diagonal, costs[column] = costs[column], min(
-                diagonal + (letter != wanted), costs[column] + 1, costs[column - 1] + 1
+            diagonal, costs[column] = (
+                costs[column],
+                min(diagonal + (letter != wanted), costs[column] + 1, costs[column - 1] + 1),
             )
     return costs[-1]
 

@@ -1,15 +1,53 @@
-"""Scores many images at once, of whatever sizes, and keeps what each scorer of a mix said."""
+"""Scores many images at once, and keeps what each scorer said."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from . import Reward, check_batch, checked_scores, failures
+from . import Reward, asking, check_batch, checked_scores, failures
 from .mix import RewardMix, parts
+
+REASONS_TOLD = 2  # of the sentences of a scorer about some images
+
+
+@dataclass
+class ScoresByName:
+    """What several scorers say of the same images."""
+
+    values: dict[str, Tensor]  # scorer -> float32 (images,), on the CPU; NaN: no score
+    failures: dict[str, list[str]]  # scorer -> why there is none, sentences
+
+    def means(self) -> dict[str, float]:
+        """scorer -> the mean of its scores, failed ones left out; NaN without any."""
+        return {name: float(values.nanmean()) for name, values in self.values.items()}
+
+
+@torch.no_grad()
+def score_by_each(
+    rewards: Mapping[str, Reward], images: Tensor, prompts: Sequence[str], ask: Callable[[], None] = lambda: None
+) -> ScoresByName:
+    """Scores by every scorer; NaN where one failed, gave infinity, or got an image that isn't finite.
+
+    images: float (images, height, width, 3) in 0..1. ask: called by scorers that take long; may raise to stop them.
+    Raises ValueError for a scorer that doesn't give one number an image.
+    """
+    scores = ScoresByName({}, {})
+    with asking(ask):
+        for name, reward in rewards.items():
+            scores.values[name] = checked_scores(reward, images, prompts)
+            scores.failures[name] = failures(reward)
+    return scores
+
+
+def and_why(reasons: Sequence[str]) -> str:
+    """The first few different reasons as one text."""
+    different = list(dict.fromkeys(reasons))
+    more = f" (and {len(different) - REASONS_TOLD} other reasons)" if len(different) > REASONS_TOLD else ""
+    return " ".join(different[:REASONS_TOLD]) + more
 
 
 @dataclass(frozen=True)

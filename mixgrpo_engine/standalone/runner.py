@@ -13,7 +13,6 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from filelock import FileLock, Timeout
 
-from .. import seeds
 from ..config import SETTINGS, TrainConfig
 from ..distributed import sharding
 from ..memory.micro_batches import BatchedVelocity
@@ -25,8 +24,9 @@ from ..records.events import Cancelled, Event, Failed, Stage
 from ..records.files import read_json, write_json
 from ..records.run_folder import RunFolder
 from ..rewards import Reward, mix
+from ..rewards.scoring import ScoresByName, score_by_each
 from ..rollout import sample_ode
-from ..training.experience import score_images
+from ..training.evaluation import batches, evaluated, noise_seeds
 from ..training.pulse import Stopped
 from ..training.trainer import Trainer
 from . import reward_table
@@ -223,23 +223,20 @@ def evaluate(run: Run, should_stop: Callable[[], bool] = lambda: False) -> dict[
 def _mean_scores(
     run: Run, policy: DiffusersPolicy, rewards: Mapping[str, Reward], should_stop: Callable[[], bool]
 ) -> dict[str, float]:
-    config: TrainConfig = run.config
-    chosen = run.file.prompts.held_out or run.file.prompts.train[:8]
-    prompts = [prompt for prompt in chosen for _ in range(config.run.evaluate_images)]
+    config = run.config
+    prompts = [prompt for prompt in evaluated(run.file.prompts) for _ in range(config.run.evaluate_images)]
     sigmas, parts = policy.sigmas(config.rollout.steps, config.rollout.shift), []
-    size = config.rollout.batch_size or config.rollout.group_size
 
-    def before_call(sigma: float) -> None:
+    def go_on(sigma: float = 0.0) -> None:
         if should_stop():
             raise Stopped
 
-    for start in range(0, len(prompts), size):
-        rows = range(start, min(start + size, len(prompts)))
-        noise = policy.noise([seeds.derive(config.run.seed, "held-out", row) for row in rows])
-        velocity = BatchedVelocity(policy.module, policy.condition([prompts[row] for row in rows]), 0, before_call)
-        images = policy.decode(sample_ode(velocity, noise, sigmas))
-        parts.append(score_images(rewards, images, [prompts[row] for row in rows]).values)
-    return {name: float(torch.cat([part[name] for part in parts]).nanmean()) for name in rewards}
+    for rows in batches(range(len(prompts)), config.rollout.batch_size or config.rollout.group_size):
+        of_rows = [prompts[row] for row in rows]
+        velocity = BatchedVelocity(policy.module, policy.condition(of_rows), 0, go_on)
+        images = policy.decode(sample_ode(velocity, policy.noise(noise_seeds(config.run.seed, rows)), sigmas))
+        parts.append(score_by_each(rewards, images, of_rows, go_on).values)
+    return ScoresByName({name: torch.cat([part[name] for part in parts]) for name in rewards}, {}).means()
 
 
 def first_difference(old, new, where: str = "") -> tuple[str, object, object] | None:

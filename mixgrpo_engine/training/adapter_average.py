@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..distributed.sharding import copy_into, whole_in_main
+from ..distributed.sharding import copy_into, gathered_in_main
 
 
 class AdapterAverage:
@@ -47,7 +47,7 @@ class AdapterAverage:
         """All of it as whole tensors, for a safetensors file; every process must call it, and the main one gets it."""
         state = {"updates": torch.tensor(self.updates)}
         for number, average in enumerate(self.averages):
-            values = whole_in_main(average)
+            values = gathered_in_main(average)
             if values is not None:
                 state[f"{number:05d}"] = values.contiguous()
         return state

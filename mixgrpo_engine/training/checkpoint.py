@@ -130,8 +130,8 @@ class Checkpoints:
             raise RuntimeError(f"The adapter holds values that aren't finite ({where}), so it isn't saved.")
         is_main = self._accelerator.is_main_process
         if is_main and not self.split:  # else accelerate has saved them already
-            whole = {name: tensor.detach().contiguous() for name, tensor in state.items()}
-            save_file(whole, os.path.join(folder, ADAPTER))
+            tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
+            save_file(tensors, os.path.join(folder, ADAPTER))
         if self._average and (is_main or self.split):
             average = self._average.state()
             if is_main:

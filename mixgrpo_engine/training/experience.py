@@ -16,14 +16,14 @@ from ..distributed.lockstep import Lockstep
 from ..distributed.ranks import Ranks
 from ..memory.micro_batches import BatchedVelocity, BatchSize
 from ..policy import Condition, Policy
-from ..rewards import Reward, checked_scores, failures
-from ..rollout import Trajectory, join, rollout
+from ..rewards import Reward
+from ..rewards.scoring import ScoresByName, and_why, score_by_each
+from ..rollout import Trajectory, join, rollout, sample_ode
 from ..schedule import flash_sigmas
 from ..solvers import dpm_tail
 from .pulse import Pulse, Stopped
 
 WAIT_SECONDS = 0.5  # between two looks whether a run that waits for a scorer is to stop
-REASONS_TOLD = 2  # of the sentences of a scorer about one iteration
 
 
 @dataclass
@@ -57,10 +57,6 @@ class Sampler:
         name = "settings.rollout.batch_size" if ranks.split else "rollout_batch_size"
         self.batch_size = BatchSize(self.config.batch_size, name, pulse.notice, alone=not ranks.split)
         self._scoring = _scoring_thread(policy.device)
-        for reward in rewards.values():
-            # One of several processes can't stop by itself.
-            if hasattr(reward, "check") and ranks.count == 1:
-                reward.check = self._while_scoring
 
     def collect(self, iteration: int, window: range, prompts: Sequence[str]) -> Experience:
         """Samples and scores a group for each of this process's share of the prompts; the rewards are of all prompts.
@@ -88,7 +84,7 @@ class Sampler:
 
     def _collect(
         self, iteration: int, window: range, prompts: Sequence[str], mine: range, at_once: int
-    ) -> tuple[Trajectory, Scores, float]:
+    ) -> tuple[Trajectory, ScoresByName, float]:
         """`at_once` prompts a rollout; the seconds are those spent on decoding, and on waiting for scores."""
         trajectories, scores, score_seconds = [], [], 0.0
         try:
@@ -106,21 +102,26 @@ class Sampler:
                 later.cancel()
         values = {name: torch.cat([each.values[name] for each in scored]) for name in self.rewards}
         failures = {name: [reason for each in scored for reason in each.failures[name]] for name in self.rewards}
-        return join(trajectories), Scores(values, failures), score_seconds
+        return join(trajectories), ScoresByName(values, failures), score_seconds
+
+    def score(self, rewards: Mapping[str, Reward], images: Tensor, prompts: Sequence[str]) -> ScoresByName:
+        """Scores by these scorers, which stop when the run is asked to."""
+        # One of several processes can't stop by itself.
+        return score_by_each(rewards, images, prompts, self._while_scoring if self.ranks.count == 1 else _go_on)
 
     def _while_scoring(self) -> None:
         self.pulse.raise_if_stopped()
         if isinstance(self._scoring, _AtOnce):  # else this thread says it while it waits
             self.pulse.progress("score", 0, 1)
 
-    def _when_done(self, later: Future[Scores]) -> Scores:
+    def _when_done(self, later: Future[ScoresByName]) -> ScoresByName:
         """A scorer may take long, a judge at the other end of a network for one: the run stays alive and stoppable."""
         while not wait([later], timeout=WAIT_SECONDS).done:
             self.pulse.raise_if_stopped()
             self.pulse.progress("score", 0, 1)
         return later.result()
 
-    def _joined_failures(self, scores: Scores) -> dict[str, list[str]]:
+    def _joined_failures(self, scores: ScoresByName) -> dict[str, list[str]]:
         return {name: self.ranks.joined(scores.failures[name]) for name in self.rewards}
 
     def rollout(self, iteration: int, window: range, condition: Condition, first: int = 0) -> Trajectory:
@@ -155,14 +156,20 @@ class Sampler:
 
         return BatchedVelocity(self.module, condition, batch_size, before_call)
 
-    def _score_later(self, trajectory: Trajectory, prompts: Sequence[str]) -> list[Future[Scores]]:
+    def sample(self, prompts: Sequence[str], noise_seeds: Sequence[int], phase: str) -> Tensor:
+        """One image a prompt without any randomness but its seed's: (prompts, height, width, 3), in one model call."""
+        noise = self.policy.noise(noise_seeds).to(self.policy.device)
+        velocity = self.velocity(self.policy.condition(prompts), batch_size=0, phase=phase)
+        return self.policy.decode(sample_ode(velocity, noise, self.sigmas))
+
+    def _score_later(self, trajectory: Trajectory, prompts: Sequence[str]) -> list[Future[ScoresByName]]:
         """Decodes now, where the model runs; scores a group while the next one is decoded, or at once on the CPU."""
         size, scores = self.config.group_size, []
         for group, prompt in enumerate(prompts):
             images = self.policy.decode(trajectory.latents[group * size : (group + 1) * size])
             self.pulse.raise_if_stopped()
             self.pulse.progress("score", group, len(prompts))
-            scores.append(self._scoring.submit(score_images, self.rewards, images, [prompt] * size))
+            scores.append(self._scoring.submit(self.score, self.rewards, images, [prompt] * size))
         return scores
 
     def _check(self, rewards: Mapping[str, Tensor], reasons: Mapping[str, list[str]], prompts: Sequence[str]) -> None:
@@ -191,6 +198,10 @@ def _scoring_thread(device: torch.device) -> Executor:
     return _AtOnce() if device.type == "cpu" else ThreadPoolExecutor(1, "mixgrpo-score")
 
 
+def _go_on() -> None:
+    """For scorers that nobody stops."""
+
+
 class _AtOnce(Executor):
     """Does the work when it is submitted, in the caller's thread."""
 
@@ -198,31 +209,3 @@ class _AtOnce(Executor):
         done: Future = Future()
         done.set_result(work(*args, **kwargs))
         return done
-
-
-@dataclass
-class Scores:
-    """What scorers say of some images."""
-
-    values: dict[str, Tensor]  # scorer -> float32 (batch,), on the CPU; NaN: no score
-    failures: dict[str, list[str]]  # scorer -> why there is none, sentences
-
-
-@torch.no_grad()
-def score_images(rewards: Mapping[str, Reward], images: Tensor, prompts: Sequence[str]) -> Scores:
-    """Scores by every scorer; NaN where one failed, gave infinity, or got an image that isn't finite.
-
-    Raises ValueError for a scorer that doesn't give one number an image.
-    """
-    scores = Scores({}, {})
-    for name, reward in rewards.items():
-        scores.values[name] = checked_scores(reward, images, prompts)
-        scores.failures[name] = failures(reward)
-    return scores
-
-
-def and_why(reasons: Sequence[str]) -> str:
-    """The first few different reasons as one text."""
-    different = list(dict.fromkeys(reasons))
-    more = f" (and {len(different) - REASONS_TOLD} other reasons)" if len(different) > REASONS_TOLD else ""
-    return " ".join(different[:REASONS_TOLD]) + more

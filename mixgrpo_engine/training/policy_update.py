@@ -13,7 +13,7 @@ from .. import seeds
 from ..config import TrainConfig
 from ..distributed.lockstep import Lockstep
 from ..distributed.ranks import Ranks
-from ..distributed.sharding import whole
+from ..distributed.sharding import gathered
 from ..memory.micro_batches import BatchSize
 from ..objective import kl_mask_loss, mean_kl, mean_squared_shift, policy_loss, ratio_norm_loss, velocity_kl
 from ..policy import Condition, Policy
@@ -33,8 +33,30 @@ class UpdateReport:
     forwards: int = 0  # image-forwards
 
 
+@dataclass(frozen=True)
+class Minibatch:
+    """The images of one gradient update, as far as this process has them."""
+
+    trajectory: Trajectory  # of all of this process's images
+    condition: Condition  # one row a prompt
+    advantages: Tensor  # (batch,), of all of this process's images
+    rows: Tensor  # those of the minibatch that have an advantage
+    places: Sequence[int]  # trained steps, counted from the window's first
+    size: int  # of the whole minibatch: those without an advantage and other processes' count, too
+
+    @property
+    def terms(self) -> int:
+        """How many terms the whole loss is the mean of."""
+        return self.size * len(self.places)
+
+    def sigmas(self, place: int) -> tuple[float, float]:
+        """Noise levels before and after a window step."""
+        step = self.trajectory.window[place]
+        return float(self.trajectory.sigmas[step]), float(self.trajectory.sigmas[step + 1])
+
+
 @dataclass
-class State:
+class SharedState:
     """A state of the trajectory that the model is called at, and the images whose terms it serves."""
 
     place: int  # window step, counted from the first
@@ -91,9 +113,10 @@ class PolicyUpdate:
             if not reports and self.ranks.count == 1:
                 self.pulse.raise_if_stopped()  # until the first step an iteration can be given up as if not begun
             own = signal[(signal >= mine.start) & (signal < mine.stop)] - mine.start
-            reports.append(self._over_all_ranks(trajectory, condition, advantages, own, len(rows), places, len(signal)))
+            minibatch = Minibatch(trajectory, condition, advantages, own, places, len(rows))
+            reports.append(self._over_all_ranks(minibatch, len(signal)))
             norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.optimizer.max_grad_norm)
-            norms.append(whole(norm))
+            norms.append(gathered(norm))
             self.stepping = True
             self._step(norms[-1])
         self.stepping = False
@@ -104,138 +127,115 @@ class PolicyUpdate:
         forwards = self.ranks.summed(torch.tensor(self.forwards, device=self.policy.device))
         return UpdateReport(*means.tolist(), forwards=int(forwards))
 
-    def _over_all_ranks(
-        self, trajectory: Trajectory, condition: Condition, advantages: Tensor, own: Tensor, minibatch: int,
-        places: Sequence[int], images: int,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+    def _over_all_ranks(self, minibatch: Minibatch, images: int) -> tuple[Tensor, ...]:
         """accumulate() of a minibatch that is spread over processes; images: how many of its have an advantage."""
-        sums = torch.zeros(3, device=advantages.device)
+        sums, own = torch.zeros(3, device=minibatch.advantages.device), len(minibatch.rows)
         self.optimizer.zero_grad()
-        if len(own):
-            loss, deviation, clipped = self.accumulate(trajectory, condition, advantages, own, minibatch, places)
-            sums = torch.stack([loss, deviation * len(own), clipped * len(own)])
+        if own:
+            loss, deviation, clipped = self.accumulate(minibatch)
+            sums = torch.stack([loss, deviation * own, clipped * own])
         self.module.catch_up(backward=True)
         self.ranks.sum_gradients(self.parameters)
         loss, deviation, clipped = self.ranks.summed(sums)
         return loss, deviation / images, clipped / images
 
-    def accumulate(
-        self,
-        trajectory: Trajectory,
-        condition: Condition,
-        advantages: Tensor,
-        rows: Tensor,
-        minibatch: int,
-        places: Sequence[int],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of one minibatch, summed over window steps and micro-batches; (loss, |r - 1|, clipped share).
-
-        rows: the minibatch's images with an advantage; minibatch: its size with the others; places: trained steps,
-        counted from the window's first.
-        """
+    def accumulate(self, minibatch: Minibatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Its gradients, summed over window steps and model calls; (loss, mean |r - 1|, clipped share)."""
+        images = len(minibatch.rows)
 
         def work(size: int) -> tuple[Tensor, Tensor, Tensor]:
             self.optimizer.zero_grad()  # of a first try that ran out of memory
-            terms, totals = len(rows) * len(places), torch.zeros(3, device=advantages.device)
-            for call in self.calls(trajectory, rows, places, size or len(rows)):
-                totals += self._backward(trajectory, condition, advantages, call, minibatch * len(places))
+            totals = torch.zeros(3, device=minibatch.advantages.device)
+            for states in self.split_into_calls(minibatch, size or images):
+                totals += self._backward(minibatch, states)
             loss, deviation, clipped = totals
+            terms = images * len(minibatch.places)
             return loss, deviation / terms, clipped / terms
 
-        return self.batch_size.run(work, len(rows))
+        return self.batch_size.run(work, images)
 
-    def calls(self, trajectory: Trajectory, rows: Tensor, places: Sequence[int], size: int) -> list[list[State]]:
-        """The states of some images at some window steps, at most `size` a model call: each state once.
+    def split_into_calls(self, minibatch: Minibatch, size: int) -> list[list[SharedState]]:
+        """The states of its images at its window steps, at most `size` a model call: each state once.
 
         A call holds one step, or with more room than these images need several. At the first step the images of a
         group that shares its noise are still one and the same.
         """
         group, steps = self.config.rollout.group_size, []
-        for place in places:
-            alike: dict[int, State] = {}
-            for row in sorted(rows.tolist()):
-                same = row // group if place == 0 and trajectory.shared_noise else row
-                alike.setdefault(same, State(place, row, [])).images.append(row)
+        for place in minibatch.places:
+            alike: dict[int, SharedState] = {}
+            for row in sorted(minibatch.rows.tolist()):
+                same = row // group if place == 0 and minibatch.trajectory.shared_noise else row
+                alike.setdefault(same, SharedState(place, row, [])).images.append(row)
             steps.append(list(alike.values()))
-        if size > len(rows):
+        if size > len(minibatch.rows):
             steps = [sum(steps, [])]
         return [states[start : start + size] for states in steps for start in range(0, len(states), size)]
 
-    def _backward(
-        self, trajectory: Trajectory, condition: Condition, advantages: Tensor, states: Sequence[State], terms: int
-    ) -> Tensor:
-        """Adds the gradient of one model call's terms; sums over them of loss, |r - 1| and clipped: (3,).
-
-        terms: how many terms the whole loss is the mean of.
-        """
-        velocity = self.velocity(trajectory, states, condition)
+    def _backward(self, minibatch: Minibatch, states: Sequence[SharedState]) -> Tensor:
+        """Adds the gradient of one model call's terms; sums over them of loss, |r - 1| and clipped: (3,)."""
+        velocity = self.velocity(minibatch, states)
         base = None
         if self.config.loss.kl_weight > 0:
             with torch.no_grad(), self.policy.base():
-                base = self.velocity(trajectory, states, condition)
-        loss, counts = 0.0, torch.zeros(2, device=advantages.device)
+                base = self.velocity(minibatch, states)
+        loss, counts = minibatch.advantages.new_zeros(()), minibatch.advantages.new_zeros(2)
         for place, numbers in _by_place(states):
             # A state that several images share gives each of them its velocity.
             images = [image for number in numbers for image in states[number].images]
             source = [number for number in numbers for _ in states[number].images]
-            rows = torch.tensor(images, device=advantages.device)
+            rows = torch.tensor(images, device=minibatch.advantages.device)
             loss_here, change = self._losses(
-                trajectory, place, rows, velocity[source], None if base is None else base[source], advantages[rows]
+                minibatch, place, rows, velocity[source], None if base is None else base[source]
             )
-            loss = loss + loss_here * (len(images) / terms)
+            loss = loss + loss_here * (len(images) / minibatch.terms)
             counts += torch.stack([change.sum(), (change > self.config.loss.clip_range).sum()])
         self.accelerator.backward(loss * self.ranks.loss_scale)
         return torch.cat([loss.detach()[None], counts])
 
     def _losses(
-        self, trajectory: Trajectory, place: int, rows: Tensor, velocity: Tensor, base: Tensor | None,
-        advantages: Tensor,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        self, minibatch: Minibatch, place: int, rows: Tensor, velocity: Tensor, base: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Mean loss of some images at one step, KL to the base included, and |ratio - 1| (rows,)."""
-        options = self.config.loss
-        mean, std = self.step_mean(trajectory, place, rows, velocity)
+        options, trajectory = self.config.loss, minibatch.trajectory
+        mean, std = self.step_mean(minibatch, place, rows, velocity)
         new, old = log_prob(trajectory.states[place + 1, rows], mean, std), trajectory.log_probs[place, rows]
-        loss = self._surrogate(trajectory, place, rows, mean, std, new, old, advantages)
+        loss = self._surrogate(minibatch, place, rows, mean, std, new)
         if base is not None and options.kl_space == "velocity":
             loss = loss + options.kl_weight * velocity_kl(velocity, base).mean()
         elif base is not None:
-            base_mean, _ = self.step_mean(trajectory, place, rows, base)
+            base_mean, _ = self.step_mean(minibatch, place, rows, base)
             loss = loss + options.kl_weight * mean_kl(mean, base_mean, std).mean()
         return loss, (torch.exp(new.detach() - old) - 1).abs()
 
     def _surrogate(
-        self, trajectory: Trajectory, place: int, rows: Tensor, mean: Tensor, std: float, new: Tensor, old: Tensor,
-        advantages: Tensor,
-    ) -> Tensor:  # fmt: skip
-        """The mean over the rows of the objective that the settings ask for."""
-        options = self.config.loss
+        self, minibatch: Minibatch, place: int, rows: Tensor, mean: Tensor, std: float, new: Tensor
+    ) -> Tensor:
+        """The mean over the rows of the objective that the settings ask for; new: their log-probabilities now."""
+        options, trajectory, advantages = self.config.loss, minibatch.trajectory, minibatch.advantages[rows]
+        old = trajectory.log_probs[place, rows]
         if options.surrogate == "clip":
             return policy_loss(new, old, advantages, options.clip_range)
         shift = mean_squared_shift(mean, trajectory.means[place, rows])
         if options.surrogate == "kl_mask":
             return kl_mask_loss(new, old, shift, std, advantages, options.kl_mask_threshold)
-        sigma, sigma_next = self._sigmas(trajectory, place)
+        sigma, sigma_next = minibatch.sigmas(place)
         return ratio_norm_loss(new, old, shift, std, sigma - sigma_next, advantages, options.clip_range)
 
-    def velocity(self, trajectory: Trajectory, states: Sequence[State], condition: Condition) -> Tensor:
+    def velocity(self, minibatch: Minibatch, states: Sequence[SharedState]) -> Tensor:
         """The present policy's velocity at some states of the window, with gradients: (states, ...)."""
         self.forwards += len(states)
-        group = self.config.rollout.group_size
-        places, rows = ([getattr(state, name) for state in states] for name in ("place", "row"))
-        sigma = self._sigmas(trajectory, places[0])[0]
+        group, trajectory = self.config.rollout.group_size, minibatch.trajectory
+        places, rows = [state.place for state in states], [state.row for state in states]
+        sigma: float | Tensor = minibatch.sigmas(places[0])[0]
         if len(set(places)) > 1:
             sigma = trajectory.sigmas[[trajectory.window[place] for place in places]].to(self.policy.device)
-        return self.module(trajectory.states[places, rows], sigma, condition.select([row // group for row in rows]))
+        condition = minibatch.condition.select([row // group for row in rows])
+        return self.module(trajectory.states[places, rows], sigma, condition)
 
-    def step_mean(self, trajectory: Trajectory, place: int, rows: Tensor, velocity: Tensor) -> tuple[Tensor, float]:
+    def step_mean(self, minibatch: Minibatch, place: int, rows: Tensor, velocity: Tensor) -> tuple[Tensor, float]:
         """Mean (rows, ...) and std of a window step's transition with this velocity."""
-        return self.transition(
-            trajectory.states[place, rows], velocity, *self._sigmas(trajectory, place), self.config.rollout.eta
-        )
-
-    def _sigmas(self, trajectory: Trajectory, place: int) -> tuple[float, float]:
-        step = trajectory.window[place]
-        return float(trajectory.sigmas[step]), float(trajectory.sigmas[step + 1])
+        before = minibatch.trajectory.states[place, rows]
+        return self.transition(before, velocity, *minibatch.sigmas(place), self.config.rollout.eta)
 
     def _step(self, grad_norm: Tensor) -> None:
         """Updates the adapter, unless the gradient isn't finite: one such step would spoil every weight for good."""
@@ -251,7 +251,7 @@ class PolicyUpdate:
         )
 
 
-def _by_place(states: Sequence[State]) -> list[tuple[int, list[int]]]:
+def _by_place(states: Sequence[SharedState]) -> list[tuple[int, list[int]]]:
     """(place, numbers of its states) for each place among some states."""
     places: dict[int, list[int]] = {}
     for number, state in enumerate(states):

@@ -22,7 +22,7 @@ from ..records.run_folder import RunFolder
 from ..rewards import Reward
 from .adapter_average import AdapterAverage
 from .checkpoint import Checkpoints
-from .evaluation import HeldOut
+from .evaluation import HeldOut, Judges
 from .experience import Sampler
 from .policy_update import PolicyUpdate
 from .pulse import Pulse, Stopped
@@ -78,7 +78,7 @@ class Trainer:
             self.optimizer = self.accelerator.prepare_optimizer(optimizer)
             self.ranks.spread(_trained(policy.module))
         self.parameters = _trained(policy.module)
-        self.calls = Lockstep(self.module, self.ranks, self._spare_call)
+        self.lockstep = Lockstep(self.module, self.ranks, self._spare_call)
         self.average = AdapterAverage(self.parameters, options.ema_decay) if options.ema_decay else None
         self.checkpoints = Checkpoints(
             folder.checkpoints, self.accelerator, policy, self.average, split=self.ranks.split
@@ -86,13 +86,14 @@ class Trainer:
 
         self.window = config.sliding_window()
         self.pulse = Pulse(self.emit, should_stop, config.run.iterations)
-        self.sampler = Sampler(policy, self.calls, self.rewards, config, self.pulse, self.ranks)
+        self.sampler = Sampler(policy, self.lockstep, self.rewards, config, self.pulse, self.ranks)
         self.updates = PolicyUpdate(
-            policy, self.calls, self.parameters, self.optimizer, self.accelerator, config, self.pulse, self.ranks
+            policy, self.lockstep, self.parameters, self.optimizer, self.accelerator, config, self.pulse, self.ranks
         )
         self.held_out = None
         if config.run.evaluate_every:
-            self.held_out = HeldOut(self, prompts.held_out, watched or {}, watched_weights)
+            judges = Judges.of(self.rewards, weights, watched or {}, watched_weights)
+            self.held_out = HeldOut(self.sampler, judges, prompts, config, folder, self.pulse, self.ranks, self.export)
         self.forwards = 0
         self.train_seconds = 0.0
         self.iteration = 0  # how many are finished

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -27,14 +27,6 @@ class FrameMean:
     @property
     def failures(self) -> list[str]:
         return list(getattr(self.reward, "failures", ()))
-
-    @property
-    def check(self) -> Callable[[], None]:
-        return self.reward.check
-
-    @check.setter
-    def check(self, function: Callable[[], None]) -> None:
-        self.reward.check = function
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images: (batch, frames * height, width, 3). float32 (batch,); NaN where a frame couldn't be scored."""

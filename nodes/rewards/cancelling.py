@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from contextlib import AbstractContextManager
 
-from ..runs.launch import in_worker
-
-Scorer = TypeVar("Scorer")
+from ...mixgrpo_engine.rewards import asking
 
 
-def cancellable(reward: Scorer) -> Scorer:
-    """The same scorer, which now looks for Cancel while it scores. In a worker the training looks itself."""
-    if not in_worker():
-        import comfy.model_management
+def until_cancelled() -> AbstractContextManager[None]:
+    """Inside it scorers look for Cancel while they score."""
+    import comfy.model_management
 
-        reward.check = comfy.model_management.throw_exception_if_processing_interrupted
-    return reward
+    return asking(comfy.model_management.throw_exception_if_processing_interrupted)

@@ -9,7 +9,6 @@ from ...mixgrpo_engine.rewards.judge.questions import PRESETS, Question
 from ...mixgrpo_engine.rewards.judge.reward import FORMATS, JudgeOptions, JudgeReward, servers
 from .. import owner_settings
 from ..category import REWARDS
-from .cancelling import cancellable
 from .combo import require_choice
 from .reward_type import REWARD
 
@@ -133,7 +132,7 @@ class MixGRPORewardJudge(io.ComfyNode):
         client = ClientOptions(concurrency=concurrency, timeout=timeout, retries=retries, deadline=deadline)
         require_allowed(options.urls)
         hosts, key = owner_settings.words("judge_hosts"), owner_settings.text("judge_key")
-        return io.NodeOutput(cancellable(JudgeReward(options, client, hosts, key)))
+        return io.NodeOutput(JudgeReward(options, client, hosts, key))
 
 
 def lines(text: str) -> list[str]:

@@ -15,7 +15,6 @@ from ...mixgrpo_engine.rewards.networks.clip_model import ACTIVATIONS
 from ...mixgrpo_engine.rewards.networks.model_reward import DTYPES, ModelReward
 from ..category import REWARDS
 from . import weights as files_of
-from .cancelling import cancellable
 from .combo import require_choice
 from .fetch import obtain
 from .residence import AUTO, DEVICES, model_options, residence
@@ -72,7 +71,7 @@ def _make(scorer: type[ModelReward], files: list[Path | None], options: tuple, *
     reward = _in_use.get(key)
     if reward is None:
         reward = _in_use[key] = scorer(*files, settings, residence(settings), **more)
-    return io.NodeOutput(cancellable(reward))
+    return io.NodeOutput(reward)
 
 
 def _identity(value):

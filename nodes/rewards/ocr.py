@@ -5,7 +5,6 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..category import REWARDS
-from .cancelling import cancellable
 from .reward_type import REWARD
 
 
@@ -28,7 +27,7 @@ class MixGRPORewardOCR(io.ComfyNode):
 
         # Now rather than at the first image, after minutes of loading.
         require_packages()
-        return io.NodeOutput(cancellable(OcrReward()))
+        return io.NodeOutput(OcrReward())
 
 
 NODES = [MixGRPORewardOCR]

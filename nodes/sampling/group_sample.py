@@ -23,6 +23,7 @@ from ..model.policy import latent_shape, seeded_noise
 from ..model.schedule import check_window, window_sigmas
 from ..model.video import filmstrip, latent_frames, reward_of_videos, single_frames
 from ..rewards import REWARD
+from ..rewards.cancelling import until_cancelled
 from .sampler import rollout_sampler
 
 CELL = 192  # pixels of an image in the grid
@@ -105,7 +106,8 @@ class MixGRPOGroupSample(io.ComfyNode):
         positive, negative = _conditions(clip, prompt, positive, negative, algorithm.rollout.cfg)
         images = sample_group(model, vae, positive, negative, algorithm, window, seed, width, height, frames)
         size = len(images)
-        scored = score_images(reward_of_videos(reward, frames), [images], [prompt] * size)
+        with until_cancelled():
+            scored = score_images(reward_of_videos(reward, frames), [images], [prompt] * size)
         rewards, options = scored.parts, algorithm.loss
         # As the training does: each scorer of a mix has advantages of its own.
         advantages = group_advantages(rewards, size, scored.shares, options.mix, options.advantage_clip)

@@ -12,6 +12,7 @@ from ...mixgrpo_engine.rewards import Reward
 from ...mixgrpo_engine.rewards.scoring import combine, score_images
 from ..model.conditioning import Encoded
 from ..model.video import reward_of_videos
+from ..rewards.cancelling import until_cancelled
 from .stock_sampling import Sampling, sample_images
 
 
@@ -54,7 +55,8 @@ def evaluate(
             images = sample_images(
                 model, vae, encoded[prompt], encoded[negative], sampling, number, lambda: bar.update(1)
             )
-            scored.append(score_images(reward, [images], [prompt] * len(images)))
+            with until_cancelled():
+                scored.append(score_images(reward, [images], [prompt] * len(images)))
             if number < show:
                 kept.append(images[0].clone())
         shares = scored[0].shares

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ...mixgrpo_engine.rewards.scoring import score_images
 from ..category import SCORING
 from ..rewards import REWARD
+from ..rewards.cancelling import until_cancelled
 from . import score_list
 from .image_list import batches, one, prompts_of, select
 from .score import PER_LINE_TOOLTIP, PROMPT_TOOLTIP
@@ -115,7 +116,8 @@ def _report(pictures: list, prompt: list[str], prompt_per_line: bool, reward, sc
     if reward is None:
         raise ValueError("Neither reward nor scores is connected: connect one of them.")
     prompts = prompts_of(prompt, prompt_per_line, [len(batch) for batch in pictures])
-    return score_list.report(score_images(reward, pictures, prompts), prompts)
+    with until_cancelled():
+        return score_list.report(score_images(reward, pictures, prompts), prompts)
 
 
 NODES = [MixGRPOPickBest]

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ...mixgrpo_engine.rewards.scoring import score_images
 from ..category import SCORING
 from ..rewards import REWARD
+from ..rewards.cancelling import until_cancelled
 from . import score_list
 from .image_list import batches, one, prompts_of
 
@@ -60,7 +61,8 @@ class MixGRPOScore(io.ComfyNode):
     def execute(cls, images, reward, prompt, prompt_per_line) -> io.NodeOutput:
         pictures = batches(images)
         prompts = prompts_of(prompt, one(prompt_per_line), [len(batch) for batch in pictures])
-        scored = score_images(one(reward), pictures, prompts)
+        with until_cancelled():
+            scored = score_images(one(reward), pictures, prompts)
         report = score_list.report(scored, prompts)
         text = score_list.table(report)
         return io.NodeOutput(

@@ -52,9 +52,7 @@ def report_of_numbers(scores: Sequence[float | None]) -> dict:
 
     values = torch.tensor([math.nan if score is None else score for score in scores], dtype=torch.float64)
     ranks = {place: rank for rank, place in enumerate(ranking(values), 1)}
-    images = [
-        {"image": place, "score": number(value), "rank": ranks.get(place)} for place, value in enumerate(values)
-    ]
+    images = [{"image": place, "score": number(value), "rank": ranks.get(place)} for place, value in enumerate(values)]
     failed = len(scores) - len(ranks)
     return {"mean": number(mean(values)), "scored": len(ranks), "failed": failed, "reasons": [], "images": images}
 

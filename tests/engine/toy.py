@@ -93,7 +93,7 @@ class ToyPolicy:
         self.module.adapter.load_state_dict(state)
 
     def export(self, path, metadata):
-        state = {name: sharding.whole(value).contiguous() for name, value in self.adapter_state().items()}
+        state = {name: sharding.gathered(value).contiguous() for name, value in self.adapter_state().items()}
         if PartialState().is_main_process:
             save_file(state, str(path), metadata)
 
@@ -143,7 +143,7 @@ def make(folder, settings=None, reward=None, others=(), seed=0, prompts=PROMPTS,
 
 def adapter(trainer):
     """A copy of the adapter's tensors."""
-    return {name: sharding.whole(value).clone() for name, value in trainer.policy.adapter_state().items()}
+    return {name: sharding.gathered(value).clone() for name, value in trainer.policy.adapter_state().items()}
 
 
 def events(trainer, kind):

@@ -85,12 +85,10 @@ class JudgeClient:
         self.servers, self.options = list(servers), options
         self._turn = 0
 
-    def ask(
-        self, bodies: Sequence[Callable[[], dict]], check: Callable[[], None] = go_on
-    ) -> list[str | JudgeError]:
+    def ask(self, bodies: Sequence[Callable[[], dict]]) -> list[str | JudgeError]:
         """The answers' texts in the order of the bodies, or why there is none; nothing is raised for network trouble.
 
-        bodies: make the request's JSON, when its turn has come. Takes no longer than the deadline. check() is called
+        bodies: make the request's JSON, when its turn has come. Takes no longer than the deadline. go_on() is asked
         now and then in the caller's thread; what it raises ends all requests.
         """
         questions, stop = [_Question(body) for body in bodies], threading.Event()
@@ -99,7 +97,7 @@ class JudgeClient:
             asked = thread.submit(asyncio.run, self._ask(questions, stop))
             try:
                 while not wait([asked], LOOK).done:
-                    check()
+                    go_on()
             finally:
                 stop.set()
             asked.result()

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import check_batch, go_on
+from .. import check_batch
 from ..pictures import NOT_FINITE, counted, picture
 from .client import ClientOptions, JudgeClient, JudgeError, Server
 from .hosts import AllowedHosts, address
@@ -77,8 +77,6 @@ class JudgeReward:
         Raises ValueError with one sentence for a URL that can't be used, PermissionError for one that isn't allowed.
         """
         self.options, self.failures = options, []
-        # Called while answers are awaited; may raise to stop the scoring.
-        self.check = go_on
         self._question = replace(options.question, scale=options.to_unit or options.question.scale)
         self._client = JudgeClient(servers(options.urls, allowed_hosts, key), client or ClientOptions())
 
@@ -90,7 +88,7 @@ class JudgeReward:
         check_batch(images, prompts)
         shown = [picture(image) for image in images]
         asked = [index for index, image in enumerate(shown) if image is not None]
-        answers = self._client.ask([self._body(shown[index], prompts[index]) for index in asked], self.check)
+        answers = self._client.ask([self._body(shown[index], prompts[index]) for index in asked])
         scores, reasons = torch.full((len(shown),), torch.nan), [NOT_FINITE] * (len(shown) - len(asked))
         for index, answer in zip(asked, answers, strict=True):
             try:

@@ -75,14 +75,14 @@ def load(
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation is '{activation}': it must be one of {', '.join(ACTIVATIONS)}.")
     path = Path(path)
-    whole = towers(weight_files.read(path), path.name)
-    if not whole.vision:
+    both = towers(weight_files.read(path), path.name)
+    if not both.vision:
         raise ValueError(f"{path.name} holds the text tower of a CLIP only: the file with the vision tower is needed.")
-    vision = _vision(whole.vision, path, activation)
+    vision = _vision(both.vision, path, activation)
     if not with_text:
-        return Clip(vision, None, whole.logit_scale)
+        return Clip(vision, None, both.logit_scale)
     text_path = Path(text_path or path)
-    text = whole.text if text_path == path else towers(weight_files.read(text_path), text_path.name).text
+    text = both.text if text_path == path else towers(weight_files.read(text_path), text_path.name).text
     if not text:
         raise ValueError(f"{text_path.name} holds no text tower of a CLIP: give its file as text_weights.")
     text = _text(text, text_path, activation, end_token)
@@ -91,7 +91,7 @@ def load(
             f"{path.name} embeds images as {vision.config.projection_dim} numbers, but {text_path.name} texts as "
             f"{text.config.projection_dim}: they must be the towers of one CLIP."
         )
-    return Clip(vision, text, whole.logit_scale)
+    return Clip(vision, text, both.logit_scale)
 
 
 def _vision(tensors: Mapping[str, Tensor], path: Path, activation: str) -> nn.Module:

@@ -71,8 +71,6 @@ class ModelReward:
             raise ValueError(f"dtype is '{self.options.dtype}': it must be one of {', '.join(DTYPES)}.")
         self.residence = residence or OwnResidence(self.options)
         self.failures: list[str] = []
-        # Called before each batch; may raise to stop the scoring.
-        self.check = go_on
         self._module: nn.Module | None = None
         self._batch_size = BatchSize(self.options.batch_size, "batch_size", LOG.warning)
 
@@ -134,7 +132,7 @@ class ModelReward:
         size = size or len(images)
         parts = []
         for start in range(0, len(images), size):
-            self.check()
+            go_on()
             rows = slice(start, start + size)
             batch = images[rows].to(self.options.device).nan_to_num(0.0).clamp(0, 1)
             parts.append(self.score_batch(module, batch, prompts[rows]).float().cpu())

@@ -29,7 +29,7 @@ def main(folder, iterations=4, prompts=4, kill=None, settings=None, run_json=Non
     update, step = trainer.updates._step, trainer.step
 
     def noting(norm):
-        gradients.append([sharding.whole(parameter.grad).clone() for parameter in trainer.parameters])
+        gradients.append([sharding.gathered(parameter.grad).clone() for parameter in trainer.parameters])
         return update(norm)
 
     def dying():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from mixgrpo_engine.rewards import Reward, ocr
+from mixgrpo_engine.rewards import Reward, asking, ocr
 from mixgrpo_engine.rewards.ocr import Line, OcrReward, edit_distance, reading_order, similarity
 from mixgrpo_engine.rewards.quoted import quoted_texts
 
@@ -181,8 +181,7 @@ def test_the_caller_can_stop_it_between_images(monkeypatch):
 
     read, reward = [], OcrReward()
     monkeypatch.setattr(reward, "_read", lambda shown: read.append(shown) or [])
-    reward.check = cancel
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled), asking(cancel):
         reward.score(torch.zeros(5, 8, 8, 3), ['"a"'] * 5)
     assert len(read) == 2
 

@@ -159,15 +159,15 @@ def test_the_deciding_score(toy, tmp_path):
     alike = toy.make(tmp_path / "alike", others=others).held_out
     weighted = toy.make(tmp_path / "weighted", others=others, weights={"toy": 9.0, "brightness": 3.0}).held_out
     watched = toy.make(tmp_path / "watched", watched={"a": Spy(), "b": Spy()}).held_out
-    assert alike.deciding_score(rewards) == 2.0
-    assert weighted.deciding_score(rewards) == 1.5
-    assert math.isnan(weighted.deciding_score({**rewards, "toy": None})), "half a score can't be compared"
+    assert alike.judges.decide(rewards) == 2.0
+    assert weighted.judges.decide(rewards) == 1.5
+    assert math.isnan(weighted.judges.decide({**rewards, "toy": None})), "half a score can't be compared"
     heavy = toy.make(
         tmp_path / "heavy", watched={"a": Spy(), "b": Spy()}, watched_weights={"a": 3.0, "b": 1.0}
     ).held_out
-    assert heavy.deciding_score({"a": 1.0, "b": 5.0}) == 2.0
-    assert watched.deciding_score({"toy": 7.0, "a": 1.0, "b": 2.0}) == 1.5
-    assert math.isnan(watched.deciding_score({"toy": 7.0, "a": None, "b": None}))
+    assert heavy.judges.decide({"a": 1.0, "b": 5.0}) == 2.0
+    assert watched.judges.decide({"toy": 7.0, "a": 1.0, "b": 2.0}) == 1.5
+    assert math.isnan(watched.judges.decide({"toy": 7.0, "a": None, "b": None}))
 
 
 def test_a_reward_that_is_trained_and_watched_is_told_twice(toy, tmp_path):

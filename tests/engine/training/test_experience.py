@@ -5,9 +5,11 @@ import threading
 import pytest
 import torch
 
+from mixgrpo_engine.rewards import go_on
+from mixgrpo_engine.rewards.scoring import score_by_each
 from mixgrpo_engine.schedule import flash_sigmas, flow_sigmas
 from mixgrpo_engine.solvers import DPMSolverPP
-from mixgrpo_engine.training.experience import _scoring_thread, score_images
+from mixgrpo_engine.training.experience import _scoring_thread
 from mixgrpo_engine.transitions import TRANSITIONS, flow_sde, log_prob
 
 
@@ -51,20 +53,28 @@ def test_a_scorer_that_looks_up_while_it_scores_can_be_stopped(toy, tmp_path):
     """Beside a model on the CPU it runs in the training's own thread."""
     stops = []
 
-    class LooksUp(toy.ToyReward):
-        def check(self):
-            raise AssertionError("nobody gave this scorer another check")
-
-        def score(self, images, prompts):
-            self.check()
-            stops.append(True)
-            self.check()
-            raise AssertionError("the run went on")
-
     trainer = toy.make(
-        tmp_path / "run", toy.config(run={"evaluate_every": 0}), LooksUp(), should_stop=lambda: bool(stops)
+        tmp_path / "run", toy.config(run={"evaluate_every": 0}), looks_up(toy, stops), should_stop=lambda: bool(stops)
     )
     assert trainer.run() == "cancelled" and len(stops) == 1
+
+
+def test_a_watched_scorer_that_looks_up_while_it_scores_can_be_stopped(toy, tmp_path):
+    """Before the first iteration already: the held-out prompts are scored first."""
+    stops = []
+    trainer = toy.make(tmp_path / "run", should_stop=lambda: bool(stops), watched={"judge": looks_up(toy, stops)})
+    assert trainer.run() == "cancelled" and len(stops) == 1
+
+
+def looks_up(toy, stops):
+    class LooksUp(toy.ToyReward):
+        def score(self, images, prompts):
+            go_on()
+            stops.append(True)
+            go_on()
+            raise AssertionError("the run went on")
+
+    return LooksUp()
 
 
 def test_a_run_that_waits_for_a_scorer_can_be_stopped(toy, tmp_path):
@@ -282,7 +292,7 @@ def test_a_scorer_of_the_wrong_length_is_named(toy, tmp_path):
 def test_an_image_that_is_not_finite_has_no_score(toy):
     images = torch.zeros(6, 2, 2, 3)
     images[2, 0, 0, 0] = float("inf")
-    scores = score_images({"toy": toy.ToyReward()}, images, ["up"] * 6).values["toy"]
+    scores = score_by_each({"toy": toy.ToyReward()}, images, ["up"] * 6).values["toy"]
     assert scores.isnan().tolist() == [False, False, True, False, False, False]
 
 
@@ -291,5 +301,5 @@ def test_an_infinite_score_is_a_failed_one(toy):
         def score(self, images, prompts):
             return [float("inf"), 0.5, float("-inf"), 1.0]
 
-    scores = score_images({"toy": Overflowing()}, torch.zeros(4, 2, 2, 3), ["up"] * 4).values["toy"]
+    scores = score_by_each({"toy": Overflowing()}, torch.zeros(4, 2, 2, 3), ["up"] * 4).values["toy"]
     assert scores.isnan().tolist() == [True, False, True, False] and scores[3] == 1

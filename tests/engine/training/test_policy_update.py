@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mixgrpo_engine.training.policy_update import learning_rate, trained_places
+from mixgrpo_engine.training.policy_update import Minibatch, learning_rate, trained_places
 
 
 def test_equal_rewards_update_nothing(toy, tmp_path):
@@ -24,8 +24,8 @@ def minibatches(trainer, iteration=0, advantages=None):
     condition, seen = trainer.policy.condition(["up", "down"]), []
     trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
 
-    def accumulate(trajectory, condition, advantages, rows, size, places):
-        seen.append((rows.tolist(), size))
+    def accumulate(minibatch):
+        seen.append((minibatch.rows.tolist(), minibatch.size))
         return (torch.zeros(()),) * 3
 
     trainer.updates.accumulate = accumulate
@@ -105,7 +105,7 @@ def test_a_share_of_the_window_is_trained(toy, tmp_path):
     trainer = toy.make(tmp_path / "run", toy.config(window={"size": 0, "trained_share": 0.6}))
     seen = []
     accumulate = trainer.updates.accumulate
-    trainer.updates.accumulate = lambda *values: seen.append(values[-1]) or accumulate(*values)
+    trainer.updates.accumulate = lambda minibatch: seen.append(minibatch.places) or accumulate(minibatch)
     trainer.run()
     assert toy.events(trainer, "iteration")[0]["window"] == [0, 5]
     assert all(len(places) == 3 for places in seen) and len({tuple(places) for places in seen}) > 2
@@ -144,9 +144,10 @@ def test_steps_joined_in_a_call_change_nothing(toy, tmp_path, kl_weight, shared_
         trajectory = trainer.sampler.rollout(0, range(1, 4), condition)
         trainer.policy.module.adapter.bias.data.fill_(0.2)  # ratios other than 1
         rows, advantages = torch.tensor([7, 1, 0, 11, 5]), torch.linspace(-1, 1, 12)
-        totals = trainer.updates.accumulate(trajectory, condition, advantages, rows, 6, [0, 2])
+        minibatch = Minibatch(trajectory, condition, advantages, rows, [0, 2], 6)
+        totals = trainer.updates.accumulate(minibatch)
         gradients.append([parameter.grad.clone() for parameter in trainer.parameters] + list(totals))
-        calls.append(len(trainer.updates.calls(trajectory, rows, [0, 2], size)))
+        calls.append(len(trainer.updates.split_into_calls(minibatch, size)))
     assert calls == [7 if shared_noise else 10, 1]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)

@@ -11,6 +11,7 @@ from mixgrpo_engine.objective import (
     ratio_norm_loss,
     velocity_kl,
 )
+from mixgrpo_engine.training.policy_update import Minibatch
 from mixgrpo_engine.transitions import TRANSITIONS, log_prob
 
 
@@ -40,10 +41,11 @@ def test_the_update_finds_the_rollouts_log_probs(toy, tmp_path):
     trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
     rows = torch.arange(12)
     for place in range(2):
-        (states,) = trainer.updates.calls(trajectory, rows, [place], 12)
-        velocity = trainer.updates.velocity(trajectory, states, condition)
+        minibatch = Minibatch(trajectory, condition, torch.ones(12), rows, [place], 12)
+        (states,) = trainer.updates.split_into_calls(minibatch, 12)
+        velocity = trainer.updates.velocity(minibatch, states)
         here = torch.tensor([state.row for state in states])
-        mean, std = trainer.updates.step_mean(trajectory, place, here, velocity)
+        mean, std = trainer.updates.step_mean(minibatch, place, here, velocity)
         new = log_prob(trajectory.states[place + 1, here], mean.detach(), std)
         torch.testing.assert_close(new, trajectory.log_probs[place, here], atol=1e-6, rtol=0)
 
@@ -106,7 +108,7 @@ def test_gradient_is_that_of_the_equations_image_by_image(toy, tmp_path, changes
     advantages = torch.linspace(-2, 2, 12)
     # A minibatch of 7 images, 2 of which have no advantage; 2 of the 3 window steps are trained.
     rows, places = torch.tensor([10, 1, 7, 2, 11]), [0, 2]
-    loss, deviation, clipped = trainer.updates.accumulate(trajectory, condition, advantages, rows, 7, places)
+    loss, deviation, clipped = trainer.updates.accumulate(Minibatch(trajectory, condition, advantages, rows, places, 7))
     terms, ratios = zip(
         *(term(trainer, trajectory, condition, advantages, place, row) for place in places for row in rows.tolist()),
         strict=True,
@@ -148,5 +150,5 @@ def test_kl_gradient_pulls_to_the_base(toy, tmp_path, space):
     condition = trainer.policy.condition(["up", "down"])
     trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
     # Without advantage only the KL is left.
-    trainer.updates.accumulate(trajectory, condition, torch.zeros(12), torch.arange(12), 12, [0, 1])
+    trainer.updates.accumulate(Minibatch(trajectory, condition, torch.zeros(12), torch.arange(12), [0, 1], 12))
     assert (trainer.policy.module.adapter.bias.grad > 0).all()

@@ -50,10 +50,13 @@ def test_ratio_is_1_before_the_first_update(room, make, transition, cfg):
     trajectory = trainer.sampler.rollout(0, range(1, 4), condition)
     rows = torch.tensor([6, 0, 3])  # a minibatch: other rows, another batch size
     for place in range(3):
-        (states,) = trainer.updates.calls(trajectory, rows, [place], 3)
-        velocity = trainer.updates.velocity(trajectory, states, condition)
+        minibatch = room("mixgrpo_engine.training.policy_update").Minibatch(
+            trajectory, condition, torch.ones(8), rows, [place], 3
+        )
+        (states,) = trainer.updates.split_into_calls(minibatch, 3)
+        velocity = trainer.updates.velocity(minibatch, states)
         rows = torch.tensor([state.row for state in states])
-        mean, std = trainer.updates.step_mean(trajectory, place, rows, velocity)
+        mean, std = trainer.updates.step_mean(minibatch, place, rows, velocity)
         new = room("mixgrpo_engine.transitions").log_prob(trajectory.states[place + 1, rows], mean.detach(), std)
         ratio = torch.exp(new - trajectory.log_probs[place, rows])
         # An update moves the ratio by about 1e-5: rounding has to be well below that.
@@ -75,12 +78,16 @@ def test_an_update_changes_the_adapter_and_nothing_else(make):
     assert iteration.grad_norm > 0 and 0 < iteration.ratio_deviation < 1e-2
 
 
-def test_checkpointed_and_split_updates_give_the_same_adapter(make):
+def test_checkpointed_and_split_updates_give_the_same_adapter(room, make):
     plain, careful = make()[0], make(run={"gradient_checkpointing": True}, optimizer={"batch_size": 1})[0]
     for trainer in (plain, careful):
         condition = trainer.policy.condition(PROMPTS[:2])
         trajectory = trainer.sampler.rollout(0, range(1, 4), condition)
         advantages = torch.linspace(-1, 1, 8)
-        trainer.updates.accumulate(trajectory, condition, advantages, torch.arange(8), 8, range(3))
+        trainer.updates.accumulate(
+            room("mixgrpo_engine.training.policy_update").Minibatch(
+                trajectory, condition, advantages, torch.arange(8), range(3), 8
+            )
+        )
     for one, other in zip(plain.parameters, careful.parameters, strict=True):
         torch.testing.assert_close(one.grad, other.grad, atol=1e-7, rtol=1e-3)

@@ -48,9 +48,9 @@ def test_group_sample_gives_each_scorer_advantages_of_its_own(room, mixed):
         def score(self, images, prompts):
             return torch.arange(len(images)) * 1000.0
 
-    config, algorithm = room("mixgrpo_engine.config"), room("nodes.algorithm").Algorithm
+    config = room("mixgrpo_engine.config")
     model, clip, vae = room("nodes.tiny.tiny_model").MixGRPOTinyModel.execute().result
-    settings = algorithm(config.RolloutConfig(steps=4, group_size=4), config.WindowConfig(size=2))
+    settings = config.TrainConfig(config.RolloutConfig(steps=4, group_size=4), config.WindowConfig(size=2))
     shapes = room("mixgrpo_engine.rewards.shapes").ShapesReward()
     prompt = "a red circle on a white background"
     with torch.inference_mode():

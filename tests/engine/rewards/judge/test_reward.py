@@ -11,7 +11,7 @@ import pytest
 import torch
 from aiohttp import web
 
-from mixgrpo_engine.rewards import Reward
+from mixgrpo_engine.rewards import Reward, asking
 from mixgrpo_engine.rewards.judge.questions import PRESETS
 from mixgrpo_engine.rewards.judge.reward import JudgeOptions
 from tests.engine.rewards.judge.judges import always, brightness, grays, made, nothing_listens, score
@@ -230,7 +230,6 @@ def test_the_caller_can_stop_it_while_a_server_hangs(serve):
         if server.calls:
             raise Cancelled
 
-    reward.check = cancel
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled), asking(cancel):
         score(reward, 1, 2)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("mixgrpo-judge")]

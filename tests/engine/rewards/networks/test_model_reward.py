@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mixgrpo_engine.memory.micro_batches import OutOfMemory
+from mixgrpo_engine.rewards import asking
 from mixgrpo_engine.rewards.networks.model_reward import ModelOptions, ModelReward, OwnResidence
 
 
@@ -207,7 +208,6 @@ def test_the_caller_can_stop_it_between_batches():
             raise Cancelled
 
     reward = Brightness(ModelOptions(batch_size=1))
-    reward.check = cancel
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled), asking(cancel):
         reward.score(images_of(*[0.5] * 5), [""] * 5)
     assert reward.sizes == [1, 1]
