@@ -96,7 +96,7 @@ class Run:
             return
         self.folder.create()
         try:
-            with FileLock(self.folder.lock, timeout=0):
+            with FileLock(self.folder.lock, timeout=1):
                 self._claim()
                 self.ranks.wait_for_everyone()
                 yield

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from filelock import FileLock, Timeout
 
 from ...mixgrpo_engine.records.files import write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import paths, published_lora, signature, state
 from .launch import launch
-from .locks import FileLock
 
 LOCK_SECONDS = 120.0
 STOP_SECONDS = 90.0
@@ -131,5 +133,19 @@ def _number(name: str, base: str) -> int:
     return int(rest) if rest != name and rest.isascii() and rest.isdigit() else 0
 
 
-def _submit_lock() -> FileLock:
-    return FileLock(paths.runs_directory() / ".submit.lock").hold(LOCK_SECONDS)
+@contextmanager
+def _submit_lock() -> Iterator[None]:
+    """Raises TimeoutError with one sentence when another process doesn't let go of it."""
+    path = paths.runs_directory() / ".submit.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        raise TimeoutError(
+            f"{path} stayed locked for {LOCK_SECONDS:g} s: another process holds it. Try again."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ...mixgrpo_engine.records.events import Stage
-from ..runs.locks import FileLock
-from .errors import StopRequested
 from .report import Reporter
 from .stop import Stop
 
 FORCE_VARIABLE = "MIXGRPO_GPU_LOCK"
 """Set to a file's path, that file is the lock, with or without a GPU: for several machines' shared GPU, and tests."""
 
-A_DAY = 86400.0
+LOOK_SECONDS = 0.5
 
 
 def take(uses_gpu: bool, reporter: Reporter, stop: Stop) -> FileLock:
@@ -24,16 +25,18 @@ def take(uses_gpu: bool, reporter: Reporter, stop: Stop) -> FileLock:
 
     Raises StopRequested when the run is cancelled while it waits.
     """
-    path = os.environ.get(FORCE_VARIABLE) or _default_path()
-    lock = FileLock(path)
+    # Other people's trainings on this machine take the same one: everybody may lock it.
+    lock = FileLock(os.environ.get(FORCE_VARIABLE) or _default_path(), mode=0o666)
     if not uses_gpu and not os.environ.get(FORCE_VARIABLE):
         return lock
-    if lock.acquire():
+    with suppress(Timeout):
+        lock.acquire(timeout=0)
         return lock
     reporter.emit(Stage("waiting", "Another training uses the GPU: this one starts when it has ended."))
-    while not lock.acquire(timeout=A_DAY, give_up=stop.requested):
-        if stop.requested():
-            raise StopRequested
+    while not lock.is_locked:
+        stop.check()
+        with suppress(Timeout):
+            lock.acquire(timeout=LOOK_SECONDS)
     reporter.emit(Stage("boot", "Starting ComfyUI."))
     return lock
 

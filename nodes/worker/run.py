@@ -9,10 +9,11 @@ import sys
 import traceback
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ...mixgrpo_engine.records.events import Cancelled, Failed, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..runs import signature, state
-from ..runs.locks import FileLock
 from . import compat, gpu_lock, ranks
 from .errors import GraphError, StopRequested
 from .report import LOG, Reporter
@@ -50,7 +51,9 @@ def _lead(folder: RunFolder, orders: dict) -> int:
     """The life of the process that writes: the only one, or the first of several."""
     lock = FileLock(folder.lock)
     # The server looks whether the lock is taken by taking it for a moment: hence the patience.
-    if not lock.acquire(timeout=5.0):
+    try:
+        lock.acquire(timeout=5.0)
+    except Timeout:
         print(f"Another worker is at run {folder.name} already: this one ends.", flush=True)
         return BUSY
     reporter, stop = Reporter(folder), Stop(folder)

@@ -1,34 +1,41 @@
-"""Locks of files: one holder, and a look at a lock that disturbs nobody."""
+"""A look at a lock disturbs nobody."""
+
+import threading
 
 import pytest
+from filelock import FileLock, Timeout
 
 
-def test_two_holders_of_a_lock_are_never_there_at_once(runs, tmp_path):
-    first, second = runs.locks.FileLock(tmp_path / "l"), runs.locks.FileLock(tmp_path / "l")
-    assert first.acquire() and not second.acquire()
-    assert runs.locks.is_taken(tmp_path / "l")
-    with pytest.raises(TimeoutError, match="another process holds it"):
-        second.hold(0.2)
-    first.release()
-    assert second.acquire()
-    second.release()
-    assert not runs.locks.is_taken(tmp_path / "l")
-    assert not runs.locks.is_taken(tmp_path / "never made") and not (tmp_path / "never made").exists()
+def test_a_held_lock_is_taken_and_a_released_or_missing_one_is_not(runs, tmp_path):
+    path = tmp_path / "l"
+    assert not runs.locks.is_taken(path) and not path.exists()
+    with FileLock(path):
+        assert runs.locks.is_taken(path)
+        with pytest.raises(Timeout):
+            FileLock(path, timeout=0).acquire()
+    assert not runs.locks.is_taken(path)
 
 
-def test_probe_does_not_see_another_probe_but_an_error(runs, tmp_path, monkeypatch):
-    import errno
-    import fcntl
+def test_many_who_look_at_once_do_not_take_each_other_for_the_holder(runs, tmp_path):
+    path, start, seen = tmp_path / "l", threading.Barrier(4), []
+    path.touch()
 
-    with open(tmp_path / "l", "w") as other:
-        fcntl.flock(other, fcntl.LOCK_SH)
-        assert not runs.locks.is_taken(tmp_path / "l")
-        assert not runs.locks.FileLock(tmp_path / "l").acquire()
+    def look():
+        start.wait()
+        seen.extend(runs.locks.is_taken(path) for _ in range(10))
 
-    def broken(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [False] * 40
 
-    monkeypatch.setattr(fcntl, "flock", broken)
-    for attempt in (lambda: runs.locks.is_taken(tmp_path / "l"), runs.locks.FileLock(tmp_path / "l").acquire):
-        with pytest.raises(OSError, match=f"can't be locked: No locks available.*{tmp_path}/l"):
-            attempt()
+
+def test_a_submission_that_gets_no_lock_says_so(runs, monkeypatch):
+    monkeypatch.setattr(runs.submit, "LOCK_SECONDS", 0.1)
+    folder = runs.paths.runs_directory()
+    folder.mkdir(parents=True, exist_ok=True)
+    told = pytest.raises(TimeoutError, match="another process holds it. Try again")
+    with FileLock(folder / ".submit.lock"), told, runs.submit._submit_lock():
+        raise AssertionError("two holders")

@@ -83,6 +83,6 @@ def test_run_whose_lock_cannot_be_looked_at_is_unreadable_not_an_error(runs, fol
     def broken(*_, **__):
         raise OSError(37, "can't be locked", str(folder.lock))
 
-    monkeypatch.setattr(runs.locks, "_try_lock", broken)
+    monkeypatch.setattr(runs.locks, "FileLock", broken)
     assert runs.state.state(folder) == "unreadable"
     assert "worker.lock" in runs.state.summary(folder)["message"]
