@@ -71,5 +71,3 @@ def _log_snr(sigma: float) -> float:
 def dpm_tail(order: int, variant: str = "midpoint") -> DPMSolverPP | None:
     """The tail solver of an order; None (plain Euler) for order 1."""
     return DPMSolverPP(order, variant) if order > 1 else None
-
-

@@ -11,7 +11,7 @@ from .algorithm import ALGORITHM, LORA
 from .category import CATEGORY
 from .prompts import PROMPTS
 from .rewards import REWARD
-from .runs import free_memory, job, launch, paths, published_lora, state, submit, wait
+from .runs import free_memory, job, launch, overview, paths, published_lora, submit, wait
 from .setting_widgets import setting, widget
 from .worker import stash
 
@@ -208,7 +208,7 @@ class MixGRPOApplyRun(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, run_id="", which=paths.LAST, **_):
-        folder = state.find(run_id.strip()) if run_id else None
+        folder = overview.find(run_id.strip()) if run_id else None
         return published_lora.version(folder, which) if folder else run_id
 
     @classmethod
@@ -228,7 +228,7 @@ def find_run(run: dict | None, run_id: str):
     wanted = run["run_id"] if run else (run_id or "").strip()
     if not wanted:
         raise ValueError("No run is given: connect a run, or write a run's id into run_id.")
-    folder = state.find(wanted)
+    folder = overview.find(wanted)
     if folder is None:
         raise ValueError(f"There is no run '{wanted}' in ComfyUI's output folder: check the id.")
     return folder
@@ -236,7 +236,7 @@ def find_run(run: dict | None, run_id: str):
 
 def run_output(folder, action: str) -> io.NodeOutput:
     """Outputs and ui of Train and Wait: always the same keys, always lists."""
-    summary = state.summary(folder)
+    summary = overview.summary(folder)
     ui = {
         "images": summary["images"],
         "text": [describe(summary, action)],

@@ -130,8 +130,9 @@ class Preflight:
         for share in SMALLER:
             width, height = (_rounded(size * share) for size in (config.run.width, config.run.height))
             smaller = dataclasses.replace(changed, run=dataclasses.replace(changed.run, width=width, height=height))
-            yield f"{also} and train at {width} x {height}" if also else f"train at {width} x {height}", self.needs(
-                smaller
+            yield (
+                f"{also} and train at {width} x {height}" if also else f"train at {width} x {height}",
+                self.needs(smaller),
             )
 
 

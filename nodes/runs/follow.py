@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ...mixgrpo_engine.records import events
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import launch, state
+from . import launch, liveness, overview
 
 EVENT = "mixgrpo.progress"
 SECONDS = 0.5
@@ -39,7 +39,7 @@ class Follower:
 
     def _each(self, action: Callable[[RunFolder], None]) -> None:
         """A folder that can't be read, or is being deleted, doesn't end the following of all others."""
-        folders = state.runs()
+        folders = overview.all_runs()
         self._forget_all_but({folder.name for folder in folders})
         for folder in folders:
             try:
@@ -53,17 +53,17 @@ class Follower:
 
     def _skip(self, folder: RunFolder) -> None:
         self._offsets[folder.name] = _size(folder.events)
-        self._states[folder.name] = state.state(folder)
+        self._states[folder.name] = liveness.state_of(folder)
 
     def _look_at(self, folder: RunFolder) -> None:
         new = self._new_events(folder)
         known = self._states.get(folder.name)
         # A state that only the disk knows changes without an event when a worker dies; ended runs stay ended.
-        lasting = known is not None and known not in (*state.ACTIVE, state.UNREADABLE)
-        now = known if lasting and not new else state.state(folder)
+        lasting = known is not None and known not in (*liveness.ACTIVE, liveness.UNREADABLE)
+        now = known if lasting and not new else liveness.state_of(folder)
         self._states[folder.name] = now
         if new or now != known:
-            self._send(EVENT, {"run_id": folder.name, "events": new, "status": state.summary(folder)})
+            self._send(EVENT, {"run_id": folder.name, "events": new, "status": overview.summary(folder)})
 
     def _new_events(self, folder: RunFolder) -> list[dict]:
         offset, size = self._offsets.get(folder.name, 0), _size(folder.events)

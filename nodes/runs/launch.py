@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...mixgrpo_engine.records.files import write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import job, process, signature, state
+from . import job, process, signature, stored
 
 ENTRY = Path(__file__).parent.parent.joinpath(*process.SCRIPT)
 WORKER_VARIABLE = "MIXGRPO_WORKER"
@@ -30,7 +30,7 @@ def launch(folder: RunFolder) -> None:
     Raises ValueError when job.json isn't this ComfyUI's own, or needs a node type that isn't there.
     """
     reap()
-    made = state.job(folder)
+    made = stored.job(folder)
     orders = start_orders(folder, made)
     folder.cancel_file.unlink(missing_ok=True)
     (folder.path / "launch.json").unlink(missing_ok=True)

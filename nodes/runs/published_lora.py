@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...mixgrpo_engine.records.files import replace
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import paths, state
+from . import liveness, paths, stored
 
 
 def name(folder: RunFolder, which: str = paths.LAST) -> str:
@@ -33,7 +33,7 @@ def publish(folder: RunFolder, which: str = paths.LAST) -> None:
 def version(folder: RunFolder, which: str = paths.LAST) -> tuple:
     """Changes when the LoRA changes, for ComfyUI's cache."""
     path = paths.lora_file(folder.name, which)
-    return (path.name, state.state(folder), path.stat().st_mtime_ns if path.exists() else 0)
+    return (path.name, liveness.state_of(folder), path.stat().st_mtime_ns if path.exists() else 0)
 
 
 def require_finished(folder: RunFolder, which: str = paths.LAST) -> None:
@@ -43,19 +43,19 @@ def require_finished(folder: RunFolder, which: str = paths.LAST) -> None:
     """
     if which not in paths.WHICH:
         raise ValueError(f"which is '{which}': choose {' or '.join(paths.WHICH)}.")
-    now = state.state(folder)
-    if now == state.UNREADABLE:
-        raise ValueError(state.damage(folder))
+    now = liveness.state_of(folder)
+    if now == liveness.UNREADABLE:
+        raise ValueError(liveness.damage(folder))
     if now != "finished":
         advice = (
             "put MixGRPO Wait between, or queue again when it has ended"
-            if now in state.ACTIVE
+            if now in liveness.ACTIVE
             else "queue its training again to finish it"
         )
         raise ValueError(f"Run {folder.name} is {now}, not finished: {advice}.")
     if paths.lora_file(folder.name, which).exists():
         return
-    if which == paths.BEST and not state.status(folder).get("best"):
+    if which == paths.BEST and not stored.status(folder).get("best"):
         raise ValueError(
             f"Run {folder.name} has no best LoRA, because its evaluate_every was 0: set which to last, or queue its "
             "training again with evaluate_every above 0 and if_exists = restart."

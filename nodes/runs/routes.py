@@ -20,7 +20,7 @@ from aiohttp import web
 from ...mixgrpo_engine.records import events
 from ...mixgrpo_engine.records.events import finite
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import cancel, free_memory, state, submit
+from . import cancel, free_memory, liveness, overview, stored, submit
 
 ROOT = "/mixgrpo/runs"
 
@@ -39,12 +39,12 @@ def add(routes: web.RouteTableDef) -> None:
 
 
 async def _list(_request: web.Request) -> web.Response:
-    return _json({"runs": await asyncio.to_thread(lambda: [state.summary(folder) for folder in state.runs()])})
+    return _json({"runs": await asyncio.to_thread(lambda: [*map(overview.summary, overview.all_runs())])})
 
 
 async def _show(_request: web.Request, folder: RunFolder) -> web.Response:
-    job = {} if state.damage(folder) else state.job(folder)
-    return _json({**state.summary(folder), "config": job.get("config"), "prompts": job.get("prompts")})
+    job = {} if liveness.damage(folder) else stored.job(folder)
+    return _json({**overview.summary(folder), "config": job.get("config"), "prompts": job.get("prompts")})
 
 
 async def _events(request: web.Request, folder: RunFolder) -> web.Response:
@@ -53,15 +53,15 @@ async def _events(request: web.Request, folder: RunFolder) -> web.Response:
         return _error(400, "offset must be a number of bytes, 0 or more: take the one that the last answer gave.")
     size = folder.events.stat().st_size if folder.events.exists() else 0
     new, end = await asyncio.to_thread(events.read, folder.events, min(int(offset), size))
-    return _json({"events": new, "offset": end, "state": state.state(folder)})
+    return _json({"events": new, "offset": end, "state": liveness.state_of(folder)})
 
 
 async def _cancel(_request: web.Request, folder: RunFolder) -> web.Response:
-    if wrong := state.damage(folder):
+    if wrong := liveness.damage(folder):
         return _error(409, wrong)
     if not cancel.cancel(folder):
-        return _error(409, f"Run {folder.name} is {state.state(folder)}: there is nothing to cancel.")
-    return _json(state.summary(folder))
+        return _error(409, f"Run {folder.name} is {liveness.state_of(folder)}: there is nothing to cancel.")
+    return _json(overview.summary(folder))
 
 
 async def _resume(_request: web.Request, folder: RunFolder) -> web.Response:
@@ -71,13 +71,13 @@ async def _resume(_request: web.Request, folder: RunFolder) -> web.Response:
         return _error(409, str(error))
     if submission.action in ("started", "resumed"):
         free_memory.free_between_prompts()
-    return _json({**state.summary(folder), "action": submission.action})
+    return _json({**overview.summary(folder), "action": submission.action})
 
 
 def _with_folder(handler):
     @functools.wraps(handler)
     async def handle(request: web.Request) -> web.Response:
-        folder = state.find(request.match_info["run_id"])
+        folder = overview.find(request.match_info["run_id"])
         if folder is None:
             return _error(404, f"There is no run '{request.match_info['run_id'][:80]}'.")
         try:

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from ...mixgrpo_engine.records.files import write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import paths, published_lora, signature, state
+from . import liveness, paths, published_lora, signature, stored
 from .launch import launch
 
 LOCK_SECONDS = 120.0
@@ -49,7 +49,7 @@ def resume(folder: RunFolder) -> Submission:
     """Goes on with a run from its last checkpoint. Raises ValueError when it is finished."""
 
     def attempt() -> Submission:
-        if state.state(folder) == "finished":
+        if liveness.state_of(folder) == "finished":
             raise ValueError(f"Run {folder.name} is finished: there is nothing to resume.")
         return _take_up(folder, {})
 
@@ -80,20 +80,20 @@ def _start(job: dict, siblings: list[RunFolder]) -> Submission:
 
 def _take_up(folder: RunFolder, job: dict) -> Submission:
     """job: what is to replace parts of the stored one, {} leaves it as it is."""
-    if state.is_cancelling(folder):
+    if liveness.is_cancelling(folder):
         raise _StillStopping(folder.name)
-    now = state.state(folder)
-    if now == state.UNREADABLE:
-        raise ValueError(state.damage(folder))
+    now = liveness.state_of(folder)
+    if now == liveness.UNREADABLE:
+        raise ValueError(liveness.damage(folder))
     if now == "finished":
         published_lora.require_finished(folder)
         return Submission(folder, "finished")
-    if now in state.ACTIVE:
+    if now in liveness.ACTIVE:
         return Submission(folder, "reattached")
-    stored = state.job(folder)
-    signature.require(stored, folder.name, signature.install_key())
+    before = stored.job(folder)
+    signature.require(before, folder.name, signature.install_key())
     # Settings that don't change the training (memory, evaluations, checkpoints) are the new ones.
-    _write(folder, {**stored, **job})
+    _write(folder, {**before, **job})
     launch(folder)
     logging.info("MixGRPO: resumed run %s (it was %s), its log is %s", folder.name, now, folder.log)
     return Submission(folder, "resumed")
@@ -106,7 +106,7 @@ def _write(folder: RunFolder, job: dict) -> None:
 def _fingerprint(folder: RunFolder) -> str | None:
     """None for a folder whose job can't be read: it is no run that could be taken up."""
     try:
-        return state.job(folder).get("fingerprint")
+        return stored.job(folder).get("fingerprint")
     except ValueError:
         return None
 

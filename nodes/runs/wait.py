@@ -8,7 +8,7 @@ import time
 
 from ...mixgrpo_engine.records import events
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import launch, published_lora, state, submit
+from . import launch, liveness, overview, published_lora, stored, submit
 from .cancel import cancel
 
 SECONDS = 0.5
@@ -67,13 +67,13 @@ async def _until_finished(folder: RunFolder, timeout: float, progress: _Progress
     while True:
         throw_exception_if_processing_interrupted()
         launch.reap()
-        now = state.state(folder)
+        now = liveness.state_of(folder)
         if now == "finished":
             published_lora.require_finished(folder)
-            summary = state.summary(folder)
+            summary = overview.summary(folder)
             progress.show(summary)
             return summary
-        if now not in state.ACTIVE:
+        if now not in liveness.ACTIVE:
             raise RunEnded(ending(folder, now))
         if timeout and time.monotonic() - started > timeout:
             raise TimeoutError(
@@ -81,15 +81,15 @@ async def _until_finished(folder: RunFolder, timeout: float, progress: _Progress
                 "Wait again with a longer timeout, or cancel it."
             )
         # ComfyUI's progress hook asks for interrupts too.
-        progress.show(state.status(folder))
+        progress.show(stored.status(folder))
         await asyncio.sleep(SECONDS)
 
 
 def ending(folder: RunFolder, now: str) -> str:
     """Why a run that isn't finished has ended: one sentence, then the worker's traceback or the log's last lines."""
-    if now == state.UNREADABLE:
-        return f"Run {folder.name} can't be followed any more. {state.damage(folder)}"
-    status = state.status(folder)
+    if now == liveness.UNREADABLE:
+        return f"Run {folder.name} can't be followed any more. {liveness.damage(folder)}"
+    status = stored.status(folder)
     if now == "cancelled":
         kept = int(status.get("checkpoint") or 0)
         if not kept:

@@ -49,9 +49,7 @@ class MixGRPOSigmas(io.ComfyNode):
     def execute(cls, model, steps, shift, flash_ratio, window_start, window_size) -> io.NodeOutput:
         check_flow_matching(model)
         window = range(window_start, window_start + window_size)
-        return io.NodeOutput(
-            window_sigmas(model.get_model_object("model_sampling"), steps, shift, window, flash_ratio)
-        )
+        return io.NodeOutput(window_sigmas(model.get_model_object("model_sampling"), steps, shift, window, flash_ratio))
 
 
 NODES = [MixGRPOSigmas]

@@ -18,7 +18,7 @@ from pathlib import Path
 from ...mixgrpo_engine.records.events import Event, Failed
 from ...mixgrpo_engine.records.files import read_json, write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from ..runs import state
+from ..runs import stored
 from .errors import StopRequested
 from .report import LOG, Reporter
 from .stop import Stop
@@ -40,7 +40,7 @@ def index() -> int:
 
 def wanted(folder: RunFolder) -> int:
     """How many processes the run's job asks for."""
-    return int(state.job(folder)["config"]["run"].get("processes", 1))
+    return int(stored.job(folder)["config"]["run"].get("processes", 1))
 
 
 def orders() -> dict:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from ...mixgrpo_engine.records.events import Cancelled, Failed, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from ..runs import signature, state
+from ..runs import signature, stored
 from . import compat, gpu_lock, ranks
 from .errors import GraphError, StopRequested
 from .report import LOG, Reporter
@@ -35,9 +35,9 @@ def run(path: Path) -> int:
     if not ranks.is_rank() and ranks.wanted(folder) > 1:
         return ranks.start_and_wait(folder, orders)
     if ranks.index() > 0:
-        code = ranks.follow(folder, lambda reporter, stop, scratch: _work(folder, orders, reporter, stop, scratch))
+        code = ranks.follow(folder, lambda *of_rank: _boot_and_train(folder, orders, *of_rank))
     else:
-        code = _lead(folder, orders)
+        code = _as_first_process(folder, orders)
     if ranks.is_rank():
         from ...mixgrpo_engine.distributed.ranks import (
             leave,  # brings torch, which nothing here needs before ComfyUI is booted
@@ -47,7 +47,7 @@ def run(path: Path) -> int:
     return code
 
 
-def _lead(folder: RunFolder, orders: dict) -> int:
+def _as_first_process(folder: RunFolder, orders: dict) -> int:
     """The life of the process that writes: the only one, or the first of several."""
     lock = FileLock(folder.lock)
     # The server looks whether the lock is taken by taking it for a moment: hence the patience.
@@ -60,7 +60,7 @@ def _lead(folder: RunFolder, orders: dict) -> int:
     stop.listen()
     scratch = folder.path / "temp"
     try:
-        _work(folder, orders, reporter, stop, scratch)
+        _boot_and_train(folder, orders, reporter, stop, scratch)
     except StopRequested:
         reporter.emit(Cancelled(reporter.checkpoint, "Cancelled before the training went on."))
     except GraphError as error:
@@ -91,10 +91,10 @@ def _orders() -> dict | None:
     return orders if isinstance(orders, dict) and orders.keys() >= {"comfyui", "packs", "key"} else None
 
 
-def _work(folder: RunFolder, orders: dict, reporter: Reporter, stop: Stop, scratch: Path) -> None:
+def _boot_and_train(folder: RunFolder, orders: dict, reporter: Reporter, stop: Stop, scratch: Path) -> None:
     reporter.start()
     reporter.emit(Stage("boot", "Starting ComfyUI."))
-    job = state.job(folder)
+    job = stored.job(folder)
     # Read once and checked here: what the server checked may have been replaced since.
     signature.require(job, folder.name, bytes.fromhex(orders["key"]))
     scratch.mkdir(exist_ok=True)
@@ -107,7 +107,7 @@ def _work(folder: RunFolder, orders: dict, reporter: Reporter, stop: Stop, scrat
         stop.check()
         # From here on everything is the pack as ComfyUI has loaded it: the graph's objects are of its classes.
         pack = comfy.pack_of("MixGRPO_Train", folder.log)
-        importlib.import_module(f"{pack}.nodes.worker.job").do(job, folder.path, comfy, reporter, stop)
+        importlib.import_module(f"{pack}.nodes.worker.train").train(job, folder.path, comfy, reporter, stop)
     finally:
         if gpu:
             gpu.release()

@@ -80,7 +80,7 @@ def test_a_preset_alone_is_an_algorithm(server, graphs):
     assert (rollout["flash_ratio"], rollout["tail_order"], window["strategy"]) == (0.2, 2, "frozen")
     assert (rollout["steps"], rollout["group_size"], rollout["shift"], window["size"]) == (25, 12, 3.0, 4)
     graph["algorithm"]["inputs"] = {"preset": "MixGRPO", "window_size": 30}
-    assert "window size is 30 with 25 steps" in server.error(graph, 30)["exception_message"]
+    assert "window_size is 30 with 25 steps" in server.error(graph, 30)["exception_message"]
 
 
 def test_apply_run_holds_back_what_samples_until_the_training_has_ended(server, graphs):

@@ -97,8 +97,8 @@ def runs(room, tmp_path, monkeypatch):
     import folder_paths
 
     for name in (
-        "cancel", "curve", "follow", "job", "launch", "locks", "paths", "process", "published_lora", "routes",
-        "signature", "state", "submit", "wait",
+        "cancel", "curve", "follow", "job", "launch", "liveness", "locks", "overview", "paths", "process",
+        "published_lora", "routes", "signature", "stored", "submit", "wait",
     ):  # fmt: skip
         room(f"nodes.runs.{name}")
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))

@@ -10,7 +10,7 @@ import pytest
 def runs(pack, tmp_path, monkeypatch):
     import folder_paths
 
-    for name in ("curve", "published_lora", "paths", "state"):
+    for name in ("curve", "published_lora", "paths", "liveness", "overview"):
         importlib.import_module(f"{pack.__name__}.nodes.runs.{name}")
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
     return pack.nodes.runs
@@ -37,7 +37,7 @@ def test_each_lora_is_published_under_its_name_again_when_it_was_deleted(runs, f
         assert published.read_bytes() == which.encode()
         assert runs.published_lora.name(folder, which) == f"mixgrpo/{name}.safetensors"
         assert runs.published_lora.version(folder, which) != before
-    assert [file["filename"] for file in runs.state.summary(folder)["files"]] == [
+    assert [file["filename"] for file in runs.overview.summary(folder)["files"]] == [
         "some-run-12345678.safetensors",
         "some-run-12345678-best.safetensors",
     ]
@@ -47,7 +47,7 @@ def test_a_run_that_was_never_measured_has_no_best(runs, folder):
     with pytest.raises(ValueError, match="has no best LoRA, because its evaluate_every was 0: set which to last"):
         runs.published_lora.require_finished(folder, "best")
     runs.published_lora.require_finished(folder)
-    assert runs.state.summary(folder).get("best") is None
+    assert runs.overview.summary(folder).get("best") is None
 
 
 def test_a_best_lora_that_is_gone_everywhere_is_told(runs, folder):
@@ -66,8 +66,8 @@ def test_which_is_last_or_best(runs, folder):
 )
 def test_damaged_best_makes_the_run_unreadable(runs, folder, best):
     folder.set_status(best=best)
-    assert runs.state.summary(folder)["state"] == "unreadable"
-    assert "'best' isn't iteration, score and lora" in runs.state.damage(folder)
+    assert runs.overview.summary(folder)["state"] == "unreadable"
+    assert "'best' isn't iteration, score and lora" in runs.liveness.damage(folder)
 
 
 def test_curve_marks_the_best_iteration(runs, folder):

@@ -24,20 +24,20 @@ def worker(folder):
 def test_live_worker_is_running_and_a_dead_one_dead(runs, folder, worker):
     folder.set_status(state="running", iteration=1)
     (folder.path / "launch.json").write_text(json.dumps(runs.process.identity(worker.pid)))
-    assert runs.state.state(folder) == "running"
+    assert runs.liveness.state_of(folder) == "running"
     worker.kill()
     # Not waited for yet, the process is a zombie: that is no worker either.
     deadline = time.monotonic() + 10
-    while runs.state.state(folder) == "running" and time.monotonic() < deadline:
+    while runs.liveness.state_of(folder) == "running" and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert runs.state.state(folder) == "dead"
+    assert runs.liveness.state_of(folder) == "dead"
 
 
 def test_reused_pid_is_not_the_worker(runs, folder, worker):
     folder.set_status(state="running")
     identity = runs.process.identity(worker.pid)
     (folder.path / "launch.json").write_text(json.dumps({**identity, "pid_created": identity["pid_created"] - 60}))
-    assert runs.state.state(folder) == "dead"
+    assert runs.liveness.state_of(folder) == "dead"
     runs.process.terminate({**identity, "pid_created": identity["pid_created"] - 60}, folder.path)
     time.sleep(0.2)
     assert worker.poll() is None
@@ -51,7 +51,7 @@ def test_foreign_process_named_in_a_run_folder_gets_no_signal(runs, folder, argu
         who = runs.process.identity(stranger.pid)
         folder.set_status(state="running", **who)
         (folder.path / "launch.json").write_text(json.dumps(who))
-        assert runs.state.state(folder) == "dead"
+        assert runs.liveness.state_of(folder) == "dead"
         runs.cancel.cancel(folder)
         runs.process.terminate(who, folder.path)
         with pytest.raises(subprocess.TimeoutExpired):

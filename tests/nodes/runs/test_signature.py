@@ -53,7 +53,8 @@ def test_worker_refuses_a_job_that_was_changed_after_the_server_looked(runs, fol
     command = [sys.executable, str(runs.launch.ENTRY), str(folder.path)]
     done = subprocess.run(command, input=json.dumps(orders), capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert "was not written by this ComfyUI" in folder.status()["message"] and runs.state.state(folder) == "failed"
+    assert "was not written by this ComfyUI" in folder.status()["message"]
+    assert runs.liveness.state_of(folder) == "failed"
     assert subprocess.run(command, input="", capture_output=True, timeout=60).returncode == 2
 
 

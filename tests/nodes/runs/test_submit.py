@@ -44,7 +44,7 @@ def test_waiting_for_a_stopping_run_does_not_block_other_runs(runs, folder, monk
     """The submit lock is free while a cancelled worker saves its checkpoint."""
     folder.set_status(state="cancelled")
     free, looks = [], iter([True, True, False, False])
-    monkeypatch.setattr(runs.state, "is_cancelling", lambda _: next(looks))
+    monkeypatch.setattr(runs.liveness, "is_cancelling", lambda _: next(looks))
     monkeypatch.setattr(runs.submit, "launch", lambda _: None)
     sleep = time.sleep
 
@@ -63,7 +63,7 @@ def test_resume_takes_the_new_memory_and_evaluation_settings(runs, monkeypatch):
     folder = runs.submit.submit(job).folder
     folder.set_status(state="failed")
     assert runs.submit.submit({**job, "config": {"optimizer": {"batch_size": 1}}}).action == "resumed"
-    stored = runs.state.job(folder)
+    stored = runs.stored.job(folder)
     assert stored["config"]["optimizer"]["batch_size"] == 1
     runs.signature.require(stored, folder.name, runs.signature.install_key())
 

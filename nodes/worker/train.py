@@ -1,4 +1,4 @@
-"""The worker's job, once ComfyUI is up: encode the prompts, load the models, train, publish the LoRAs."""
+"""What a worker does once ComfyUI is up: encode the prompts, load the models, train, publish the LoRAs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.records.events import Notice, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from ..runs import curve, paths, published_lora, state
+from ..runs import curve, paths, published_lora, stored
 from . import stages
 from .report import LOG
 
 
-def do(job: dict, path: Path, comfy, reporter, stop) -> None:
+def train(job: dict, path: Path, comfy, reporter, stop) -> None:
     """Trains as job.json says. Raises whatever goes wrong, StopRequested when cancelled before the training."""
     folder = RunFolder(path)
     config = TrainConfig.from_dict(job["config"])
@@ -79,7 +79,7 @@ def draw_curve(folder: RunFolder) -> dict:
 def publish(folder: RunFolder) -> dict:
     """The run's LoRAs where ComfyUI's LoRA loaders look; status fields."""
     published_lora.publish(folder)
-    fields, best = {"lora": published_lora.name(folder)}, state.status(folder).get("best")
+    fields, best = {"lora": published_lora.name(folder)}, stored.status(folder).get("best")
     if best and folder.best_lora.exists():
         published_lora.publish(folder, paths.BEST)
         fields["best"] = {**best, "lora": published_lora.name(folder, paths.BEST)}

@@ -30,7 +30,7 @@ def test_slug_is_a_safe_part_of_a_file_name(runs, name, expected):
 
 @pytest.mark.parametrize("run_id", ["..", "../x", "a/b", "a\\b", "", "A", "a.b", "-a", "a\n", "a" * 81, None, 5])
 def test_what_is_no_id_is_never_a_path(runs, folder, run_id):
-    assert runs.state.find(run_id) is None
+    assert runs.overview.find(run_id) is None
 
 
 def test_held_lock_is_a_sign_of_life(runs, folder):
@@ -40,40 +40,40 @@ def test_held_lock_is_a_sign_of_life(runs, folder):
     )
     try:
         assert holder.stdout.readline().strip() == "held"
-        assert runs.state.state(folder) == "running"
+        assert runs.liveness.state_of(folder) == "running"
     finally:
         holder.kill()
         holder.communicate()
-    assert runs.state.state(folder) == "dead"
+    assert runs.liveness.state_of(folder) == "dead"
 
 
 def test_queued_run_is_given_a_moment_to_start(runs, folder):
     folder.set_status(state="queued")
-    assert runs.state.state(folder) == "queued"
+    assert runs.liveness.state_of(folder) == "queued"
     status = folder.status()
     folder.status_file.write_text(json.dumps({**status, "updated": time.time() - 60}))
-    assert runs.state.state(folder) == "dead"
+    assert runs.liveness.state_of(folder) == "dead"
 
 
 def test_worker_that_shows_itself_between_two_looks_is_not_dead(runs, folder, monkeypatch):
     folder.set_status(state="running")
     looks = iter([False, True])
-    monkeypatch.setattr(runs.state, "is_alive", lambda _: next(looks))
-    assert runs.state.state(folder) == "running"
+    monkeypatch.setattr(runs.liveness, "is_alive", lambda _: next(looks))
+    assert runs.liveness.state_of(folder) == "running"
 
 
 def test_worker_that_ended_before_it_could_listen_was_cancelled(runs, folder):
     folder.set_status(state="running")
     folder.cancel_file.touch()
-    assert runs.state.state(folder) == "cancelled"
+    assert runs.liveness.state_of(folder) == "cancelled"
     assert runs.cancel.cancel(folder) is False
 
 
 def test_summary_has_no_nan_and_never_fails_on_a_young_run(runs, folder):
     folder.set_status(state="queued", reward={"a": float("nan")})
-    summary = json.loads(json.dumps(runs.state.summary(folder), allow_nan=False))
+    summary = json.loads(json.dumps(runs.overview.summary(folder), allow_nan=False))
     assert summary["reward"] == {"a": None} and summary["images"] == [] and summary["files"] == []
-    assert [f.name for f in runs.state.runs()] == ["some-run-12345678"]
+    assert [f.name for f in runs.overview.all_runs()] == ["some-run-12345678"]
 
 
 def test_run_whose_lock_cannot_be_looked_at_is_unreadable_not_an_error(runs, folder, monkeypatch):
@@ -84,5 +84,5 @@ def test_run_whose_lock_cannot_be_looked_at_is_unreadable_not_an_error(runs, fol
         raise OSError(37, "can't be locked", str(folder.lock))
 
     monkeypatch.setattr(runs.locks, "FileLock", broken)
-    assert runs.state.state(folder) == "unreadable"
-    assert "worker.lock" in runs.state.summary(folder)["message"]
+    assert runs.liveness.state_of(folder) == "unreadable"
+    assert "worker.lock" in runs.overview.summary(folder)["message"]

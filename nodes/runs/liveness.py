@@ -1,0 +1,61 @@
+"""A run's state, also when its worker can't say it any more: here a dead worker is noticed."""
+
+from __future__ import annotations
+
+import time
+
+from ...mixgrpo_engine.records.run_folder import RunFolder
+from . import locks, process
+from .stored import job, launch, status
+
+ACTIVE = ("queued", "waiting", "running")
+"""States in which a worker is at work, or about to be."""
+
+UNREADABLE = "unreadable"
+"""The state of a run whose files are damaged."""
+
+STARTING_SECONDS = 10.0
+"""Between "queued" and the worker's process there is a moment in which nobody can be seen."""
+
+
+def state_of(folder: RunFolder) -> str:
+    """queued, waiting, running, finished, failed, cancelled, dead (the worker is gone without a word) or unreadable."""
+    return _look(folder)[0]
+
+
+def damage(folder: RunFolder) -> str:
+    """Which of the run's files can't be read, in one sentence; "" when all can."""
+    return _look(folder)[1]
+
+
+def _look(folder: RunFolder) -> tuple[str, str]:
+    try:
+        job(folder), launch(folder)
+        return read_state(folder), ""
+    except (ValueError, OSError) as error:
+        return UNREADABLE, str(error)
+
+
+def read_state(folder: RunFolder) -> str:
+    """As state_of(), but raises ValueError or OSError, with a sentence, where files are damaged."""
+    told = status(folder)
+    if told["state"] not in ACTIVE or is_alive(folder):
+        return told["state"]
+    starting = told["state"] == "queued" and time.time() - (told.get("updated") or 0.0) < STARTING_SECONDS
+    if starting and not launch(folder):
+        return "queued"
+    # Between the two looks the worker may have started, or written its last word.
+    now = status(folder)["state"]
+    if now not in ACTIVE or is_alive(folder):
+        return now
+    # A worker that was asked to stop before it could listen has just ended.
+    return "cancelled" if folder.cancel_file.exists() else "dead"
+
+
+def is_alive(folder: RunFolder) -> bool:
+    """True while a worker process of this run exists."""
+    return process.is_alive(launch(folder), folder.path) or locks.is_taken(folder.lock)
+
+
+def is_cancelling(folder: RunFolder) -> bool:
+    return folder.cancel_file.exists() and not damage(folder) and is_alive(folder)
