@@ -361,32 +361,17 @@ SETTINGS: tuple[Setting, ...] = settings_of(TrainConfig)
 
 def _checks(c: TrainConfig) -> Iterator[tuple[bool, str]]:
     """What settings ask of each other."""
-    r, w, o = c.rollout, c.window, c.optimizer
+    r, size, updates = c.rollout, c.window.size, c.optimizer.updates
     yield r.transition == "cps" and r.eta >= 2, f"eta is {r.eta}: with cps it must be below 2."
-    yield (
-        w.size >= r.steps,
-        (
-            f"window_size is {w.size} with {r.steps} steps: it must be 1 to {r.steps - 1} (the last step is not trained), "
-            "or 0 for all of them."
-        ),
-    )
+    wanted = f"it must be 1 to {r.steps - 1} (the last step is not trained), or 0 for all of them."
+    yield size >= r.steps, f"window_size is {size} with {r.steps} steps: {wanted}"
     images = r.group_size * r.prompts_per_iteration
-    yield o.updates > images, f"updates is {o.updates} with {images} images an iteration: it must be 1 to {images}."
-    yield (
-        o.balanced and o.updates > r.group_size,
-        (
-            f"updates is {o.updates} with {r.group_size} images a prompt: with balanced minibatches it must be "
-            f"{r.group_size} at most."
-        ),
-    )
-    yield (
-        c.adapter.kind == "full" and c.loss.kl_weight > 0,
-        (f"kl_weight is {c.loss.kl_weight}: it must be 0 where all weights are trained, since no base model is kept."),
-    )
-    yield (
-        r.prompts_per_iteration < c.run.processes,
-        (
-            f"prompts_per_iteration is {r.prompts_per_iteration} with {c.run.processes} processes: each needs a prompt of "
-            f"its own, so set it to {c.run.processes} or a multiple of it."
-        ),
-    )
+    yield updates > images, f"updates is {updates} with {images} images an iteration: it must be 1 to {images}."
+    wanted = f"with balanced minibatches it must be {r.group_size} at most."
+    wrong = c.optimizer.balanced and updates > r.group_size
+    yield wrong, f"updates is {updates} with {r.group_size} images a prompt: {wanted}"
+    wanted = "it must be 0 where all weights are trained, since no base model is kept."
+    yield c.adapter.kind == "full" and c.loss.kl_weight > 0, f"kl_weight is {c.loss.kl_weight}: {wanted}"
+    prompts, processes = r.prompts_per_iteration, c.run.processes
+    wanted = f"each needs a prompt of its own, so set it to {processes} or a multiple of it."
+    yield prompts < processes, f"prompts_per_iteration is {prompts} with {processes} processes: {wanted}"

@@ -53,7 +53,12 @@ def test_shared_prefix_equals_an_unshared_one_bit_for_bit(start):
     shared = rollout(Field(), first, sigmas, window, group_size=4, generator=seeded(), **SETTINGS)
     apart = rollout(
         lambda x, s: torch.cat([Field()(row[None], s) for row in x]),
-        first.repeat(4, 1, 1, 1), sigmas, window, group_size=4, generator=seeded(), **SETTINGS,
+        first.repeat(4, 1, 1, 1),
+        sigmas,
+        window,
+        group_size=4,
+        generator=seeded(),
+        **SETTINGS,
     )
     assert torch.equal(shared.latents, apart.latents)
     assert torch.equal(shared.states, apart.states)

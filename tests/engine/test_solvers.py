@@ -37,8 +37,13 @@ def test_agrees_with_diffusers(order, variant):
         return torch.sin(3 * x) - x * sigma + 0.3
 
     scheduler = DPMSolverMultistepScheduler(
-        solver_order=order, solver_type=variant, prediction_type="flow_prediction", use_flow_sigmas=True,
-        flow_shift=3.0, algorithm_type="dpmsolver++", lower_order_final=False,
+        solver_order=order,
+        solver_type=variant,
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        flow_shift=3.0,
+        algorithm_type="dpmsolver++",
+        lower_order_final=False,
     )
     scheduler.set_timesteps(12)
     sigmas = scheduler.sigmas.clone()

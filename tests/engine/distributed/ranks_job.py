@@ -1,4 +1,4 @@
-"""A run that `accelerate launch` starts in several processes: `-m tests.engine.distributed.ranks_job <json>`."""
+"""Runs that `accelerate launch` starts in several processes: `-m tests.engine.distributed.ranks_job <json>`."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 
 from mixgrpo_engine.distributed import sharding
 from mixgrpo_engine.distributed.ranks import leave
@@ -96,13 +97,16 @@ def launch(count, *arguments, how=("--multi_gpu",)):
     return done.returncode, done.stdout + done.stderr
 
 
-def launch_job(count, folder, how=("--multi_gpu",), **job):
-    return launch(count, "tests.engine.distributed.ranks_job", json.dumps({"folder": str(folder), **job}), how=how)
+def launch_jobs(count, *jobs, how=("--multi_gpu",)):
+    """main() with each of these arguments in turn: starting processes takes far longer than what they do here."""
+    return launch(count, "tests.engine.distributed.ranks_job", json.dumps(jobs, default=str), how=how)
 
 
-def results(folder, count):
-    """What each process of a job has written."""
-    return [torch.load(f"{folder}-rank{rank}.pt", weights_only=True) for rank in range(count)]
+def results(folder, count, output=""):
+    """What each process of a job has written; output: what it printed, for one that has written nothing."""
+    paths = [Path(f"{folder}-rank{rank}.pt") for rank in range(count)]
+    assert all(path.exists() for path in paths), output
+    return [torch.load(path, weights_only=True) for path in paths]
 
 
 def largest_difference(some, others):
@@ -111,5 +115,7 @@ def largest_difference(some, others):
 
 
 if __name__ == "__main__":
-    main(**json.loads(sys.argv[1]))
+    for job in json.loads(sys.argv[1]):
+        main(**job)
+        AcceleratorState._reset_state(reset_partial_state=True)  # the next job's precision may be another
     leave(0)

@@ -15,10 +15,11 @@ from mixgrpo_engine.records.events import read
 from mixgrpo_engine.training.adapter_average import AdapterAverage
 from mixgrpo_engine.training.checkpoint import Checkpoints, OtherLaunch
 from tests.engine.distributed import ranks_job
-from tests.engine.distributed.ranks_job import largest_difference, launch_job, results
+from tests.engine.distributed.ranks_job import largest_difference, launch_jobs, results
 from tests.engine.policies import tiny_pipelines
 
 FSDP = ("--use_fsdp", "--fsdp_version", "2")
+RUN_FILES = ranks_job.ROOT / "run_files"
 FULL = {"adapter": {"kind": "full"}}
 
 
@@ -31,15 +32,42 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory):
-    """The same run in 3 processes: one of them has two of the 4 prompts, two share the held-out ones."""
-    folder = tmp_path_factory.mktemp("split") / "run"
-    code, output = launch_job(3, folder, FSDP, settings=FULL)
+    """A folder, exit code and output of 3 processes: one has two of the 4 prompts, two share the held-out ones.
+
+    Under the folder: "run", the same run, and "killed", one in which a process dies in the third iteration.
+    """
+    folder = tmp_path_factory.mktemp("split")
+    code, output = launch_jobs(3, toy_job(folder / "run"), toy_job(folder / "killed", kill=[1, 2]), how=FSDP)
+    return folder, code, output
+
+
+@pytest.fixture(scope="module")
+def in_two(tmp_path_factory, split):
+    """The folder of what 2 processes did, launched as for FLUX on many GPUs.
+
+    Under it: "fewer", which goes on where the killed run ended, and "split" in the folders of two transformers.
+    """
+    folder = tmp_path_factory.mktemp("in two")
+    shutil.copytree(split[0] / "killed", folder / "fewer")
+    for name, make in (("flux", tiny_pipelines.flux), ("sd3", tiny_pipelines.sd3)):
+        make(folder / name / "model")
+    jobs = (
+        toy_job(folder / "fewer"),
+        {"folder": folder / "flux" / "split", "run_json": write_run_file(folder / "flux", "split")},
+        {"folder": folder / "sd3" / "split", "run_json": write_run_file(folder / "sd3", "split", "bf16", cfg=3)},
+    )
+    code, output = launch_jobs(2, *jobs, how=("--config_file", RUN_FILES / "fsdp_32_gpus.yaml"))
     assert code == 0, output
-    return folder, results(folder, 3)
+    return folder
+
+
+def toy_job(folder, **more):
+    return {"folder": folder, "settings": FULL, **more}
 
 
 def test_gradients_and_run_are_those_of_one_process(alone, split):
-    (folder, expected), (split_folder, found) = alone, split
+    (folder, expected), (launched, _, output) = alone, split
+    found = results(launched / "run", 3, output)
     for result in found:
         assert result["outcome"] == "finished" and result["forwards"] == expected["forwards"]
         assert len(result["gradients"]) == len(expected["gradients"]) == 12
@@ -48,22 +76,22 @@ def test_gradients_and_run_are_those_of_one_process(alone, split):
         assert largest_difference(result["gradients"][0], expected["gradients"][0]) < 1e-5
         assert all(torch.equal(value, found[0]["adapter"][name]) for name, value in result["adapter"].items())
     assert sum(result["held"] for result in found) == expected["held"], "each weight is in one process"
-    events, wanted = (read(path / "events.jsonl")[0] for path in (split_folder, folder))
+    events, wanted = (read(path / "events.jsonl")[0] for path in (launched / "run", folder))
     assert [event["type"] for event in events] == [event["type"] for event in wanted]
     for event, other in zip(events, wanted, strict=True):
         if event["type"] in ("iteration", "evaluation"):
             assert event["reward"] == pytest.approx(other["reward"], rel=1e-4)
 
 
-def test_a_killed_process_ends_the_job_and_the_checkpoint_goes_on_with_any_number(tmp_path, alone, split):
-    code, output = launch_job(3, tmp_path / "run", FSDP, settings=FULL, kill=[1, 2])
+def test_a_killed_process_ends_the_job_and_the_checkpoint_goes_on_with_any_number(tmp_path, alone, split, in_two):
+    launched, code, output = split
     assert code != 0 and "SIGKILL" in output, output
-    shutil.copytree(tmp_path / "run", tmp_path / "fewer")
-    for folder, count in ((tmp_path / "run", 3), (tmp_path / "fewer", 2)):
-        code, output = launch_job(count, folder, FSDP, settings=FULL)
-        assert code == 0, output
-    same, fewer = results(tmp_path / "run", 3)[0], results(tmp_path / "fewer", 2)[0]
-    for name, value in split[1][0]["adapter"].items():
+    shutil.copytree(launched / "killed", tmp_path / "run")
+    code, output = launch_jobs(3, toy_job(tmp_path / "run"), how=FSDP)
+    assert code == 0, output
+    straight, same = (results(folder / "run", 3)[0] for folder in (launched, tmp_path))
+    fewer = results(in_two / "fewer", 2)[0]
+    for name, value in straight["adapter"].items():
         assert torch.equal(same["adapter"][name], value)
         torch.testing.assert_close(fewer["adapter"][name], alone[1]["adapter"][name], atol=1e-5, rtol=1e-3)
     with pytest.raises(OtherLaunch, match="were saved with FSDP and this run was launched without it: launch it as"):
@@ -97,15 +125,13 @@ def distance(some, others):
     return float((flat[0] - flat[1]).norm() / flat[1].norm())
 
 
-def test_a_transformer_of_diffusers(tmp_path):
+def test_a_transformer_of_diffusers(in_two):
     """FLUX with gradient checkpointing, an average and evaluations of it; only the main process loads its weights."""
-    tiny_pipelines.flux(tmp_path / "model")
-    ranks_job.main(tmp_path / "alone", run_json=write_run_file(tmp_path, "alone"))
-    expected = results(tmp_path / "alone", 1)[0]
-    how = ("--config_file", str(ranks_job.ROOT / "run_files" / "fsdp_32_gpus.yaml"))
-    code, output = launch_job(2, tmp_path / "split", how, run_json=write_run_file(tmp_path, "split"))
-    assert code == 0, output
-    for result in results(tmp_path / "split", 2):
+    folder = in_two / "flux"
+    ranks_job.main(folder / "alone", run_json=write_run_file(folder, "alone"))
+    expected = results(folder / "alone", 1)[0]
+    found = results(folder / "split", 2)
+    for result in found:
         assert len(result["gradients"]) == 2
         assert largest_difference(result["gradients"][0], expected["gradients"][0]) < 1e-5
         # A rollout with the average's weights, which an evaluation has left in place, would be far off.
@@ -113,7 +139,7 @@ def test_a_transformer_of_diffusers(tmp_path):
         assert 0 < result["held"] < 0.6 * expected["held"]
     # The exported weights are the average, whole, for from_pretrained.
     exported, wanted = (
-        FluxTransformer2DModel.from_pretrained(tmp_path / name / "transformer").state_dict()
+        FluxTransformer2DModel.from_pretrained(folder / name / "transformer").state_dict()
         for name in ("split", "alone")
     )
     assert exported.keys() == wanted.keys()
@@ -121,21 +147,16 @@ def test_a_transformer_of_diffusers(tmp_path):
         # Adam's first steps are as large for a gradient of rounding errors alone as for any other.
         torch.testing.assert_close(exported[name], value, atol=4e-3, rtol=0)
     assert distance(list(exported.values()), list(wanted.values())) < 1e-5
-    last = results(tmp_path / "split", 2)[0]["adapter"]
-    assert any(not torch.equal(value, exported[name]) for name, value in last.items())
+    assert any(not torch.equal(value, exported[name]) for name, value in found[0]["adapter"].items())
 
 
-def test_bf16_rounds_in_the_rollout_as_in_the_update(tmp_path):
+def test_bf16_rounds_in_the_rollout_as_in_the_update(in_two):
     """SD3 with guidance, and with a buffer that is saved with its weights."""
-    tiny_pipelines.sd3(tmp_path / "model")
-    ranks_job.main(tmp_path / "alone", run_json=write_run_file(tmp_path, "alone", cfg=3))
-    expected = results(tmp_path / "alone", 1)[0]
-    job = write_run_file(tmp_path, "split", "bf16", cfg=3)
-    code, output = launch_job(2, tmp_path / "split", FSDP, run_json=job)
-    assert code == 0, output
-    iterations = [event for event in read(tmp_path / "split" / "events.jsonl")[0] if event["type"] == "iteration"]
+    folder = in_two / "sd3"
+    ranks_job.main(folder / "alone", run_json=write_run_file(folder, "alone", cfg=3))
+    expected, found = results(folder / "alone", 1)[0], results(folder / "split", 2)[0]
+    iterations = [event for event in read(folder / "split" / "events.jsonl")[0] if event["type"] == "iteration"]
     assert [event["ratio_deviation"] for event in iterations] == [0, 0], "one update an iteration: nothing has changed"
-    found = results(tmp_path / "split", 2)[0]
     assert 0 < distance(found["gradients"][0], expected["gradients"][0]) < 0.05
     assert all(value.dtype == torch.float32 for value in found["adapter"].values())
 

@@ -151,9 +151,9 @@ def test_towers_in_files_of_their_own(files, tokenizer, tmp_path):
     cut = {**text, "text_projection.weight": text["text_projection.weight"][:10].clone()}
     save_file(cut, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="embeds images as 48 numbers, but other.safetensors texts as 10"):
-        ClipScoreReward(
-            tmp_path / "vision.safetensors", tokenizer, text_weights=tmp_path / "other.safetensors"
-        ).score(images, prompts)
+        ClipScoreReward(tmp_path / "vision.safetensors", tokenizer, text_weights=tmp_path / "other.safetensors").score(
+            images, prompts
+        )
 
 
 def test_config_json_beside_the_file(files, tokenizer, tmp_path):

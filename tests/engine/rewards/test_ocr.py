@@ -117,7 +117,18 @@ def test_reading_order():
 
 @pytest.fixture(scope="module")
 def reward():
-    return OcrReward(threads=1)
+    """Each picture is really read, but only once: a read costs more than all else here."""
+    reward, known = OcrReward(threads=1), {}
+    read = reward._read
+
+    def read_once(shown):
+        pixels = shown.tobytes()
+        if pixels not in known:
+            known[pixels] = read(shown)
+        return known[pixels]
+
+    reward._read = read_once
+    return reward
 
 
 @pytest.fixture(autouse=True)
@@ -138,32 +149,34 @@ def picture(*lines):
 
 
 PROMPT = 'a sign that says "Open Late"'
+# A line of two words, two words side by side (the right one drawn first), and a word above another.
+SIGN = picture((12, 8, "OPEN LATE"), (104, 48, "Fox"), (12, 48, "Red"), (12, 88, "Gold"), (12, 132, "Bird"))
+WANTED = {
+    "Open Late": 1,
+    "Red Fox": 1,
+    "Fox Red": 0.5,
+    "Gold Bird": 1,
+    "Bird Gold": 0.5,
+    "Opem Late": 0.875,
+    "Zumy": 0,
+}
 
 
 def test_pictures_with_the_text_score_high_and_others_low(reward):
-    images = torch.stack(
-        [
-            picture((12, 30, "OPEN LATE")),
-            picture((12, 15, "Open"), (12, 70, "Late")),
-            picture((104, 30, "Late"), (12, 30, "Open")),
-            picture((12, 15, "Late"), (12, 70, "Open")),
-            picture((12, 30, "Opem Late")),
-            picture((12, 30, "Zufbx")),
-            picture(),
-        ]
-    )
-    scores = reward.score(images, [PROMPT] * 7)
+    """And a picture without text among them, which is not mixed up with the others."""
+    images = torch.stack([picture(), *[SIGN] * len(WANTED)])
+    scores = reward.score(images, [PROMPT, *(f'a sign that says "{text}"' for text in WANTED)])
     assert isinstance(reward, Reward) and scores.dtype == torch.float32 and reward.failures == []
-    assert scores.tolist() == pytest.approx([1, 1, 1, 0.5, 0.875, 0, 0])
+    assert scores.tolist() == pytest.approx([0, *WANTED.values()])
 
 
 def test_several_texts_count_the_same(reward):
-    scores = reward.score(picture((12, 30, "Yes"))[None], ["'Yes' on the left and \"Nope\" on the right"])
+    scores = reward.score(SIGN[None], ["'Open Late' on the left and \"Zumy\" on the right"])
     assert scores.tolist() == [0.5]
 
 
 def test_no_quoted_text_and_broken_images_are_no_score(reward):
-    images = torch.stack([picture((12, 30, "Open Late"))] * 3)
+    images = torch.stack([SIGN] * 3)
     images[2] = torch.nan
     scores = reward.score(images, ["a cat's bowl", PROMPT, PROMPT])
     assert scores.isnan().tolist() == [True, False, True]

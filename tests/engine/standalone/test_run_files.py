@@ -66,6 +66,7 @@ def test_its_launch_is_one_that_accelerate_knows():
     """Launched as it is, on 2 processes, by test_sharding.py."""
     config = load_config_from_file(str(FOLDER / "fsdp_32_gpus.yaml"))
     assert config.distributed_type == DistributedType.FSDP and config.fsdp_config["fsdp_version"] == 2
-    assert config.num_processes == json.loads((FOLDER / f"{PAPER}.json").read_text())["settings"]["rollout"][
-        "prompts_per_iteration"
-    ]
+    assert (
+        config.num_processes
+        == json.loads((FOLDER / f"{PAPER}.json").read_text())["settings"]["rollout"]["prompts_per_iteration"]
+    )

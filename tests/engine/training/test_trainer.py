@@ -65,21 +65,45 @@ def test_cancel_keeps_what_was_done_and_resumes(toy, tmp_path):
         assert torch.equal(value, toy.adapter(resumed)[name])
 
 
-def test_cancel_in_the_first_update_gives_the_iteration_up(toy, tmp_path):
+@pytest.mark.parametrize("evaluate_every", [4, 0], ids=["evaluation", "rollout"])
+def test_cancel_is_heard_before_the_next_model_call(toy, tmp_path, evaluate_every):
+    trainer, calls = toy.make(tmp_path / "run", toy.config(run={"evaluate_every": evaluate_every})), []
+    trainer.policy.module.register_forward_hook(lambda *_: calls.append(1))
+    trainer.pulse.should_stop = lambda: bool(calls)
+    assert trainer.run() == "cancelled" and len(calls) == 1
+
+
+def test_cancel_before_an_iterations_first_step_gives_it_up(toy, tmp_path):
+    """The wish comes when all is sampled and scored, and the updates begin."""
     trainer = toy.make(tmp_path / "run")
-    before = toy.adapter(trainer)
-    asked = iter([False] * 14)  # of evaluation and rollout, of the two groups' scores, then the first update's
-    trainer.pulse.should_stop = lambda: next(asked, True)
-    assert trainer.run() == "cancelled"
+    before, updates, steps = toy.adapter(trainer), calls_of(trainer.updates, "update"), optimizer_steps(trainer)
+    trainer.pulse.should_stop = lambda: bool(updates)
+    assert trainer.run() == "cancelled" and len(updates) == 1 and steps == []
+    assert toy.events(trainer, "iteration") == [] and trainer.checkpoints.complete() == []
     assert all(torch.equal(before[name], value) for name, value in toy.adapter(trainer).items())
 
 
 def test_cancel_after_an_iterations_first_step_finishes_it(toy, tmp_path):
+    """The wish comes with the first of its two steps; the second one is still made."""
     trainer = toy.make(tmp_path / "run")
-    asked = iter([False] * 15)  # one more than above: the first update goes through
-    trainer.pulse.should_stop = lambda: next(asked, True)
-    assert trainer.run() == "cancelled"
+    steps = optimizer_steps(trainer)
+    trainer.pulse.should_stop = lambda: bool(steps)
+    assert trainer.run() == "cancelled" and len(steps) == 2
     assert len(toy.events(trainer, "iteration")) == 1 and trainer.checkpoints.complete()[-1].name == "000001"
+
+
+def calls_of(owner, name):
+    """A list that grows as this method begins."""
+    calls, method = [], getattr(owner, name)
+    setattr(owner, name, lambda *arguments: calls.append(arguments) or method(*arguments))
+    return calls
+
+
+def optimizer_steps(trainer):
+    """A list that grows with each step that the optimizer has made."""
+    steps = []
+    trainer.optimizer.optimizer.register_step_post_hook(lambda *_: steps.append(1))
+    return steps
 
 
 @pytest.mark.parametrize("mix", ["advantages", "rewards"])

@@ -17,9 +17,7 @@ def same(one, other):
 
 
 def apart(policy, latents, condition):
-    return torch.cat(
-        [policy.module(latents[row : row + 1], LEVELS[row], condition.select([row])) for row in range(3)]
-    )
+    return torch.cat([policy.module(latents[row : row + 1], LEVELS[row], condition.select([row])) for row in range(3)])
 
 
 def test_rows_of_other_sigmas_equal_calls_of_their_own(policy):

@@ -162,8 +162,9 @@ def test_missing_file_is_named_with_folder_source_and_size(weights):
     assert "model.safetensors of https://huggingface.co/yuvalkirstain/PickScore_v1 (3.9 GB, MIT) there as " in (
         weights.is_usable(weights.PICK_SCORE, "PickScore_v1.safetensors")
     )
-    assert weights.is_usable(weights.CLIP_TEXT, "text_encoders: clip_l.safetensors").endswith("put it there, or choose "
-                                                                                             "another file.")
+    assert weights.is_usable(weights.CLIP_TEXT, "text_encoders: clip_l.safetensors").endswith(
+        "put it there, or choose another file."
+    )
     assert "fetch it with `hf download xswu/HPSv2" in weights.is_usable(
         weights.HPS, "hub: xswu/HPSv2/HPS_v2.1_compressed.pt"
     )

@@ -57,8 +57,8 @@ def test_queued_run_is_given_a_moment_to_start(runs, folder):
 
 def test_worker_that_shows_itself_between_two_looks_is_not_dead(runs, folder, monkeypatch):
     folder.set_status(state="running")
-    looks = iter([False, True])
-    monkeypatch.setattr(runs.liveness, "is_alive", lambda _: next(looks))
+    first = iter([False])
+    monkeypatch.setattr(runs.liveness, "is_alive", lambda _: next(first, True))
     assert runs.liveness.state_of(folder) == "running"
 
 

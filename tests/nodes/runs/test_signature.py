@@ -32,30 +32,55 @@ def test_key_is_made_once_outside_of_output_and_private(runs, tmp_path):
     ],
 )
 def test_changed_job_is_neither_resumed_nor_started(runs, folder, monkeypatch, change):
-    started = []
-    monkeypatch.setattr(runs.launch.subprocess, "Popen", lambda *_, **__: started.append(1))
-    folder.set_status(state="failed")
     job = json.loads(folder.job.read_text())
     runs.signature.require(job, folder.name, runs.signature.install_key())
     change(job)
     folder.job.write_text(json.dumps(job))
-    for attempt in (lambda: runs.submit.resume(folder), lambda: runs.launch.launch(folder)):
-        with pytest.raises(ValueError, match="was not written by this ComfyUI"):
-            attempt()
+    expect_no_start(runs, folder, monkeypatch)
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_job_signed_for_one_run_is_refused_in_another_runs_folder(runs, folder, monkeypatch, renamed):
+    """As it is, and with the other run's id written into it; by the server and by the worker."""
+    other = runs.paths.folder_of("other-run-12345678")
+    other.create()
+    job = json.loads(folder.job.read_text())
+    other.job.write_text(json.dumps({**job, "run_id": other.name} if renamed else job))
+    expect_no_start(runs, other, monkeypatch)
+    assert start_worker(runs, other, orders(runs)).returncode == 1
+    assert "was not written by this ComfyUI" in other.status()["message"]
+
+
+def expect_no_start(runs, folder, monkeypatch):
+    """The server neither resumes nor starts the run in this folder."""
+    folder.set_status(state="failed")
+    started = []
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.launch.subprocess, "Popen", lambda *_, **__: started.append(1))
+        for attempt in (lambda: runs.submit.resume(folder), lambda: runs.launch.launch(folder)):
+            with pytest.raises(ValueError, match="was not written by this ComfyUI"):
+                attempt()
     assert started == [] and folder.status()["state"] == "failed"
 
 
+def start_worker(runs, folder, orders):
+    """The worker's script as the server starts it, up to its look at the job."""
+    command = [sys.executable, str(runs.launch.ENTRY), str(folder.path)]
+    return subprocess.run(command, input=orders, capture_output=True, text=True, timeout=60)
+
+
+def orders(runs):
+    """With this ComfyUI's own key."""
+    return json.dumps({"comfyui": {}, "packs": [], "key": runs.signature.install_key().hex()})
+
+
 def test_worker_refuses_a_job_that_was_changed_after_the_server_looked(runs, folder):
-    """The worker's script as the server starts it, up to that check."""
     job = json.loads(folder.job.read_text())
     folder.job.write_text(json.dumps({**job, "graph": {"1": {}}}))
-    orders = {"comfyui": {}, "packs": [], "key": runs.signature.install_key().hex()}
-    command = [sys.executable, str(runs.launch.ENTRY), str(folder.path)]
-    done = subprocess.run(command, input=json.dumps(orders), capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
+    assert start_worker(runs, folder, orders(runs)).returncode == 1
     assert "was not written by this ComfyUI" in folder.status()["message"]
     assert runs.liveness.state_of(folder) == "failed"
-    assert subprocess.run(command, input="", capture_output=True, timeout=60).returncode == 2
+    assert start_worker(runs, folder, "").returncode == 2
 
 
 def test_run_folder_does_not_say_how_comfyui_was_started(runs, folder):
