@@ -1,6 +1,7 @@
 # make demo: set up, train the embedded tiny model through a real ComfyUI, show what it made.
 # make bench: what MixGRPO costs and wins against other algorithms on the tiny model; an interrupted one goes on.
 # make test: all tests, in JOBS processes: 2, or as many as the machine has cores and 4 GB of memory for.
+# make templates: workflows/ anew, from the settings, the cards, and workflows/api and workflows/layout.
 # Set COMFYUI_DIR to use your own ComfyUI instead of the one that set-up fetches.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ RUN := $(VENV)/bin/python
 JOBS ?= 2
 export COMFYUI_DIR
 
-.PHONY: setup demo bench test lint tiny-model
+.PHONY: setup demo bench test lint templates tiny-model
 
 setup:
 	$(PYTHON) scripts/setup.py
@@ -25,6 +26,10 @@ test: setup lint
 
 lint: setup
 	$(RUN) -m ruff check .
+
+templates: setup
+	$(RUN) -m scripts.card_templates
+	$(RUN) -m scripts.make_template
 
 tiny-model: setup
 	$(RUN) -m pretraining

@@ -1,4 +1,4 @@
-"""Writes the templates of the settings for cards: `python -m scripts.card_templates`, then scripts.make_template.
+"""Writes the twins of the settings for cards: `python -m scripts.card_templates`, then scripts.make_template.
 
 mixgrpo_engine/memory/cards.py says what is trained and how; from it come workflows/api/NAME.json and
 workflows/layout/NAME.json of every card. Which nodes load a model from which files stands here.

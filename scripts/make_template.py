@@ -1,10 +1,11 @@
-"""Makes the UI template of an API workflow: `python -m scripts.make_template shapes_alignment`.
+"""Makes the UI templates of the API workflows: `python -m scripts.make_template shapes_alignment`; no name makes all.
 
 The API twin (workflows/api/NAME.json) is the one that is written by hand, or by scripts.card_templates. The real
 frontend turns it into a graph; places, titles' colours and the note come from workflows/layout/NAME.json. So the two
-can't drift apart: a test compares what the template posts with the twin. Which published files a node needs comes from
-the engine's catalog and scripts.model_files: the frontend names those that are missing when a template is opened. With
---thumbnail the graph's picture becomes workflows/NAME.jpg; --picture docs/graph.png makes the README's large one.
+can't drift apart: a test compares what the template posts with the twin. A setting that MixGRPO Algorithm has got since
+a twin was written is added to it with its default. Which published files a node needs comes from the engine's catalog
+and scripts.model_files: the frontend names those that are missing when a template is opened. With --thumbnail the
+graph's picture becomes workflows/NAME.jpg; --picture docs/graph.png makes the README's large one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
+from mixgrpo_engine.config import SETTINGS, TrainConfig
+from mixgrpo_engine.presets import PRESETS, preset
 from mixgrpo_engine.rewards.files import catalog
 from scripts.browser import open_comfyui
 from scripts.comfyui_server import ROOT, ComfyServer
@@ -96,27 +99,43 @@ THUMBNAIL_WIDTH, CAPTION_SIZE = 1100, 34  # pixels
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", help="workflows/api/NAME.json and workflows/layout/NAME.json")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="workflows/api/NAME.json and layout/NAME.json")
     parser.add_argument("--thumbnail", action="store_true", help="make workflows/NAME.jpg anew, a picture of the graph")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="write a picture of the graph at the window's size")
     options = parser.parse_args()
-    name = options.name
-    prompt, layout = (read(ROOT / "workflows" / kind / f"{name}.json") for kind in ("api", "layout"))
-    models = {key: found for key, node in prompt.items() if (found := published(node["inputs"].values()))}
     with (
         tempfile.TemporaryDirectory() as base,
         ComfyServer(Path(base)) as server,
         open_comfyui(server.url, *WINDOW) as page,
     ):
-        graph = json.loads(page.evaluate(BUILD, [name, prompt, layout, PACK, models]))
-        if options.thumbnail:
-            make_thumbnail(page, ROOT / "workflows" / f"{name}.jpg", layout.get("caption", ""))
-        if options.picture:
-            # 256 colours are enough for a graph, and a third of the bytes.
-            photograph(page).quantize(256, kmeans=4).save(options.picture, optimize=True)
-    target = ROOT / "workflows" / f"{name}.json"
-    target.write_text(json.dumps(graph, indent=1) + "\n", encoding="utf-8")
-    print(f"{target.relative_to(ROOT)}: {len(graph['nodes'])} nodes, {len(graph['links'])} links")
+        for name in options.names or sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json")):
+            make(page, name, options.thumbnail, options.picture)
+
+
+def make(page, name: str, thumbnail: bool, picture: Path | None) -> None:
+    prompt, layout = (read(ROOT / "workflows" / kind / f"{name}.json") for kind in ("api", "layout"))
+    complete(prompt)
+    models = {key: found for key, node in prompt.items() if (found := published(node["inputs"].values()))}
+    graph = json.loads(page.evaluate(BUILD, [name, prompt, layout, PACK, models]))
+    if thumbnail:
+        make_thumbnail(page, ROOT / "workflows" / f"{name}.jpg", layout.get("caption", ""))
+    if picture:
+        # 256 colours are enough for a graph, and a third of the bytes.
+        photograph(page).quantize(256, kmeans=4).save(picture, optimize=True)
+    for path, content in ((f"api/{name}.json", prompt), (f"{name}.json", graph)):
+        (ROOT / "workflows" / path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(f"workflows/{name}.json: {len(graph['nodes'])} nodes, {len(graph['links'])} links")
+
+
+def complete(prompt: dict[str, dict]) -> None:
+    """Adds the settings that MixGRPO Algorithm has got since, as a request without them means them."""
+    for node in prompt.values():
+        if node["class_type"] == "MixGRPO_Algorithm":
+            name = node["inputs"].get("preset", "custom")
+            settings = preset(name) if name in PRESETS else TrainConfig()
+            for each in SETTINGS:
+                if each.place:
+                    node["inputs"].setdefault(each.label, each.of(settings))
 
 
 def published(values: Collection) -> list[dict[str, str]]:
