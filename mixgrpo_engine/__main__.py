@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 FINISHED, FAILED, MISUSED = 0, 1, 2
 
@@ -63,7 +64,7 @@ def _listen(is_main: bool) -> Callable[[], bool]:
     """Turns the first Ctrl-C or SIGTERM into a request to stop; a second one ends the process at once."""
     asked = []
 
-    def on_signal(number: int, _) -> None:
+    def on_signal(number: int, _: FrameType | None) -> None:
         asked.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -31,9 +31,13 @@ def group_advantages(
         raise ValueError(f"mix is '{mix}': choose {' or '.join(MIXES)}.")
     shares = _normalised_weights(rewards, weights)
     if mix == "rewards":
-        advantages = _normalise(sum(share * rewards[name].float() for name, share in shares.items()), group_size)
+        mixed = sum(share * rewards[name].float() for name, share in shares.items())
+        assert isinstance(mixed, Tensor)  # there is at least one share
+        advantages = _normalise(mixed, group_size)
     else:
-        advantages = sum(share * _normalise(rewards[name].float(), group_size) for name, share in shares.items())
+        mixed = sum(share * _normalise(rewards[name].float(), group_size) for name, share in shares.items())
+        assert isinstance(mixed, Tensor)
+        advantages = mixed
     return advantages.clamp(-clip, clip)
 
 

@@ -341,6 +341,7 @@ class TrainConfig:
             unknown = set(given) - {each.field for each in SETTINGS if each.group == group.name}
             if unknown:
                 raise ValueError(f"Unknown setting '{group.name}.{sorted(unknown)[0]}'.")
+            assert group.default_factory is not dataclasses.MISSING
             groups[group.name] = group.default_factory(**given)
         unknown = set(values) - set(groups)
         if unknown:

@@ -10,12 +10,16 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from .config import AdapterConfig
 from .records import tensor_files
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
 
 # The lists of transformer blocks in today's flow models (SD3, FLUX, AuraFlow, Qwen-Image, Lumina, Wan, HiDream).
 BLOCK_LISTS = frozenset(
@@ -134,7 +138,7 @@ def export(
     tensor_files.save(tensors, path, metadata)
 
 
-def adapted_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def adapted_layers(module: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
     """Name and peft layer of every adapted layer, in the module's order."""
     from peft.tuners.lora import LoraLayer
 
@@ -143,7 +147,7 @@ def adapted_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, layer
 
 
-def scale_of(layer: nn.Module) -> float:
+def scale_of(layer: LoraLayer) -> float:
     """alpha / rank of an adapted layer."""
     return layer.scaling[_ADAPTER]
 

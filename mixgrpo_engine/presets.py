@@ -5,12 +5,12 @@ from __future__ import annotations
 from .config import TrainConfig
 
 # The number of prompts is that of one GPU in the papers, which run on 24 to 32 of them.
-_SD35_LORA = {
+_SD35_LORA: dict[str, dict] = {
     "rollout": {"steps": 10, "shift": 3.0, "group_size": 24, "prompts_per_iteration": 3, "cfg": 4.5},
     "optimizer": {"learning_rate": 3e-4, "ema_decay": 0.9},
 }
 # Flow-GRPO (arXiv 2505.05470): every image starts from its own noise, and the KL is the exact one.
-_FLOW_GRPO = {
+_FLOW_GRPO: dict[str, dict] = {
     "rollout": {**_SD35_LORA["rollout"], "shared_noise": False},
     "optimizer": _SD35_LORA["optimizer"],
     "loss": {"kl_weight": 0.04, "kl_space": "mean"},

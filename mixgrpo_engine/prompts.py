@@ -13,7 +13,7 @@ class PromptSet:
     train: tuple[str, ...]
     held_out: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.train:
             raise ValueError("There are no training prompts: give at least one prompt, one a line.")
         overlap = set(self.train) & set(self.held_out)

@@ -109,7 +109,8 @@ def join(trajectories: Sequence[Trajectory]) -> Trajectory:
     first = trajectories[0]
     if len(trajectories) == 1:
         return first
-    means = None if first.means is None else torch.cat([each.means for each in trajectories], dim=1)
+    means = [each.means for each in trajectories if each.means is not None]
+    assert len(means) in (0, len(trajectories))  # all of them have kept their means, or none
     return Trajectory(
         torch.cat([each.latents for each in trajectories]),
         first.window,
@@ -118,7 +119,7 @@ def join(trajectories: Sequence[Trajectory]) -> Trajectory:
         sum(each.forwards for each in trajectories),
         first.sigmas,
         first.shared_noise,
-        means,
+        torch.cat(means, dim=1) if means else None,
     )
 
 

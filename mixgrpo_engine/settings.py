@@ -49,7 +49,8 @@ class Setting:
         name = name or self.label
         if self.kind is float and type(value) is int:
             value = float(value)
-        if type(value) is not self.kind:
+        kind = type(value)
+        if kind is not self.kind:
             raise ValueError(f"{name} is {_shown(value)}: it must be {KINDS[self.kind]}.")
         if self.choices and value not in self.choices:
             raise ValueError(f"{name} is {_shown(value)}: choose {', '.join(self.choices)}.")
@@ -87,8 +88,9 @@ def setting(
 
 def settings_of(config: Any) -> tuple[Setting, ...]:
     """All settings of TrainConfig (the class, or one of it), group by group in their order."""
-    found = []
+    found: list[Setting] = []
     for group in dataclasses.fields(config):
+        assert dataclasses.is_dataclass(group.default_factory)
         for field in dataclasses.fields(group.default_factory):
             about = {**field.metadata, "label": field.metadata["label"] or field.name}
             found.append(Setting(group=group.name, field=field.name, default=field.default, **about))

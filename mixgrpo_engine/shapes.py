@@ -107,8 +107,10 @@ def write(spec: Spec) -> str:
         color, shape, count = spec.items[0]
         text = f"{ {2: 'two', 3: 'three'}[count] } {color} {shape}s"
     elif spec.kind == "relation":
+        assert spec.relation is not None
         text = f"{nouns[0]} {RELATIONS[spec.relation]} {nouns[1]}"
     elif spec.kind == "position":
+        assert spec.position is not None
         text = f"{nouns[0]} {POSITIONS[spec.position]}"
     else:
         text = nouns[0]
@@ -123,7 +125,7 @@ def parse(caption: str) -> Spec | None:
         if match is None:
             continue
         found = match.groupdict()
-        items = [(found["color1"], found["shape1"], COUNTS.get(found.get("count"), 1))]
+        items = [(found["color1"], found["shape1"], COUNTS.get(found.get("count", ""), 1))]
         if kind == "relation":
             items.append((found["color2"], found["shape2"], 1))
         background = found["background"]
@@ -199,12 +201,14 @@ def layout(spec: Spec, rng: random.Random) -> Scene:
         return Scene((Object(color, shape, near(0.5, 0.04), near(0.5, 0.04), near(0.40, 0.04)),), background)
 
     if spec.kind == "position":
+        assert spec.position is not None
         centre = {"left": (0.24, 0.5), "right": (0.76, 0.5), "top": (0.5, 0.24), "bottom": (0.5, 0.76)}[spec.position]
         return Scene(
             (Object(color, shape, near(centre[0], 0.03), near(centre[1], 0.03), near(0.34, 0.03)),), background
         )
 
     if spec.kind == "relation":
+        assert spec.relation is not None
         (ax, ay), (bx, by) = {
             "left": ((0.26, 0.5), (0.74, 0.5)),
             "right": ((0.74, 0.5), (0.26, 0.5)),

@@ -18,7 +18,7 @@ class DPMSolverPP:
     call reset() where noise was drawn.
     """
 
-    def __init__(self, order: int = 2, variant: str = "midpoint"):
+    def __init__(self, order: int = 2, variant: str = "midpoint") -> None:
         if order not in (1, 2, 3):
             raise ValueError(f"order is {order}: choose 1, 2 or 3.")
         if variant not in VARIANTS:

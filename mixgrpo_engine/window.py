@@ -30,7 +30,7 @@ class SlidingWindow:
     seed: int = 0
     wrap: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= self.size < self.steps:
             raise ValueError(f"Window size {self.size} with {self.steps} steps: it must be 1 to {self.steps - 1}.")
         if self.stride < 1 or self.interval < 1:

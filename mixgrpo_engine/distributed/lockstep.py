@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from .ranks import Ranks
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
 
 
 class Lockstep:
@@ -17,11 +21,11 @@ class Lockstep:
     made all of a phase's calls takes part in the others' by empty ones. With whole weights nothing here does anything.
     """
 
-    def __init__(self, module: nn.Module, ranks: Ranks, spare: Callable[[], tuple]):
+    def __init__(self, module: nn.Module, ranks: Ranks, spare: Callable[[], tuple]) -> None:
         """spare() gives the inputs of an empty call."""
         self.module, self.ranks, self.spare = module, ranks, spare
 
-    def __call__(self, latents: Tensor, sigma: float | Tensor, condition) -> Tensor:
+    def __call__(self, latents: Tensor, sigma: float | Tensor, condition: object) -> Tensor:
         if self.ranks.split:
             self.ranks.any(True)
         return self.module(latents, sigma, condition)
@@ -40,4 +44,4 @@ class Lockstep:
                 velocity.backward(torch.zeros_like(velocity))
         # What is outside of the blocks stays together after a call without a backward pass, and the next call would
         # take it as it is, though a checkpoint or an average may have changed the shares meanwhile.
-        self.module.reshard()
+        cast("FSDPModule", self.module).reshard()

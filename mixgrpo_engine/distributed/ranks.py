@@ -37,7 +37,7 @@ def leave(code: int) -> int:
 class Ranks:
     """The processes of a run; this one is number `index` of `count`."""
 
-    def __init__(self, accelerator: Accelerator):
+    def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
         self.count, self.index = accelerator.num_processes, accelerator.process_index
         self.is_main = accelerator.is_main_process

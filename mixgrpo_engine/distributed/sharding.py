@@ -7,12 +7,16 @@ gradient and of the optimizer's state; a block's weights are put together while 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import accelerate
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, broadcast
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 VERSION = "2"  # of FSDP
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -63,7 +67,9 @@ def make_accelerator(mixed_precision: str, cpu: bool) -> Accelerator:
     return made
 
 
-def prepare(accelerator: Accelerator, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple:
+def prepare(
+    accelerator: Accelerator, module: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[nn.Module, torch.optim.Optimizer]:
     """(module, optimizer), split over the processes. The module stays the same object, its parameters don't.
 
     Only the main process needs the weights; the others' may be uninitialized memory.
@@ -82,14 +88,14 @@ def prepare(accelerator: Accelerator, module: nn.Module, optimizer: torch.optim.
     return module, optimizer
 
 
-def gathered_state(module: nn.Module) -> dict[str, Tensor]:
+def gathered_state(module: nn.Module) -> dict[str, Any]:
     """A split module's state on the CPU in the main process; empty in the others, which must call it too."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     return get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
-def is_split(tensor: Tensor) -> bool:
+def is_split(tensor: Tensor) -> TypeGuard[DTensor]:
     """Whether this process holds only a share of the tensor (a DTensor)."""
     return hasattr(tensor, "full_tensor")
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.autograd.function import BackwardCFunction, FunctionCtx
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,14 +34,16 @@ _CHANGING_SIZE = {"aten::resize_", "aten::resize_as_", "aten::set_"}
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of tensors that are made inside it, as long as they live. `peak`: the most at once."""
 
-    def __init__(self, known: Known | None = None):
+    def __init__(self, known: Known | None = None) -> None:
         """known: what operators make, learned and used; shared among counters it saves time."""
         super().__init__()
         self.now = self.peak = 0
         self._counted: set[int] = set()  # storages made inside and alive
         self._known: Known = {} if known is None else known
 
-    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, operator: OpOverload, types: Sequence[type], args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         kwargs = kwargs or {}
         kind = _kind(operator)
         if kind == "view":  # gives back memory that was there before
@@ -60,7 +65,7 @@ class LiveBytes(TorchDispatchMode):
             self._known[key] = _layouts(result) if not made.keys() & given else None
         return result
 
-    def _again(self, layouts: Layouts):
+    def _again(self, layouts: Layouts) -> object:
         """What an operator made before of arguments like these, made anew."""
         made = [_empty(*layout) for layout in layouts.of]
         for tensor in made:
@@ -80,7 +85,7 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
 
-def _run(operator, args: tuple, kwargs: dict):
+def _run(operator: OpOverload, args: tuple, kwargs: dict) -> object:
     # Called from here, an operator would turn results into its arguments' subclass, which torch itself doesn't here.
     with torch._C.DisableTorchFunctionSubclass():
         return operator(*args, **kwargs)
@@ -94,9 +99,9 @@ class Layouts:
     kind: type | None  # tuple or list; None for a single tensor
 
 
-def _layouts(result) -> Layouts | None:
+def _layouts(result: object) -> Layouts | None:
     """None for what isn't just new tensors without data."""
-    tensors = list(result) if isinstance(result, (tuple, list)) else [result]
+    tensors: list[Any] = list(result) if isinstance(result, (tuple, list)) else [result]
     layouts = []
     for tensor in tensors:
         if type(tensor) is not Tensor or tensor.device.type != "meta" or tensor.layout != torch.strided:
@@ -114,7 +119,7 @@ def _empty(size: torch.Size, stride: tuple[int, ...], dtype: torch.dtype) -> Ten
     return torch.empty_strided(size, stride, dtype=dtype, device="meta")
 
 
-def _key(operator, args: tuple, kwargs: dict) -> tuple | None:
+def _key(operator: OpOverload, args: tuple, kwargs: dict) -> tuple | None:
     """Everything that the layouts of an operator's results depend on; None where that can't be told from outside."""
     key = [operator]
     known = all(_describe(value, key) for value in args) and all(
@@ -124,7 +129,7 @@ def _key(operator, args: tuple, kwargs: dict) -> tuple | None:
 
 
 @functools.cache
-def _kind(operator) -> str:
+def _kind(operator: OpOverload) -> str:
     """What an operator does, by its schema.
 
     "new": changes no argument, and its results are new as a rule. "view": its results are views of an argument.
@@ -134,14 +139,15 @@ def _kind(operator) -> str:
     arguments, returns = ([each.alias_info for each in side] for side in (schema.arguments, schema.returns))
     if not any([*arguments, *returns]):
         return "new"
-    if returns and all(returns) and not any(alias.is_write for alias in [*filter(None, arguments), *returns]):
+    if returns and all(returns) and not any(alias.is_write for alias in [*arguments, *returns] if alias):
         return "view"
-    only_first = bool(arguments[0]) and arguments[0].is_write and not any(arguments[1:])
+    first = arguments[0]
+    only_first = first is not None and first.is_write and not any(arguments[1:])
     changes_shape = torch.Tag.inplace_view in operator.tags or schema.name in _CHANGING_SIZE
     return "in place" if only_first and len(returns) == 1 and returns[0] and not changes_shape else "other"
 
 
-def _describe(value, key: list) -> bool:
+def _describe(value: Any, key: list) -> bool:
     """Adds an argument to a key; False for one of an unknown kind, or a tensor with data."""
     kind = type(value)
     if issubclass(kind, Tensor):
@@ -181,7 +187,9 @@ def attention_without_matrix() -> Iterator[None]:
 
 
 class _FusedAttention(TorchFunctionMode):
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, function: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         kwargs = kwargs or {}
         if function is scaled_dot_product_attention and args and args[0].device.type == "meta":
             return _AttentionShapes.apply(*args[:3])
@@ -192,17 +200,17 @@ class _AttentionShapes(torch.autograd.Function):
     """Shapes of a fused attention: it keeps its inputs, its output, and one float32 a query and head."""
 
     @staticmethod
-    def forward(ctx, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         output = query.new_empty(*query.shape[:-1], value.shape[-1])
         ctx.save_for_backward(query, key, value, output, query.new_empty(query.shape[:-1], dtype=torch.float32))
         return output
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: BackwardCFunction, gradient: Tensor) -> tuple[Tensor, ...]:
         return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
 
 
-def _tensors(values) -> list[Tensor]:
+def _tensors(values: object) -> list[Tensor]:
     """All tensors in an operator's arguments or results."""
     if isinstance(values, Tensor):
         return [values]

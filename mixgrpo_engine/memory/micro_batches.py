@@ -22,7 +22,7 @@ class BatchSize:
     anything that a second time would spoil. A size that has worked is kept.
     """
 
-    def __init__(self, setting: int, name: str, notice: Callable[[str], None], alone: bool = True):
+    def __init__(self, setting: int, name: str, notice: Callable[[str], None], alone: bool = True) -> None:
         """name: of the setting; notice(message) tells when the size had to be lowered.
 
         alone: whether this process can do work again without the others.
@@ -70,7 +70,7 @@ class BatchedVelocity:
         condition: Condition,
         batch_size: int,
         before_call: Callable[[float], None] = lambda sigma: None,
-    ):
+    ) -> None:
         self.module, self.condition, self.batch_size, self.before_call = module, condition, batch_size, before_call
         self._plans: dict[int, list[tuple[slice, Condition]]] = {}
 

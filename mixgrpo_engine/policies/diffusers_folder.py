@@ -10,11 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..records.files import read_json
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
 
 INDEX = "model_index.json"
 
@@ -63,7 +67,7 @@ FAMILIES = {
 class DiffusersFolder:
     """The parts of a FLUX.1 or SD3 / SD3.5 folder. Nothing is ever downloaded."""
 
-    def __init__(self, path: str | Path, transformer_file: str | Path = ""):
+    def __init__(self, path: str | Path, transformer_file: str | Path = "") -> None:
         """transformer_file: a single .safetensors file whose weights replace the folder's transformer; its config
         stays the folder's.
 
@@ -72,20 +76,21 @@ class DiffusersFolder:
         self.path = Path(path)
         self.transformer_file = Path(transformer_file) if str(transformer_file) not in ("", ".") else None
         self.index = self._read_index()
-        self.pipeline_class = self.index.get("_class_name")
-        if self.pipeline_class not in FAMILIES:
+        pipeline_class = self.index.get("_class_name")
+        if pipeline_class not in FAMILIES:
             raise ValueError(
-                f"{self.path} is a {self.pipeline_class}, which can't be trained: use a folder of one of "
+                f"{self.path} is a {pipeline_class}, which can't be trained: use a folder of one of "
                 f"{', '.join(FAMILIES)}."
             )
-        self.family = FAMILIES[self.pipeline_class]
+        self.pipeline_class: str = pipeline_class
+        self.family = FAMILIES[pipeline_class]
         self._check_parts()
 
     def parts(self) -> list[str]:
         """The text encoders and tokenizers that the folder has; SD3 may go without T5."""
         return [part for part in self.family.text_parts if self._has(part)]
 
-    def transformer(self, dtype: torch.dtype) -> nn.Module:
+    def transformer(self, dtype: torch.dtype) -> ModelMixin:
         import diffusers
 
         kind = getattr(diffusers, self.family.transformer)
@@ -94,7 +99,7 @@ class DiffusersFolder:
             return kind.from_single_file(str(self.transformer_file), config=str(self.path), **options)
         return kind.from_pretrained(self.path, use_safetensors=True, **options)
 
-    def empty_transformer(self, dtype: torch.dtype) -> nn.Module:
+    def empty_transformer(self, dtype: torch.dtype) -> ModelMixin:
         """The transformer with uninitialized weights on the CPU, which take no memory until they are written to."""
         import diffusers
 
@@ -103,7 +108,7 @@ class DiffusersFolder:
             empty = kind.from_config(self._transformer_config())
         return empty.to(dtype).to_empty(device="cpu")
 
-    def vae(self) -> nn.Module:
+    def vae(self) -> AutoencoderKL:
         """The VAE in float32: it is small, and in half precision some pictures come out black."""
         from diffusers import AutoencoderKL
 
@@ -111,7 +116,7 @@ class DiffusersFolder:
             self.path, subfolder="vae", torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
 
-    def scheduler(self):
+    def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
         """Raises ValueError for one whose noise levels are more than a time shift of uniform ones."""
         from diffusers import FlowMatchEulerDiscreteScheduler
 
@@ -126,12 +131,12 @@ class DiffusersFolder:
                 raise ValueError(f"{self.path}/scheduler sets {name}, which training doesn't know: set it to null.")
         return FlowMatchEulerDiscreteScheduler.from_pretrained(self.path, subfolder="scheduler", local_files_only=True)
 
-    def text_pipeline(self, dtype: torch.dtype, device: torch.device):
+    def text_pipeline(self, dtype: torch.dtype, device: torch.device) -> DiffusionPipeline:
         """The pipeline with its tokenizers and text encoders and nothing else."""
         import diffusers
         import transformers
 
-        parts = {}
+        parts: dict[str, Any] = {}
         for part, kind in self.family.text_parts.items():
             # Newer versions of transformers call it dtype, and still know the old name.
             options = {} if part.startswith("tokenizer") else {"torch_dtype": dtype, "use_safetensors": True}
@@ -179,7 +184,9 @@ class DiffusersFolder:
 
 
 @torch.no_grad()
-def encode(pipeline, prompts: Sequence[str], device: torch.device, sequence_length: int) -> dict[str, Tensor]:
+def encode(
+    pipeline: DiffusionPipeline, prompts: Sequence[str], device: torch.device, sequence_length: int
+) -> dict[str, Tensor]:
     """{"tokens": (prompts, tokens, width), "pooled": (prompts, width)} as the pipeline itself encodes prompts."""
     options = {"device": device, "num_images_per_prompt": 1, "max_sequence_length": sequence_length}
     if type(pipeline).__name__ == "FluxPipeline":

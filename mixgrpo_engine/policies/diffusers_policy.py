@@ -7,10 +7,11 @@ import gc
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import PartialState
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import AdapterConfig
 from ..distributed import sharding
@@ -20,6 +21,9 @@ from .encoded_prompts import EncodedPrompts
 from .time_shift import time_shift
 from .velocity import FluxVelocity, PromptRows, PromptTensors, SD3Velocity
 from .weights import FullWeights, LoraWeights
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, DiffusionPipeline, ModelMixin
 
 _CACHED_PROMPTS = 128  # that stay on the device; a prompt of FLUX is 4 MB
 _PATCH = 2  # latents a side of a token, in both families
@@ -47,7 +51,7 @@ class DiffusersPolicy:
         adapter: AdapterConfig,
         seed: int = 0,
         gradient_checkpointing: bool = False,
-    ):
+    ) -> None:
         """encoded: all prompts of the run, with `negative` where cfg isn't 1 (see encode_prompts).
 
         width, height: pixels. dtype: of the transformer; all weights are trained in float32 whatever it is.
@@ -68,7 +72,7 @@ class DiffusersPolicy:
         if gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
         guidance = folder.family.guidance if guidance is None else guidance
-        self.module = FluxVelocity(transformer, cfg, guidance) if is_flux else SD3Velocity(transformer, cfg)
+        self.module: nn.Module = FluxVelocity(transformer, cfg, guidance) if is_flux else SD3Velocity(transformer, cfg)
         self._prompt = functools.lru_cache(_CACHED_PROMPTS)(self._load_prompt)
 
     def sigmas(self, steps: int, shift: float = 0.0) -> Tensor:
@@ -121,7 +125,7 @@ class DiffusersPolicy:
         return PromptTensors(tensors["tokens"].to(self.device), tensors["pooled"].to(self.device))
 
 
-def _transformer(folder: DiffusersFolder, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+def _transformer(folder: DiffusersFolder, dtype: torch.dtype, device: torch.device) -> ModelMixin:
     if not sharding.wanted():
         return folder.transformer(dtype).to(device)
     # The main process's weights are handed out to all, block by block: nobody's device ever holds all of them.
@@ -149,7 +153,7 @@ def encode_prompts(
     pipeline = folder.text_pipeline(dtype, device)
     done = 0
 
-    def encode_each(prompts: Sequence[str], pipeline=pipeline) -> dict[str, Tensor]:
+    def encode_each(prompts: Sequence[str], pipeline: DiffusionPipeline = pipeline) -> dict[str, Tensor]:
         nonlocal done
         rows = []
         for prompt in prompts:  # one at a time: the same numbers whatever stands beside it
@@ -166,7 +170,9 @@ def encode_prompts(
         torch.cuda.empty_cache()
 
 
-def latent_shape(transformer, vae, width: int, height: int, is_flux: bool) -> tuple[int, int, int]:
+def latent_shape(
+    transformer: ModelMixin, vae: AutoencoderKL, width: int, height: int, is_flux: bool
+) -> tuple[int, int, int]:
     """(channels, height, width) of an image's latents. Raises ValueError for what doesn't fit together."""
     ratio = 2 ** (len(vae.config.block_out_channels) - 1)
     multiple = ratio * _PATCH

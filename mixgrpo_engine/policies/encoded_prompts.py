@@ -24,7 +24,7 @@ class EncodedPrompts:
     A file is there whole or not at all, so what a killed run has made is taken by the next one.
     """
 
-    def __init__(self, folder: Path, prompts: Iterable[str], source: str):
+    def __init__(self, folder: Path, prompts: Iterable[str], source: str) -> None:
         """prompts: all of the run, the negative one too; a repeated one counts once.
 
         source: what else an encoding depends on, such as the model's path; files of another source are made anew.

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class PromptRows:
 class Velocity(nn.Module):
     """`module(latents, sigma, condition) -> velocity`, float32, shape as latents (batch, channels, height, width)."""
 
-    def __init__(self, transformer: nn.Module, cfg: float):
+    def __init__(self, transformer: ModelMixin, cfg: float) -> None:
         """cfg: classifier-free guidance, v_negative + cfg * (v - v_negative); 1 makes no second call."""
         super().__init__()
         self.transformer = transformer
@@ -83,7 +87,7 @@ class SD3Velocity(Velocity):
 class FluxVelocity(Velocity):
     """FLUX.1 sees 2x2 patches of the latents as tokens, and their places."""
 
-    def __init__(self, transformer: nn.Module, cfg: float, guidance: float):
+    def __init__(self, transformer: ModelMixin, cfg: float, guidance: float) -> None:
         """guidance: what models distilled from guidance ([dev]) are told of its scale; others don't see it."""
         super().__init__(transformer, cfg)
         self.guidance = guidance if transformer.config.guidance_embeds else None

@@ -7,16 +7,20 @@ import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import PartialState
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import lora
 from ..config import AdapterConfig
 from ..distributed.sharding import gathered_state, is_split
 from ..records.files import replace, write_json
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
 
 # What diffusers' load_lora_weights expects before a layer's name; ComfyUI's loader knows it too.
 PREFIX = "transformer."
@@ -25,7 +29,7 @@ PREFIX = "transformer."
 class LoraWeights:
     """A LoRA on a transformer."""
 
-    def __init__(self, transformer: nn.Module, config: AdapterConfig, seed: int):
+    def __init__(self, transformer: ModelMixin, config: AdapterConfig, seed: int) -> None:
         self.transformer = transformer
         self.layers = lora.inject(transformer, config, seed)
 
@@ -55,7 +59,7 @@ class LoraWeights:
 class FullWeights:
     """All weights of a transformer. There is no second copy of it, so the base model is gone once it has learned."""
 
-    def __init__(self, transformer: nn.Module):
+    def __init__(self, transformer: ModelMixin) -> None:
         """Raises ValueError unless the weights are float32: smaller ones would round most updates away."""
         dtype = next(transformer.parameters()).dtype
         if dtype != torch.float32:

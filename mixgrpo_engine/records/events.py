@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass
@@ -134,7 +134,7 @@ class Failed(Event):
     node_id: str = ""
 
 
-def finite(value):
+def finite(value: Any) -> Any:
     """The same structure with NaN and infinities as None: browsers can't parse them."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -148,7 +148,7 @@ def finite(value):
 class EventLog:
     """Appends events to a file, one JSON line each, flushed at once."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         self._checked = False
 

@@ -23,7 +23,7 @@ def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:
             time.sleep(0.02)
 
 
-def write_json(path: Path, value) -> None:
+def write_json(path: Path, value: object) -> None:
     """Writes JSON beside the file and renames it into place: a reader, or a power cut, never sees half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "w", encoding="utf-8") as file:

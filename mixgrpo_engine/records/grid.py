@@ -58,7 +58,9 @@ def stills(strips: Tensor, frames: int) -> tuple[Tensor, str]:
     )
 
 
-def _wrap(text: str, draw: ImageDraw.ImageDraw, font, width: int) -> list[str]:
+def _wrap(
+    text: str, draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int
+) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -19,7 +19,7 @@ class RunFolder:
     `<run>.safetensors` (the last LoRA), `<run>-best.safetensors` (the best on held-out prompts).
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         self.name = self.path.name
         self.job = self.path / "job.json"
@@ -51,7 +51,7 @@ class RunFolder:
             raise ValueError(f"{self.status_file} is damaged (it names no state): restore it, or remove the folder.")
         return status
 
-    def set_status(self, **fields) -> dict:
+    def set_status(self, **fields: object) -> dict:
         """Merges fields into status.json, atomically.
 
         There is one writer at a time: the worker, and before it starts whoever launches it.

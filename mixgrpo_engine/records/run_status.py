@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from .events import Event
+from collections.abc import Callable
+from typing import Any
+
+from .events import Best, Evaluation, Event, Iteration, Progress, Stage
 
 
 def fields_of(event: Event) -> dict:
@@ -10,12 +13,12 @@ def fields_of(event: Event) -> dict:
     return _FIELDS.get(event.type, lambda _: {})(event)
 
 
-def _stage(event) -> dict:
+def _stage(event: Stage) -> dict:
     state = "waiting" if event.name == "waiting" else "running"
     return {"state": state, "stage": event.name, "message": event.message}
 
 
-def _iteration(event) -> dict:
+def _iteration(event: Iteration) -> dict:
     return {
         "state": "running",
         "stage": "train",
@@ -28,20 +31,21 @@ def _iteration(event) -> dict:
     }
 
 
-def _progress(event) -> dict:
+def _progress(event: Progress) -> dict:
     return {"phase": event.phase, "phase_done": event.done, "phase_total": event.total}
 
 
-def _evaluation(event) -> dict:
+def _evaluation(event: Evaluation) -> dict:
     return {"held_out_reward": event.reward, "held_out_strict": event.strict, "evaluated_at": event.iteration}
 
 
-def _best(event) -> dict:
+def _best(event: Best) -> dict:
     # Its LoRA gets a name once it is published, at the run's end.
     return {"best": {"iteration": event.iteration, "score": event.score, "lora": None}}
 
 
-_FIELDS = {
+# An event's type -> a function of that event.
+_FIELDS: dict[str, Callable[[Any], dict]] = {
     "stage": _stage,
     "iteration": _iteration,
     "progress": _progress,

@@ -15,7 +15,7 @@ from .networks.model_reward import ModelOptions, ModelReward, Residence
 _LAYERS = (0, 2, 4, 6, 7)
 
 
-class AestheticReward(ModelReward):
+class AestheticReward(ModelReward[nn.ModuleDict]):
     """The rating that people would give, 1 to 10: 4 to 7 on pictures. Prompts are ignored.
 
     Source: christophschuhmann/improved-aesthetic-predictor: a small head on the image embeddings, of length 1, of
@@ -30,7 +30,7 @@ class AestheticReward(ModelReward):
         clip: str | Path,
         options: ModelOptions | None = None,
         residence: Residence | None = None,
-    ):
+    ) -> None:
         """head: sac+logos+ava1-l14-linearMSE.pth, or the same as .safetensors. clip: OpenAI's ViT-L/14, the whole or
         its vision tower with the projection, in the layout of transformers or open_clip.
 
@@ -39,7 +39,7 @@ class AestheticReward(ModelReward):
         super().__init__(options, residence)
         self.head, self.clip = Path(head), Path(clip)
 
-    def load(self) -> nn.Module:
+    def load(self) -> nn.ModuleDict:
         head = _head(self.head)
         clip = clip_model.load(self.clip, activation="quick_gelu", with_text=False)
         if head[0].in_features != clip.width:
@@ -49,10 +49,11 @@ class AestheticReward(ModelReward):
             )
         return nn.ModuleDict({"clip": clip, "head": head})
 
-    def score_batch(self, module: nn.Module, images: Tensor, prompts: Sequence[str]) -> Tensor:
+    def score_batch(self, module: nn.ModuleDict, images: Tensor, prompts: Sequence[str]) -> Tensor:
         clip, head = module["clip"], module["head"]
+        assert isinstance(clip, clip_model.Clip)
         embeddings = clip.embed_images(image_input.cropped(images, clip.image_size))
-        return head(embeddings.to(head[0].weight.dtype)).squeeze(-1)
+        return head(embeddings.to(next(head.parameters()).dtype)).squeeze(-1)
 
 
 def _head(path: Path) -> nn.Sequential:

@@ -30,7 +30,7 @@ class ClipScoreReward(ClipReward):
         *,
         text_weights: str | Path | None = None,
         activation: str = "auto",
-    ):
+    ) -> None:
         """weights: a whole CLIP, or its vision tower with text_weights beside it (both with their projections).
 
         activation: "quick_gelu" (OpenAI's weights), "gelu" (LAION's), or "auto": see clip_model.load().

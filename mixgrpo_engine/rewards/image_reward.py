@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,12 +14,15 @@ from .networks import image_input
 from .networks.blip_layout import ImageRewardNetwork, build
 from .networks.model_reward import ModelOptions, ModelReward, Residence
 
+if TYPE_CHECKING:
+    from tokenizers import BertWordPieceTokenizer
+
 # The raw score's mean and standard deviation over the authors' data: scores then lie around 0, mostly in -2..2.
 MEAN, DEVIATION = 0.16717362830052426, 1.0333394966054072
 TOKENS = 35  # of a prompt, [CLS] and [SEP] included; the rest is cut off
 
 
-class ImageRewardReward(ModelReward):
+class ImageRewardReward(ModelReward[ImageRewardNetwork]):
     """Its scores may be compared between prompts, unlike those of HPS and PickScore."""
 
     name = "image_reward"
@@ -29,14 +33,14 @@ class ImageRewardReward(ModelReward):
         tokenizer: str | Path,
         options: ModelOptions | None = None,
         residence: Residence | None = None,
-    ):
+    ) -> None:
         """weights: ImageReward.pt, or the same tensors as .safetensors.
 
         tokenizer: the vocab.txt of bert-base-uncased, or a folder with it. Both are read when first needed.
         """
         super().__init__(options, residence)
         self.weights, self.vocab = Path(weights), Path(tokenizer)
-        self._tokenizer = None
+        self._tokenizer: BertWordPieceTokenizer | None = None
 
     def load(self) -> ImageRewardNetwork:
         """Raises FileNotFoundError or ValueError with one sentence."""
@@ -63,6 +67,7 @@ class ImageRewardReward(ModelReward):
 
     def _tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """(tokens, mask), each int64 (batch, TOKENS)."""
+        assert self._tokenizer is not None
         encodings = self._tokenizer.encode_batch(list(prompts))
         return (
             torch.tensor([encoding.ids for encoding in encodings]),
@@ -70,7 +75,7 @@ class ImageRewardReward(ModelReward):
         )
 
 
-def _read_vocab(path: Path):
+def _read_vocab(path: Path) -> tuple[BertWordPieceTokenizer, int]:
     """(tokenizer, how many tokens it knows) of a vocab.txt, set up as BLIP does."""
     from tokenizers import BertWordPieceTokenizer
 

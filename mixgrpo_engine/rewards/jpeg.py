@@ -21,7 +21,7 @@ class JpegReward:
     which plain areas raise.
     """
 
-    def __init__(self, kind: str = COMPRESSIBILITY, quality: int = 95):
+    def __init__(self, kind: str = COMPRESSIBILITY, quality: int = 95) -> None:
         """quality: of the JPEG, 1 to 95. Raises ValueError for other values."""
         if kind not in KINDS:
             raise ValueError(f"kind is '{kind}': it must be one of {', '.join(KINDS)}.")

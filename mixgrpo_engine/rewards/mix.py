@@ -19,7 +19,9 @@ class RewardMix:
 
     name = "mix"
 
-    def __init__(self, rewards: Mapping[str, Reward], weights: Mapping[str, float], normalisation: str = "none"):
+    def __init__(
+        self, rewards: Mapping[str, Reward], weights: Mapping[str, float], normalisation: str = "none"
+    ) -> None:
         """rewards: by the name they are reported under. weights: of each, at least 0; they are divided by their sum.
 
         normalisation: "none" takes the scores as they are; "batch" gives each scorer mean 0 and standard deviation 1
@@ -49,11 +51,13 @@ class RewardMix:
     def combine(self, scores: Mapping[str, Tensor]) -> Tensor:
         """The weighted mean of scores such as score_parts() gives, float32 (batch,)."""
         total = sum(self.weights.values())
-        return sum(
+        mean = sum(
             weight / total * (_standardised(scores[name]) if self.normalisation == "batch" else scores[name])
             for name, weight in self.weights.items()
             if weight > 0
         )
+        assert isinstance(mean, Tensor)  # a weight is above 0
+        return mean
 
 
 def parts(reward: Reward) -> tuple[dict[str, Reward], dict[str, float]]:

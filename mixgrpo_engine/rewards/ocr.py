@@ -9,13 +9,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from . import check_batch, go_on
 from .pictures import NOT_FINITE, counted, picture
 from .quoted import quoted_texts
+
+if TYPE_CHECKING:
+    from rapidocr import RapidOCR
 
 NOTHING_QUOTED = "its prompt has no text in quotes, so there is nothing to look for in the picture"
 PACKAGES = {"rapidocr": "rapidocr>=3.10", "onnxruntime": "onnxruntime>=1.17"}
@@ -47,7 +52,7 @@ class OcrReward:
         """threads: to read with; 0 takes half of the cores, at most 8, since the model's own work goes on beside it."""
         self.threads = threads or max(1, min(8, (os.cpu_count() or 1) // 2))
         self.failures: list[str] = []
-        self._reader = None
+        self._reader: RapidOCR | None = None
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """float32 (batch,) in 0..1; NaN for a prompt without quoted text and for an image that isn't finite.
@@ -68,10 +73,10 @@ class OcrReward:
         self.failures = counted(reasons, len(images))
         return torch.tensor(scores, dtype=torch.float32)
 
-    def _read(self, shown) -> list[Line]:
+    def _read(self, shown: Image.Image) -> list[Line]:
         if self._reader is None:
             self._reader = load_reader(self.threads)
-        found = self._reader(shown)
+        found: Any = self._reader(shown)  # its type tells the outputs apart that only other options give
         if found.txts is None or found.boxes is None:
             return []
         return [
@@ -88,7 +93,7 @@ def require_packages() -> None:
         raise RuntimeError(f'The OCR reward needs RapidOCR: install it by "{sys.executable}" -m pip install {wanted}')
 
 
-def load_reader(threads: int):
+def load_reader(threads: int) -> RapidOCR:
     """RapidOCR with the models of its own package: nothing is ever downloaded.
 
     Raises RuntimeError with one sentence when it isn't installed, or was installed without its models.

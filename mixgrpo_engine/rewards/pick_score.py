@@ -26,4 +26,5 @@ class PickScoreReward(ClipReward):
         return clip
 
     def scaled(self, clip: clip_model.Clip, cosines: Tensor) -> Tensor:
+        assert clip.scale is not None  # read_clip() has seen to it
         return clip.scale * cosines

@@ -8,7 +8,7 @@ picture of the objects found does not explain (smears, noise, tints, halves of s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +79,7 @@ class ShapesReward:
         return _judge(images, prompts, _right)[0]
 
 
-def _judge(images: Tensor, prompts: Sequence[str], verdict) -> tuple[Tensor, list[str]]:
+def _judge(images: Tensor, prompts: Sequence[str], verdict: Callable[[Spec, Sight], float]) -> tuple[Tensor, list[str]]:
     """(verdicts, why some are NaN)."""
     check_batch(images, prompts)
     verdicts, reasons = [], []
@@ -163,7 +163,7 @@ def _grown(mask: np.ndarray) -> np.ndarray:
     return mask[:, :-2] | mask[:, 1:-1] | mask[:, 2:]
 
 
-def _fit(soft: np.ndarray, top: int, left: int):
+def _fit(soft: np.ndarray, top: int, left: int) -> tuple[str, dict[str, float], np.ndarray, tuple[float, float, float]]:
     """Explain a soft mask by an ideal shape of its area and centre of mass; there is nothing else to adjust.
 
     top, left: where the mask lies in the picture. Returns the best shape, the intersection over union of each shape,
@@ -190,7 +190,7 @@ def _fit(soft: np.ndarray, top: int, left: int):
         common = float(np.minimum(cover, soft).sum())
         fits[shape] = common / (float(cover.sum()) + area - common)
         drawn[shape] = distance, box
-    best = max(fits, key=fits.get)
+    best = max(fits, key=fits.__getitem__)
     return best, fits, *drawn[best]
 
 
@@ -231,17 +231,18 @@ def _match(spec: Spec, sight: Sight) -> tuple[list[Found | None], float]:
     return partners, float(likeness[rows, columns].sum()) / max(len(wanted), len(sight.objects))
 
 
-def _offset(spec: Spec, partners: list[Found | None]) -> tuple[float, float] | None:
+def _offset(spec: Spec, partners: Sequence[Found | None]) -> tuple[float, float] | None:
     """How far the place asked for is reached: (along the asked direction, away from it), fractions of the side.
 
     A relation is measured between the two objects, a position from the picture's centre. None if objects are missing.
     """
-    if None in partners:
+    found = [each for each in partners if each is not None]
+    if len(found) < len(partners):
         return None
     direction = spec.relation or spec.position
-    x, y = partners[0].x - 0.5, partners[0].y - 0.5
+    x, y = found[0].x - 0.5, found[0].y - 0.5
     if spec.relation:
-        x, y = partners[0].x - partners[1].x, partners[0].y - partners[1].y
+        x, y = found[0].x - found[1].x, found[0].y - found[1].y
     along, across = (x, y) if direction in ("left", "right") else (y, x)
     return (-along if direction in ("left", "above", "top") else along), abs(across)
 
@@ -273,15 +274,18 @@ def _right(spec: Spec, sight: Sight) -> bool:
     if spec.background and sight.background != spec.background:
         return False
     partners, _ = _match(spec, sight)
-    if None in partners or len(sight.objects) != spec.count:
+    there = [each for each in partners if each is not None]
+    if len(there) < len(partners) or len(sight.objects) != spec.count:
         return False
     wanted = [(color, shape) for color, shape, count in spec.items for _ in range(count)]
-    for found, (color, shape) in zip(partners, wanted, strict=True):
+    for found, (color, shape) in zip(there, wanted, strict=True):
         if (found.color, found.shape) != (color, shape) or found.color_error > 50:
             return False
         if found.fits[shape] < 0.8 or _lead(found, shape) < 0.05 or not 0.18 <= found.size <= 0.52:
             return False
     if spec.relation or spec.position:
-        along, across = _offset(spec, partners)
+        offset = _offset(spec, there)
+        assert offset is not None  # none is missing
+        along, across = offset
         return along >= 0.15 and along >= across if spec.relation else along >= 0.1
     return True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from ..records.events import Event
+from ..records.events import Evaluation, Event, Iteration
 
 
 def line(event: Event) -> str:
@@ -25,7 +26,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def _iteration(event) -> str:
+def _iteration(event: Iteration) -> str:
     first, end = event.window
     return (
         f"iteration {event.iteration}/{event.iterations}: reward {scores(event.reward)}, window {first}..{end - 1}, "
@@ -33,12 +34,13 @@ def _iteration(event) -> str:
     )
 
 
-def _evaluation(event) -> str:
+def _evaluation(event: Evaluation) -> str:
     strict = f" (strictly right: {scores(event.strict)})" if event.strict else ""
     return f"held-out prompts after {event.iteration} iterations: reward {scores(event.reward)}{strict}"
 
 
-_LINES = {
+# An event's type -> a function of that event.
+_LINES: dict[str, Callable[[Any], str]] = {
     "stage": lambda event: event.message,
     "iteration": _iteration,
     "evaluation": _evaluation,

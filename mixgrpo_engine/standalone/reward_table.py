@@ -9,11 +9,17 @@ import inspect
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from .. import rewards
 from ..rewards import Reward
+
+if TYPE_CHECKING:
+    from ..rewards.judge.questions import Question
+
+Made = TypeVar("Made")
 
 # name -> module of mixgrpo_engine.rewards, class in it
 REWARDS = {
@@ -74,7 +80,7 @@ def _judge_secrets() -> dict:
     return {"allowed_hosts": hosts or None, "key": key}
 
 
-def _question(value):
+def _question(value: object) -> Question:
     """A judge's question: the name of a built-in one, or {"text": ..., "templates": [...], "scale": [...]}."""
     from ..rewards.judge.questions import PRESETS, Question
 
@@ -88,7 +94,7 @@ def _question(value):
     return PRESETS[value]
 
 
-def _find(name: str) -> type:
+def _find(name: str) -> type[Reward]:
     if name not in REWARDS:
         raise ValueError(f"There is no reward '{name}': choose {', '.join(REWARDS)}.")
     module, kind = REWARDS[name]
@@ -100,9 +106,10 @@ def _find(name: str) -> type:
 
 def _parameters(kind: type) -> tuple[dict, dict]:
     """(plain arguments: name -> type, groups of options: name -> dataclass) of a scorer's constructor."""
-    if kind.__init__ is object.__init__:
+    constructor = inspect.getattr_static(kind, "__init__")
+    if constructor is object.__init__:
         return {}, {}
-    hints = typing.get_type_hints(kind.__init__)
+    hints = typing.get_type_hints(constructor)
     arguments, groups = {}, {}
     for name in list(inspect.signature(kind).parameters):
         hint = hints.get(name, object)
@@ -115,18 +122,18 @@ def _parameters(kind: type) -> tuple[dict, dict]:
     return arguments, groups
 
 
-def _is_union(hint) -> bool:
+def _is_union(hint: object) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
-def _value(value, hint, home: Path):
+def _value(value: object, hint: object, home: Path) -> object:
     """JSON's value for an argument of that type: paths belong to home, lists become tuples."""
     if isinstance(value, str) and Path in (hint, *typing.get_args(hint)):
         return home / value
     return tuple(value) if isinstance(value, list) else value
 
 
-def _construct(kind: type, values: Mapping, name: str):
+def _construct(kind: Callable[..., Made], values: Mapping, name: str) -> Made:
     missing = [
         each.name
         for each in inspect.signature(kind).parameters.values()

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..config import SETTINGS, TrainConfig
 from ..presets import preset
@@ -113,7 +114,7 @@ def _load(path: Path) -> dict:
     return _object(values, str(path))
 
 
-def _model(values, home: Path) -> ModelEntry:
+def _model(values: object, home: Path) -> ModelEntry:
     values = _object(values, "model")
     _check_names(values, ModelEntry, "model")
     if values.get("kind") != "diffusers":
@@ -121,7 +122,7 @@ def _model(values, home: Path) -> ModelEntry:
         raise ValueError(f'model.kind is {kind}: without ComfyUI it can only be "diffusers".')
     if "path" not in values:
         raise ValueError("model has no path: name the folder of the model.")
-    checked = {"kind": "diffusers", "path": home / _text(values["path"], "model.path")}
+    checked: dict[str, Any] = {"kind": "diffusers", "path": home / _text(values["path"], "model.path")}
     if values.get("transformer") is not None:
         checked["transformer"] = home / _text(values["transformer"], "model.transformer")
     if values.get("guidance") is not None:
@@ -138,7 +139,7 @@ def _model(values, home: Path) -> ModelEntry:
     return entry
 
 
-def _prompts(values, held_out, home: Path, seed: int) -> PromptSet:
+def _prompts(values: object, held_out: object, home: Path, seed: int) -> PromptSet:
     """prompts: a list or a text file, one a line; held_out: how many of them, or prompts of its own."""
     train = _lines(values, home, "prompts")
     if isinstance(held_out, int) and not isinstance(held_out, bool):
@@ -150,7 +151,7 @@ def _prompts(values, held_out, home: Path, seed: int) -> PromptSet:
     return PromptSet(kept, split(_lines(held_out, home, "held_out"), 0).train)
 
 
-def _lines(values, home: Path, where: str) -> list[str]:
+def _lines(values: object, home: Path, where: str) -> list[str]:
     if isinstance(values, str):
         file = home / values
         try:
@@ -164,7 +165,7 @@ def _lines(values, home: Path, where: str) -> list[str]:
     return values
 
 
-def _rewards(values, where: str, may_be_empty: bool = False) -> list[RewardEntry]:
+def _rewards(values: object, where: str, may_be_empty: bool = False) -> list[RewardEntry]:
     if not isinstance(values, list) or not (values or may_be_empty):
         raise ValueError(f'{where} must be a list such as [{{"name": "shapes", "weight": 1}}].')
     entries = []
@@ -184,7 +185,7 @@ def _rewards(values, where: str, may_be_empty: bool = False) -> list[RewardEntry
     return entries
 
 
-def _config(name, settings) -> TrainConfig:
+def _config(name: object, settings: object) -> TrainConfig:
     """The preset's settings (the defaults without one), with those of `settings` in their place."""
     config = preset(_text(name, "preset")) if name is not None else TrainConfig()
     groups: dict[str, dict[str, Setting]] = {}
@@ -210,7 +211,7 @@ def _config(name, settings) -> TrainConfig:
     return config
 
 
-def _as(kind: type, value, where: str):
+def _as(kind: type, value: object, where: str) -> Any:
     """The value as that type; a whole number is a number too, but nothing else is turned into anything."""
     if kind is float and type(value) is int:
         return float(value)
@@ -219,14 +220,14 @@ def _as(kind: type, value, where: str):
     return value
 
 
-def _text(value, where: str) -> str:
-    value = _as(str, value, where)
-    if not value or "\0" in value:
+def _text(value: object, where: str) -> str:
+    text: str = _as(str, value, where)
+    if not text or "\0" in text:
         raise ValueError(f"{where} is empty: write something there.")
-    return value
+    return text
 
 
-def _object(value, where: str) -> dict:
+def _object(value: object, where: str) -> dict:
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be a JSON object, in {{ }}.")
     return value

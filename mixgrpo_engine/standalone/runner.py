@@ -40,7 +40,7 @@ PATIENCE = timedelta(hours=2)
 class Run:
     """A run file at work: its folder, devices, models and scorers. Every rank makes the same one."""
 
-    def __init__(self, file: RunFile, say: Callable[[Event], None] = lambda event: None):
+    def __init__(self, file: RunFile, say: Callable[[Event], None] = lambda event: None) -> None:
         """say: gets every event of the main process, beside the run folder."""
         self.file, self.config = file, file.config
         sharding.check_launch(self.config.adapter.kind)
@@ -239,7 +239,7 @@ def _mean_scores(
     return ScoresByName({name: torch.cat([part[name] for part in parts]) for name in rewards}, {}).means()
 
 
-def first_difference(old, new, where: str = "") -> tuple[str, object, object] | None:
+def first_difference(old: object, new: object, where: str = "") -> tuple[str, object, object] | None:
     """(place, old value, new value) of the first thing that differs between two JSON values."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:

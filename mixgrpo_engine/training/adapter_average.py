@@ -15,7 +15,7 @@ from ..distributed.sharding import copy_into, gathered_in_main
 class AdapterAverage:
     """EMA of some parameters, updated once an iteration."""
 
-    def __init__(self, parameters: Sequence[Tensor], decay: float):
+    def __init__(self, parameters: Sequence[Tensor], decay: float) -> None:
         """decay: weight of the past an iteration; the first iterations count more, or the start would linger on."""
         self.parameters, self.decay = list(parameters), decay
         self.averages = [parameter.detach().clone() for parameter in self.parameters]

@@ -46,7 +46,7 @@ class Checkpoints:
         average: AdapterAverage | None = None,
         keep: int = 2,
         split: bool = False,
-    ):
+    ) -> None:
         """keep: how many stay; split: whether the weights are split over processes."""
         self.folder = folder
         self.split = split

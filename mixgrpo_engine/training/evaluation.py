@@ -78,7 +78,7 @@ class HeldOut:
         pulse: Pulse,
         ranks: Ranks,
         export: Callable[[Path], None],
-    ):
+    ) -> None:
         """export(path) writes the present adapter as a LoRA; every process calls it."""
         self.sampler, self.judges, self.folder = sampler, judges, folder
         self.pulse, self.ranks, self.export = pulse, ranks, export
@@ -124,7 +124,11 @@ class HeldOut:
         strict = {name: torch.zeros(0) for name, reward in rewards.items() if hasattr(reward, "strict")}
         if images is not None:
             mine = self.sampler.score(rewards, images, prompts)
-            strict = {name: torch.as_tensor(rewards[name].strict(images, prompts)).float().cpu() for name in strict}
+            strict = {
+                name: torch.as_tensor(reward.strict(images, prompts)).float().cpu()
+                for name, reward in rewards.items()
+                if hasattr(reward, "strict")
+            }
         failures = {name: self.ranks.joined(reasons) for name, reasons in mine.failures.items()}
         return HeldOutScores(
             ScoresByName(self.ranks.joined_rows(mine.values), failures), self.ranks.joined_rows(strict)
@@ -164,7 +168,7 @@ class HeldOut:
         each = self.run.evaluate_images
         order = sorted(range(len(self.prompts)), key=lambda i: (i % each, i // each))[:SHOWN]
         # As bytes: they may come from other processes.
-        own = [(row, _to_bytes(images[row - mine.start])) for row in order if row in mine]
+        own = [] if images is None else [(row, _to_bytes(images[row - mine.start])) for row in order if row in mine]
         pictures = dict(self.ranks.joined(own))
         if not self.ranks.is_main:
             return

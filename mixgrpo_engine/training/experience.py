@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,9 @@ from ..rollout import Trajectory, join, rollout, sample_ode
 from ..schedule import flash_sigmas
 from ..solvers import dpm_tail
 from .pulse import Pulse, Stopped
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 WAIT_SECONDS = 0.5  # between two looks whether a run that waits for a scorer is to stop
 
@@ -47,7 +51,7 @@ class Sampler:
         config: TrainConfig,
         pulse: Pulse,
         ranks: Ranks,
-    ):
+    ) -> None:
         """module: the policy's, as accelerate prepared it."""
         self.policy, self.module, self.rewards = policy, module, rewards
         self.config, self.pulse, self.ranks = config.rollout, pulse, ranks
@@ -78,6 +82,7 @@ class Sampler:
         self.module.catch_up()
         if self.ranks.any(stopped):  # one of several can't stop alone: the others would wait for it
             raise Stopped
+        assert trajectory is not None and scores is not None
         rewards = self.ranks.joined_rows(scores.values)
         self._check(rewards, self._joined_failures(scores), prompts)
         return Experience(trajectory, mine, rewards, score_seconds)
@@ -205,7 +210,7 @@ def _go_on() -> None:
 class _AtOnce(Executor):
     """Does the work when it is submitted, in the caller's thread."""
 
-    def submit(self, work, /, *args, **kwargs) -> Future:
-        done: Future = Future()
+    def submit(self, work: Callable[Given, Result], /, *args: Given.args, **kwargs: Given.kwargs) -> Future[Result]:
+        done: Future[Result] = Future()
         done.set_result(work(*args, **kwargs))
         return done

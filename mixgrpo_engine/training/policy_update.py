@@ -77,7 +77,7 @@ class PolicyUpdate:
         config: TrainConfig,
         pulse: Pulse,
         ranks: Ranks,
-    ):
+    ) -> None:
         """module, parameters (the trained ones), optimizer: as accelerate prepared them."""
         self.policy, self.module, self.optimizer, self.accelerator = policy, module, optimizer, accelerator
         self.parameters = list(parameters)
@@ -104,7 +104,8 @@ class PolicyUpdate:
         mine = self.ranks.share(len(advantages) // self.config.rollout.group_size)
         mine = range(mine.start * self.config.rollout.group_size, mine.stop * self.config.rollout.group_size)
         advantages = advantages[mine.start : mine.stop].to(self.policy.device)
-        norms, reports = [], []
+        norms: list[Tensor] = []
+        reports: list[tuple[Tensor, ...]] = []
         for number, rows in enumerate(drawn):
             self.pulse.progress("update", number, len(drawn))
             signal = rows[with_signal[rows]]
@@ -125,7 +126,8 @@ class PolicyUpdate:
         losses, deviations, fractions = (torch.stack(values) for values in zip(*reports, strict=True))
         means = torch.stack([losses.mean(), torch.stack(norms).mean(), deviations[-1], fractions.mean()])
         forwards = self.ranks.summed(torch.tensor(self.forwards, device=self.policy.device))
-        return UpdateReport(*means.tolist(), forwards=int(forwards))
+        loss, grad_norm, deviation, clipped = means.tolist()
+        return UpdateReport(loss, grad_norm, deviation, clipped, int(forwards))
 
     def _over_all_ranks(self, minibatch: Minibatch, images: int) -> tuple[Tensor, ...]:
         """accumulate() of a minibatch that is spread over processes; images: how many of its have an advantage."""
@@ -215,6 +217,7 @@ class PolicyUpdate:
         old = trajectory.log_probs[place, rows]
         if options.surrogate == "clip":
             return policy_loss(new, old, advantages, options.clip_range)
+        assert trajectory.means is not None  # every objective but "clip" has them kept
         shift = mean_squared_shift(mean, trajectory.means[place, rows])
         if options.surrogate == "kl_mask":
             return kl_mask_loss(new, old, shift, std, advantages, options.kl_mask_threshold)

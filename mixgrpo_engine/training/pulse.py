@@ -18,7 +18,7 @@ class Stopped(Exception):
 class Pulse:
     """What the parts of an iteration tell the world, and ask it, between model calls."""
 
-    def __init__(self, emit: Callable[[Event], None], should_stop: Callable[[], bool], iterations: int):
+    def __init__(self, emit: Callable[[Event], None], should_stop: Callable[[], bool], iterations: int) -> None:
         self.emit, self.should_stop, self.iterations = emit, should_stop, iterations
         self.iteration = 0  # how many are finished
         self._failures: dict[str, int] = {}  # what -> how often in a row

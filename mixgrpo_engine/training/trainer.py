@@ -43,7 +43,7 @@ class Trainer:
         weights: Mapping[str, float] | None = None,
         watched: Mapping[str, Reward] | None = None,
         watched_weights: Mapping[str, float] | None = None,
-    ):
+    ) -> None:
         """rewards: by name; weights: of the rewards, equal when None. emit gets every event as it happens.
 
         watched: rewards that nothing is learned from, only scored on the held-out prompts: a trained reward that
@@ -196,7 +196,9 @@ class Trainer:
         """Scores the held-out prompts when it is due; after a resume also what a kill has left undone."""
         run = self.config.run
         self.pulse.iteration = self.iteration
-        due = self.held_out and (self.iteration % run.evaluate_every == 0 or self.iteration == run.iterations)
+        if self.held_out is None:
+            return
+        due = self.iteration % run.evaluate_every == 0 or self.iteration == run.iterations
         if due and not self.ranks.main(self.held_out.has_been_done(self.iteration)):
             with self.averaged():
                 self.held_out.evaluate(self.iteration)

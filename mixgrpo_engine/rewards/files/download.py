@@ -13,7 +13,7 @@ import re
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -70,7 +70,7 @@ def _refuse_offline(file: KnownFile) -> None:
 
 
 @contextmanager
-def _alone(target: Path, check: Callable[[], None]):
+def _alone(target: Path, check: Callable[[], None]) -> Iterator[None]:
     """Inside it no other process downloads the same file."""
     from filelock import FileLock, Timeout
 
@@ -98,7 +98,7 @@ def _look_up(file: KnownFile) -> tuple[str, int, str]:
     url = hf_hub_url(file.repo, file.path, revision=file.revision, endpoint=endpoint)
     host = urlsplit(url).netloc
     # The base of all errors of the HTTP library that this version of huggingface_hub is built on.
-    http_errors = HfHubHTTPError.__bases__[0]
+    http_errors: type[Exception] = HfHubHTTPError.__bases__[0]
     try:
         metadata = get_hf_file_metadata(url, token=False)
     except (http_errors, OSError, ValueError) as error:
@@ -123,7 +123,14 @@ def _check_space(file: KnownFile, part: Path, total: int) -> None:
         )
 
 
-def _fetch_all(file: KnownFile, address: str, part: Path, total: int, progress, check) -> None:
+def _fetch_all(
+    file: KnownFile,
+    address: str,
+    part: Path,
+    total: int,
+    progress: Callable[[int, int], None],
+    check: Callable[[], None],
+) -> None:
     """Appends to `part` until it holds `total` bytes: a cut connection is taken up again as long as bytes come."""
     while (start := part.stat().st_size if part.exists() else 0) < total:
         try:
@@ -140,7 +147,14 @@ def _fetch_all(file: KnownFile, address: str, part: Path, total: int, progress, 
     progress(total, total)
 
 
-def _fetch(address: str, part: Path, start: int, total: int, progress, check) -> None:
+def _fetch(
+    address: str,
+    part: Path,
+    start: int,
+    total: int,
+    progress: Callable[[int, int], None],
+    check: Callable[[], None],
+) -> None:
     """One connection's worth of the file, from byte `start`."""
     headers = {"Range": f"bytes={start}-", "Accept-Encoding": "identity", "User-Agent": "mixgrpo"}
     request = urllib.request.Request(address, headers=headers)

@@ -11,10 +11,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .. import go_on
 from .hosts import Address
 from .questions import start_of
+
+if TYPE_CHECKING:
+    import aiohttp
 
 MAX_REPLY = 1024 * 1024  # bytes; an honest reply has a few thousand
 FIRST_WAIT, LONGEST_WAIT = 0.5, 20.0  # seconds before the second try, and at most before any
@@ -54,7 +58,7 @@ class JudgeError(Exception):
 class _Passing(JudgeError):
     """One that may have passed when it is tried again. wait: seconds that the server asks for, or None."""
 
-    def __init__(self, message: str, wait: float | None = None):
+    def __init__(self, message: str, wait: float | None = None) -> None:
         super().__init__(message)
         self.wait = wait
 
@@ -81,7 +85,7 @@ class _Question:
 class JudgeClient:
     """Sends chat requests to servers in turn. May be used from any thread, by one at a time."""
 
-    def __init__(self, servers: Sequence[Server], options: ClientOptions):
+    def __init__(self, servers: Sequence[Server], options: ClientOptions) -> None:
         self.servers, self.options = list(servers), options
         self._turn = 0
 
@@ -132,7 +136,9 @@ class JudgeClient:
             elif result is not None:
                 raise result
 
-    async def _settle(self, session, slots: asyncio.Semaphore, question: _Question, ends: float) -> None:
+    async def _settle(
+        self, session: aiohttp.ClientSession, slots: asyncio.Semaphore, question: _Question, ends: float
+    ) -> None:
         """Tries until there is an answer, or it makes no sense any more."""
         body = b""
 
@@ -179,7 +185,7 @@ class JudgeClient:
         self._turn = self.servers.index(server) + 1
         return server
 
-    async def _try(self, session, body: bytes) -> str:
+    async def _try(self, session: aiohttp.ClientSession, body: bytes) -> str:
         server = self._next()
         try:
             answer = await self._post(session, server, body)
@@ -192,7 +198,7 @@ class JudgeClient:
         server.rests_until = 0.0
         return answer
 
-    async def _post(self, session, server: Server, body: bytes) -> str:
+    async def _post(self, session: aiohttp.ClientSession, server: Server, body: bytes) -> str:
         """One request. Raises JudgeError, as _Passing where trying again may help."""
         import aiohttp
 
@@ -234,7 +240,7 @@ def _backoff(attempt: int) -> float:
     return min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT) * random.uniform(0.5, 1.0) if attempt else 0.0
 
 
-async def _read(stream) -> bytes | None:
+async def _read(stream: aiohttp.StreamReader) -> bytes | None:
     """The whole reply; None when it is too long."""
     parts, size = [], 0
     async for part in stream.iter_chunked(64 * 1024):

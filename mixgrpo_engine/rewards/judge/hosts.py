@@ -70,7 +70,7 @@ class AllowedHosts:
     An IPv6 address stands in brackets: [::1]:8000.
     """
 
-    def __init__(self, entries: Sequence[str]):
+    def __init__(self, entries: Sequence[str]) -> None:
         """Raises ValueError with one sentence for an entry that is none of these."""
         self.any = ANY in entries
         self._places = {_entry(entry) for entry in entries if entry != ANY}

@@ -70,13 +70,14 @@ class JudgeReward:
         client: ClientOptions | None = None,
         allowed_hosts: Sequence[str] | None = None,
         key: str = "",
-    ):
+    ) -> None:
         """allowed_hosts: entries of AllowedHosts, None for any host. key: sent as a bearer token, only to hosts that
         the list names ("*" names none), or to all without a list.
 
         Raises ValueError with one sentence for a URL that can't be used, PermissionError for one that isn't allowed.
         """
-        self.options, self.failures = options, []
+        self.options = options
+        self.failures: list[str] = []
         self._question = replace(options.question, scale=options.to_unit or options.question.scale)
         self._client = JudgeClient(servers(options.urls, allowed_hosts, key), client or ClientOptions())
 
@@ -87,10 +88,10 @@ class JudgeReward:
         """
         check_batch(images, prompts)
         shown = [picture(image) for image in images]
-        asked = [index for index, image in enumerate(shown) if image is not None]
-        answers = self._client.ask([self._body(shown[index], prompts[index]) for index in asked])
+        asked = [(index, image) for index, image in enumerate(shown) if image is not None]
+        answers = self._client.ask([self._body(image, prompts[index]) for index, image in asked])
         scores, reasons = torch.full((len(shown),), torch.nan), [NOT_FINITE] * (len(shown) - len(asked))
-        for index, answer in zip(asked, answers, strict=True):
+        for (index, _), answer in zip(asked, answers, strict=True):
             try:
                 scores[index] = self._number(answer)
             except (JudgeError, ValueError) as error:

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from .filling import filled
+
+if TYPE_CHECKING:
+    from transformers import BlipTextConfig, BlipVisionConfig
+    from transformers.models.blip.modeling_blip import BlipVisionModel
+    from transformers.models.blip.modeling_blip_text import BlipTextModel
 
 # BLIP's large and base models alike have heads of this width, in both encoders.
 HEAD_WIDTH = 64
@@ -32,7 +38,7 @@ _VISION_NAMES = (
 class ImageRewardNetwork(nn.Module):
     """forward(pixels, tokens, mask) -> the raw score (batch,), before it is normalised."""
 
-    def __init__(self, vision: nn.Module, text: nn.Module, head: nn.Module, image_size: int):
+    def __init__(self, vision: BlipVisionModel, text: BlipTextModel, head: nn.Module, image_size: int) -> None:
         super().__init__()
         self.vision, self.text, self.head, self.image_size = vision, text, head, image_size
 
@@ -93,7 +99,7 @@ def _vision_name(name: str) -> str:
     return name
 
 
-def _vision_config(tensors: Mapping[str, Tensor]):
+def _vision_config(tensors: Mapping[str, Tensor]) -> BlipVisionConfig:
     from transformers import BlipVisionConfig
 
     width, _, patch, _ = tensors["embeddings.patch_embedding.weight"].shape
@@ -113,7 +119,7 @@ def _vision_config(tensors: Mapping[str, Tensor]):
     )
 
 
-def _text_config(tensors: Mapping[str, Tensor]):
+def _text_config(tensors: Mapping[str, Tensor]) -> BlipTextConfig:
     from transformers import BlipTextConfig
 
     words, width = tensors["embeddings.word_embeddings.weight"].shape

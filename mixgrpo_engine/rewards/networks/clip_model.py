@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,6 +14,14 @@ from torch.nn import functional as F
 from ..files import weight_files
 from .clip_layout import some, towers
 from .filling import filled
+
+if TYPE_CHECKING:
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModelWithProjection,
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+    )
 
 ACTIVATIONS = ("auto", "quick_gelu", "gelu")
 # Vision transformers whose heads aren't 64 wide: ViT-H, ViT-g and ViT-bigG.
@@ -32,7 +41,12 @@ class Clip(nn.Module):
     text is None when it wasn't asked for; scale, what cosines are multiplied with, when the file doesn't tell.
     """
 
-    def __init__(self, vision: nn.Module, text: nn.Module | None, logit_scale: Tensor | None):
+    def __init__(
+        self,
+        vision: CLIPVisionModelWithProjection,
+        text: CLIPTextModelWithProjection | None,
+        logit_scale: Tensor | None,
+    ) -> None:
         super().__init__()
         self.vision, self.text = vision, text
         # A plain number: in bfloat16 it would be 1% off.
@@ -54,6 +68,7 @@ class Clip(nn.Module):
 
     def embed_tokens(self, tokens: Tensor) -> Tensor:
         """Token ids (batch, tokens) -> float32 (batch, width) of length 1. What follows a row's end is ignored."""
+        assert self.text is not None
         return F.normalize(self.text(tokens).text_embeds.float(), dim=-1)
 
 
@@ -82,10 +97,10 @@ def load(
     if not with_text:
         return Clip(vision, None, both.logit_scale)
     text_path = Path(text_path or path)
-    text = both.text if text_path == path else towers(weight_files.read(text_path), text_path.name).text
-    if not text:
+    tensors = both.text if text_path == path else towers(weight_files.read(text_path), text_path.name).text
+    if not tensors:
         raise ValueError(f"{text_path.name} holds no text tower of a CLIP: give its file as text_weights.")
-    text = _text(text, text_path, activation, end_token)
+    text = _text(tensors, text_path, activation, end_token)
     if text.config.projection_dim != vision.config.projection_dim:
         raise ValueError(
             f"{path.name} embeds images as {vision.config.projection_dim} numbers, but {text_path.name} texts as "
@@ -94,7 +109,7 @@ def load(
     return Clip(vision, text, both.logit_scale)
 
 
-def _vision(tensors: Mapping[str, Tensor], path: Path, activation: str) -> nn.Module:
+def _vision(tensors: Mapping[str, Tensor], path: Path, activation: str) -> CLIPVisionModelWithProjection:
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     patches = _tensor(tensors, "vision_model.embeddings.patch_embedding.weight", path, 4)
@@ -111,7 +126,7 @@ def _vision(tensors: Mapping[str, Tensor], path: Path, activation: str) -> nn.Mo
     return _filled(CLIPVisionModelWithProjection, config, tensors, path)
 
 
-def _text(tensors: Mapping[str, Tensor], path: Path, activation: str, end_token: int) -> nn.Module:
+def _text(tensors: Mapping[str, Tensor], path: Path, activation: str, end_token: int) -> CLIPTextModelWithProjection:
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
     tokens = len(_tensor(tensors, "text_model.embeddings.token_embedding.weight", path, 2))
@@ -185,7 +200,9 @@ def _tensor(tensors: Mapping[str, Tensor], name: str, path: Path, dimensions: in
     return tensor
 
 
-def _filled(kind: type[nn.Module], config, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
+def _filled(
+    kind: type[nn.Module], config: CLIPVisionConfig | CLIPTextConfig, tensors: Mapping[str, Tensor], path: Path
+) -> nn.Module:
     """The network with these very tensors in it."""
     try:
         network, lacking, unknown = filled(lambda: kind(config), tensors)

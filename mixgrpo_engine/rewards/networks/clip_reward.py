@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import clip_model, image_input
 from .clip_text import TextMemory, Tokenizer
 from .model_reward import ModelOptions, ModelReward, Residence
 
 
-class ClipReward(ModelReward):
+class ClipReward(ModelReward[clip_model.Clip]):
     """A subclass says which activation its weights have, how they see images, and what becomes of the cosine."""
 
     activation = "auto"
@@ -27,13 +27,14 @@ class ClipReward(ModelReward):
         tokenizer: str | Path,
         options: ModelOptions | None = None,
         residence: Residence | None = None,
-    ):
+    ) -> None:
         """weights: a CLIP in the layout of transformers or open_clip. tokenizer: a folder with vocab.json, merges.txt.
 
         Nothing is read before the first score; it then raises FileNotFoundError or ValueError with one sentence.
         """
         super().__init__(options, residence)
-        self.weights, self.tokenizer, self.text_weights = Path(weights), Path(tokenizer), None
+        self.weights, self.tokenizer = Path(weights), Path(tokenizer)
+        self.text_weights: Path | None = None
         self._texts: TextMemory | None = None
 
     def scaled(self, clip: clip_model.Clip, cosines: Tensor) -> Tensor:
@@ -46,9 +47,10 @@ class ClipReward(ModelReward):
             self.weights, text_path=self.text_weights, activation=self.activation, end_token=end_token
         )
 
-    def load(self) -> nn.Module:
+    def load(self) -> clip_model.Clip:
         tokenizer = Tokenizer(self.tokenizer, self.clean_prompts)
         clip = self.read_clip(tokenizer.end)
+        assert clip.text is not None
         length = clip.text.config.max_position_embeddings
         # On the CPU, so that nothing of it is left behind on the device.
         self._texts = TextMemory(
@@ -56,7 +58,8 @@ class ClipReward(ModelReward):
         )
         return clip
 
-    def score_batch(self, module: nn.Module, images: Tensor, prompts: Sequence[str]) -> Tensor:
+    def score_batch(self, module: clip_model.Clip, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        assert self._texts is not None
         embeddings = module.embed_images(self.prepare(images, module.image_size))
         texts = self._texts(prompts).to(embeddings.device)
         return self.scaled(module, (embeddings * texts).sum(-1))

@@ -17,7 +17,7 @@ REMEMBERED = 4096
 class Tokenizer:
     """CLIP's tokens of a prompt, from a folder with vocab.json and merges.txt. Nothing is ever downloaded."""
 
-    def __init__(self, folder: str | Path, clean: bool = False):
+    def __init__(self, folder: str | Path, clean: bool = False) -> None:
         """clean: open_clip's and OpenAI's cleaning first (broken Unicode and curly quotes mended, HTML entities
         resolved), which transformers leaves out. Raises FileNotFoundError when the folder lacks one of the files.
         """
@@ -46,7 +46,7 @@ class Tokenizer:
 class TextMemory:
     """Embeddings of the prompts seen last, by prompt."""
 
-    def __init__(self, encode: Callable[[list[str]], Tensor]):
+    def __init__(self, encode: Callable[[list[str]], Tensor]) -> None:
         """encode(prompts) -> (prompts, width); asked only for what isn't remembered, each prompt once."""
         self._encode = encode
         self._known: OrderedDict[str, Tensor] = OrderedDict()

@@ -7,13 +7,15 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ...memory.micro_batches import BatchSize
 from .. import check_batch, go_on
+
+Network = TypeVar("Network", bound=nn.Module)
 
 LOG = logging.getLogger("mixgrpo")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -44,7 +46,7 @@ class Residence(Protocol):
 class OwnResidence:
     """Moves the network there and back: for a worker, which has the device for itself."""
 
-    def __init__(self, options: ModelOptions):
+    def __init__(self, options: ModelOptions) -> None:
         self.options = options
 
     @contextmanager
@@ -57,12 +59,12 @@ class OwnResidence:
                 module.to("cpu")
 
 
-class ModelReward:
+class ModelReward(Generic[Network]):
     """Base of the scorers with a network. A subclass gives `name`, load() and score_batch()."""
 
     name = "model"
 
-    def __init__(self, options: ModelOptions | None = None, residence: Residence | None = None):
+    def __init__(self, options: ModelOptions | None = None, residence: Residence | None = None) -> None:
         """residence: OwnResidence when None. Raises ValueError for a dtype or a batch size that can't be."""
         self.options = options or ModelOptions()
         if self.options.batch_size < 0:
@@ -71,14 +73,14 @@ class ModelReward:
             raise ValueError(f"dtype is '{self.options.dtype}': it must be one of {', '.join(DTYPES)}.")
         self.residence = residence or OwnResidence(self.options)
         self.failures: list[str] = []
-        self._module: nn.Module | None = None
+        self._module: Network | None = None
         self._batch_size = BatchSize(self.options.batch_size, "batch_size", LOG.warning)
 
-    def load(self) -> nn.Module:
+    def load(self) -> Network:
         """The network in float32 on the CPU. Raises FileNotFoundError or ValueError with one sentence."""
         raise NotImplementedError
 
-    def score_batch(self, module: nn.Module, images: Tensor, prompts: Sequence[str]) -> Tensor:
+    def score_batch(self, module: Network, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images: float32 (batch, height, width, 3) in 0..1 on the device; returns (batch,)."""
         raise NotImplementedError
 
@@ -107,7 +109,7 @@ class ModelReward:
             )
         return scores.masked_fill(broken | ~scores.isfinite(), torch.nan)
 
-    def module(self) -> nn.Module:
+    def module(self) -> Network:
         """The network, loaded at the first call; its gradients are off."""
         if self._module is None:
             # Loaders run under inference_mode in a server; such weights could not be moved or reused freely.
@@ -128,7 +130,7 @@ class ModelReward:
         self._module = None
         gc.collect()
 
-    def _in_batches(self, module: nn.Module, images: Tensor, prompts: Sequence[str], size: int) -> Tensor:
+    def _in_batches(self, module: Network, images: Tensor, prompts: Sequence[str], size: int) -> Tensor:
         size = size or len(images)
         parts = []
         for start in range(0, len(images), size):
