@@ -25,6 +25,7 @@ test: setup lint
 
 lint: setup
 	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
 
 tiny-model: setup
 	$(RUN) -m pretraining
