@@ -26,6 +26,9 @@ test: setup lint
 
 lint: setup
 	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	@mkdir -p .cache/mypy-path && ln -sfn ../.. .cache/mypy-path/mixgrpo_pack
+	$(RUN) -m mypy
 
 templates: setup
 	$(RUN) -m scripts.card_templates
