@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
 from ..mixgrpo_engine.records.files import read_json
 from .category import CATEGORY
+from .comfy_types import Clip, Model, Vae
+
+if TYPE_CHECKING:  # imported when the node runs
+    from ..mixgrpo_engine.policies.diffusers_folder import DiffusersFolder
 
 INDEX = "model_index.json"
 NONE_FOUND = "(no folder in models/diffusers)"
@@ -59,7 +64,7 @@ class MixGRPODiffusersModel(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, folder, transformer=OWN, width=1024, height=1024) -> io.NodeOutput:
+    def execute(cls, folder: str, transformer: str = OWN, width: int = 1024, height: int = 1024) -> io.NodeOutput:
         from ..mixgrpo_engine.policies.diffusers_folder import DiffusersFolder
 
         known = folders()
@@ -75,7 +80,7 @@ def folders() -> dict[str, Path]:
     """name -> path of every folder with a model_index.json below ComfyUI's diffusers folders."""
     import folder_paths
 
-    found = {}
+    found: dict[str, Path] = {}
     for root in folder_paths.get_folder_paths("diffusers"):
         for place, inside, files in os.walk(root, followlinks=True):
             if INDEX in files:
@@ -100,7 +105,7 @@ def single_file(name: str) -> str:
     return folder_paths.get_full_path_or_raise("diffusion_models", name)
 
 
-def load_model(source):
+def load_model(source: DiffusersFolder) -> Model:
     """The transformer as an ordinary MODEL.
 
     Raises ValueError when ComfyUI doesn't know it, or a single file's isn't of the folder's family.
@@ -116,7 +121,7 @@ def load_model(source):
     return model
 
 
-def _own_transformer(folder: Path):
+def _own_transformer(folder: Path) -> Model:
     import comfy.sd
 
     model = comfy.sd.load_diffusion_model_state_dict(read_weights(folder / "transformer"))
@@ -125,7 +130,7 @@ def _own_transformer(folder: Path):
     return model
 
 
-def _single_transformer(file: Path):
+def _single_transformer(file: Path) -> Model:
     import comfy.sd
 
     try:
@@ -134,7 +139,7 @@ def _single_transformer(file: Path):
         raise ValueError(f"{file.name} can't be loaded as a transformer: choose another file. {error}") from error
 
 
-def folder_shift(source, width: int, height: int) -> float:
+def folder_shift(source: DiffusersFolder, width: int, height: int) -> float:
     """The time shift that the folder's scheduler has for images of this size in pixels.
 
     Raises ValueError for one that isn't above 0.
@@ -148,7 +153,7 @@ def folder_shift(source, width: int, height: int) -> float:
     return shift
 
 
-def set_shift(model, shift: float) -> None:
+def set_shift(model: Model, shift: float) -> None:
     """Gives a freshly loaded MODEL another time shift s, as in sigma = s * t / (1 + (s - 1) * t)."""
     import comfy.model_sampling
 
@@ -159,7 +164,7 @@ def set_shift(model, shift: float) -> None:
         sampling.set_parameters(shift=shift, multiplier=sampling.multiplier)
 
 
-def load_clip(source):
+def load_clip(source: DiffusersFolder) -> Clip:
     """The text encoders as one CLIP."""
     import comfy.sd
     import folder_paths
@@ -172,7 +177,7 @@ def load_clip(source):
     )
 
 
-def load_vae(source):
+def load_vae(source: DiffusersFolder) -> Vae:
     import comfy.sd
 
     vae = comfy.sd.VAE(sd=read_weights(source.path / "vae"))

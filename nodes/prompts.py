@@ -49,12 +49,12 @@ class MixGRPOPrompts(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, text, file, held_out, split_seed):
+    def fingerprint_inputs(cls, text: str, file: str, held_out: int, split_seed: int) -> tuple:
         path = None if file == NO_FILE else input_file(file)
         return (text, file, held_out, split_seed, path.stat().st_mtime_ns if path and path.exists() else 0)
 
     @classmethod
-    def execute(cls, text, file, held_out, split_seed) -> io.NodeOutput:
+    def execute(cls, text: str, file: str, held_out: int, split_seed: int) -> io.NodeOutput:
         lines = text.splitlines()
         if file != NO_FILE:
             lines += read_lines(file)

@@ -7,8 +7,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..mixgrpo_engine.records.run_folder import RunFolder
+from ..mixgrpo_engine.rewards import Reward
 from .algorithm import ALGORITHM, LORA
 from .category import CATEGORY
+from .comfy_types import Clip, Model, Vae
 from .prompts import PROMPTS
 from .rewards import REWARD
 from .runs import free_memory, job, launch, overview, paths, published_lora, submit, wait
@@ -91,19 +94,25 @@ class MixGRPOTrain(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, **_):
+    def fingerprint_inputs(cls, **_: Any) -> float:
         # The disk decides whether there is something to do, not ComfyUI's cache.
         return float("nan")
 
     @classmethod
-    def check_lazy_status(cls, **values) -> list[str]:
+    def check_lazy_status(cls, **values: Any) -> list[str]:
         """In the server nothing heavy is ever loaded; in the worker everything that the cut graph still has."""
         return [name for name in LAZY if name in values and values[name] is None] if launch.in_worker() else []
 
     @classmethod
     async def execute(
-        cls, model=None, clip=None, vae=None, reward=None, watch=None, **settings
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        model: Model | None = None,
+        clip: Clip | None = None,
+        vae: Vae | None = None,
+        reward: Reward | None = None,
+        watch: Reward | None = None,
+        **settings: Any,
+    ) -> io.NodeOutput:
         if launch.in_worker():
             stash.put({"model": model, "clip": clip, "vae": vae, "reward": reward, "watch": watch})
             return io.NodeOutput(None, None)
@@ -150,11 +159,11 @@ class MixGRPOWait(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, **_):
+    def fingerprint_inputs(cls, **_: Any) -> float:
         return float("nan")
 
     @classmethod
-    async def execute(cls, timeout, run=None, run_id="") -> io.NodeOutput:
+    async def execute(cls, timeout: int, run: dict | None = None, run_id: str = "") -> io.NodeOutput:
         folder = find_run(run, run_id)
         await wait.wait_for(folder, timeout, cls.hidden.unique_id)
         return run_output(folder, "finished")
@@ -207,23 +216,34 @@ class MixGRPOApplyRun(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, run_id="", which=paths.LAST, **_):
+    def fingerprint_inputs(cls, run_id: str = "", which: str = paths.LAST, **_: Any) -> tuple | str:
         folder = overview.find(run_id.strip()) if run_id else None
         return published_lora.version(folder, which) if folder else run_id
 
     @classmethod
-    def check_lazy_status(cls, run=None, run_id="", which=paths.LAST, **values) -> list[str]:
+    def check_lazy_status(
+        cls, run: dict | None = None, run_id: str = "", which: str = paths.LAST, **values: Any
+    ) -> list[str]:
         published_lora.require_finished(find_run(run, run_id), which)
         return [name for name in ("model", "clip", "vae") if name in values and values[name] is None]
 
     @classmethod
-    def execute(cls, model, strength, run=None, run_id="", which=paths.LAST, clip=None, vae=None) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: Model,
+        strength: float,
+        run: dict | None = None,
+        run_id: str = "",
+        which: str = paths.LAST,
+        clip: Clip | None = None,
+        vae: Vae | None = None,
+    ) -> io.NodeOutput:
         folder = find_run(run, run_id)
         tuned = published_lora.apply(folder, model, strength, which)
         return io.NodeOutput(tuned, published_lora.name(folder, which), model, clip, vae)
 
 
-def find_run(run: dict | None, run_id: str):
+def find_run(run: dict | None, run_id: str) -> RunFolder:
     """The folder of a connected run or a typed id. Raises ValueError with one sentence when there is none."""
     wanted = run["run_id"] if run else (run_id or "").strip()
     if not wanted:
@@ -234,7 +254,7 @@ def find_run(run: dict | None, run_id: str):
     return folder
 
 
-def run_output(folder, action: str) -> io.NodeOutput:
+def run_output(folder: RunFolder, action: str) -> io.NodeOutput:
     """Outputs and ui of Train and Wait: always the same keys, always lists."""
     summary = overview.summary(folder)
     ui = {

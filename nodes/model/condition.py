@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..comfy_types import BaseModel, Conditioning
+
 # What the sampler honours on a conditioning but a training prompt can't have.
 _UNSUPPORTED = ("hooks", "control", "area", "mask", "gligen", "start_percent", "end_percent", "clip_start_percent")
 _UUIDS = (uuid.uuid4(), uuid.uuid4())
@@ -33,7 +35,7 @@ class Call:
 class PromptCondition:
     """One row a prompt; rows of the same prompt share their inputs. Implements the engine's Condition."""
 
-    def __init__(self, rows: Sequence[ModelInputs], negative: ModelInputs | None, device: torch.device):
+    def __init__(self, rows: Sequence[ModelInputs], negative: ModelInputs | None, device: torch.device) -> None:
         """negative: the negative prompt's inputs, None without guidance."""
         self.rows = list(rows)
         self.negative = negative
@@ -61,24 +63,26 @@ class PromptCondition:
         return self._plan
 
     def _make_plan(self) -> tuple[list[Call], Tensor | None]:
-        size = len(self.rows)
+        size, negative = len(self.rows), self.negative
         groups = _group(self.rows)
-        if len(groups) == 1 and (not self.guided or _same_shape(self.rows[0], self.negative)):
-            batch = self.rows + [self.negative] * size if self.guided else self.rows
-            return [Call(None, _batch(batch, self.device), [0, 1] if self.guided else [0])], None
+        if len(groups) == 1 and (negative is None or _same_shape(self.rows[0], negative)):
+            batch = self.rows if negative is None else self.rows + [negative] * size
+            return [Call(None, _batch(batch, self.device), [0] if negative is None else [0, 1])], None
         # A call holds prompts or negatives, never both in unequal parts: patches go by cond_or_uncond.
-        parts = [(group, 0) for group in groups]
-        if self.guided:
-            parts.append((list(range(size, 2 * size)), 1))
-        calls = []
-        for rows, kind in parts:
-            inputs = [self.negative] * size if kind else [self.rows[row] for row in rows]
-            calls.append(Call(torch.tensor(rows, device=self.device), _batch(inputs, self.device), [kind]))
-        order = torch.cat([call.rows for call in calls]).argsort()
+        parts = [(group, [self.rows[row] for row in group], 0) for group in groups]
+        if negative is not None:
+            parts.append((list(range(size, 2 * size)), [negative] * size, 1))
+        calls = [
+            Call(torch.tensor(rows, device=self.device), _batch(inputs, self.device), [kind])
+            for rows, inputs, kind in parts
+        ]
+        order = torch.tensor([row for rows, _, _ in parts for row in rows], device=self.device).argsort()
         return calls, order
 
 
-def model_inputs(model, conditioning: list, noise: Tensor, device: torch.device, kind: str) -> ModelInputs:
+def model_inputs(
+    model: BaseModel, conditioning: Conditioning, noise: Tensor, device: torch.device, kind: str
+) -> ModelInputs:
     """A prompt's conditioning through the model class's own extra_conds, as ComfyUI's samplers do it.
 
     noise: (1, ...), the latents' shape. kind: "positive" or "negative". Raises ValueError for conditionings that
@@ -134,7 +138,7 @@ def _batch(rows: Sequence[ModelInputs], device: torch.device) -> dict[str, Any]:
     return {name: _to_device(cond.concat([row[name] for row in rest]), device) for name, cond in first.items()}
 
 
-def _to_device(value, device: torch.device):
+def _to_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, list):

@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from ...mixgrpo_engine.records import tensor_files
+from ..comfy_types import Clip, Conditioning
 
 _STRUCTURE = "mixgrpo_conditioning"  # the metadata entry that says which tensor belongs where
 
@@ -21,9 +23,9 @@ _STRUCTURE = "mixgrpo_conditioning"  # the metadata entry that says which tensor
 class Encoded:
     """Encoded prompts. `conditionings` maps a prompt to what CLIPTextEncode gives: [[tokens, {key: value}], ...]."""
 
-    conditionings: dict[str, list]
+    conditionings: dict[str, Conditioning]
 
-    def __getitem__(self, prompt: str) -> list:
+    def __getitem__(self, prompt: str) -> Conditioning:
         if prompt not in self.conditionings:
             raise KeyError(not_encoded(prompt))
         return self.conditionings[prompt]
@@ -35,7 +37,9 @@ class Encoded:
         return len(self.conditionings)
 
 
-def encode_prompts(clip, prompts: Iterable[str], before_each: Callable[[int], None] = lambda done: None) -> Encoded:
+def encode_prompts(
+    clip: Clip | None, prompts: Iterable[str], before_each: Callable[[int], None] = lambda done: None
+) -> Encoded:
     """Encodes each distinct prompt once, as the CLIPTextEncode node does; the empty prompt is a prompt too.
 
     clip: ComfyUI's CLIP. before_each(done) is called before each prompt: for progress, and to stop by an exception.
@@ -88,7 +92,7 @@ def not_encoded(prompt: str) -> str:
     return f"The prompt '{prompt}' was not encoded: encode all prompts of a run, the negative one too, before it."
 
 
-def _structure(file, path: str | os.PathLike) -> dict:
+def _structure(file: safe_open, path: str | os.PathLike) -> dict[str, dict]:
     metadata = file.metadata() or {}
     if _STRUCTURE not in metadata:
         raise ValueError(f"'{path}' holds no encoded prompts: delete it, and the run encodes its prompts again.")
@@ -99,7 +103,7 @@ def _to_cpu(tensor: Tensor) -> Tensor:
     return (tensor.clone() if tensor.is_inference() else tensor.detach()).cpu()
 
 
-def _map_tensors(value, function):
+def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, (list, tuple)):
@@ -109,7 +113,7 @@ def _map_tensors(value, function):
     return value
 
 
-def _describe(value, tensors: dict[str, Tensor], where: str) -> dict:
+def _describe(value: object, tensors: dict[str, Tensor], where: str) -> dict:
     """The value as JSON-ready data; its tensors go into `tensors`."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
@@ -126,7 +130,7 @@ def _describe(value, tensors: dict[str, Tensor], where: str) -> dict:
     )
 
 
-def _rebuild(node: dict, tensor: Callable[[str], Tensor]):
+def _rebuild(node: dict, tensor: Callable[[str], Tensor]) -> Any:
     """The reverse of _describe; tensor: gives the tensor of a name."""
     ((kind, content),) = node.items()
     if kind == "tensor":

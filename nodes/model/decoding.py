@@ -7,10 +7,12 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from ..comfy_types import Vae
+
 TILES = {4: 64, 5: 32}  # latents' dimensions -> side of a tile in latents, as ComfyUI itself decodes in tiles
 
 
-def decode_images(vae, samples: Tensor, tiled: bool = False) -> Tensor:
+def decode_images(vae: Vae, samples: Tensor, tiled: bool = False) -> Tensor:
     """A VAE's latents (batch, ...) to images: float32 (batch, height, width, 3) in 0..1, on the CPU.
 
     tiled: image by image in overlapping tiles, which needs far less memory and differs a little at the seams.
@@ -24,7 +26,7 @@ def decode_images(vae, samples: Tensor, tiled: bool = False) -> Tensor:
     return images.flatten(0, -4)[..., :3].float().cpu().clamp(0, 1)
 
 
-def needs_tiles(vae, shape: torch.Size) -> bool:
+def needs_tiles(vae: Vae, shape: torch.Size) -> bool:
     """Whether one image of latents (batch, ...) takes more than is free on the VAE's device, by ComfyUI's estimate.
 
     For a process in which nothing can be unloaded for the VAE's sake.
@@ -39,12 +41,12 @@ def tile_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:-2], min(side, shape[-2]), min(side, shape[-1]))
 
 
-def decode_bytes(vae, shape: tuple[int, ...]) -> int:
+def decode_bytes(vae: Vae, shape: tuple[int, ...]) -> int:
     """ComfyUI's own estimate for decoding latents of this shape (batch, channels, ...)."""
     return int(vae.memory_used_decode(shape, vae.vae_dtype))
 
 
-def unload(vae) -> None:
+def unload(vae: Vae) -> None:
     """Takes the VAE off a GPU until it is needed again; other models stay where they are."""
     import comfy.model_management as management
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from ..comfy_types import Clip, Conditioning
 from . import conditioning
 
 PROMPTS_A_FILE = 64
@@ -24,7 +25,7 @@ class StoredEncodings:
     or cancelled worker has made is taken by the next one.
     """
 
-    def __init__(self, folder: Path, prompts: Iterable[str]):
+    def __init__(self, folder: Path, prompts: Iterable[str]) -> None:
         """prompts: all of the run, the negative one too; a repeated one counts once."""
         self.folder = folder
         self.prompts = list(dict.fromkeys(prompts))
@@ -34,7 +35,7 @@ class StoredEncodings:
         """Numbers of the files that have yet to be made: they aren't there, or damaged, or hold other prompts."""
         return [number for number in sorted(set(self._files.values())) if not self._is_made(number)]
 
-    def encode(self, clip, before_each: Callable[[int], None] = lambda done: None) -> None:
+    def encode(self, clip: Clip | None, before_each: Callable[[int], None] = lambda done: None) -> None:
         """Makes the missing files. before_each(done) is called before each prompt, with the number of all before it.
 
         Raises ValueError when there is no CLIP; an exception of before_each leaves the files that are whole.
@@ -48,7 +49,7 @@ class StoredEncodings:
 
             conditioning.save(conditioning.encode_prompts(clip, self._prompts_of(number), told), self._path(number))
 
-    def __getitem__(self, prompt: str) -> list:
+    def __getitem__(self, prompt: str) -> Conditioning:
         if prompt not in self._files:
             raise KeyError(conditioning.not_encoded(prompt))
         return conditioning.load(self._path(self._files[prompt]), [prompt])[prompt]

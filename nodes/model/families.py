@@ -10,10 +10,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..comfy_types import BaseModel, Conditioning, Model, ModelSampling
+
 GUIDANCE = "guidance"  # the conditioning's key that the FluxGuidance node sets, and of the model's own input
 
 
-def check_flow_matching(model) -> None:
+def check_flow_matching(model: Model) -> None:
     """Raises ValueError unless the MODEL predicts the velocity of a straight path from noise (sigma 1) to image.
 
     It may predict the image instead: the path being straight, that is the velocity in other words.
@@ -33,7 +35,7 @@ def check_flow_matching(model) -> None:
         )
 
 
-def velocity_of_output(sampling) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def velocity_of_output(sampling: ModelSampling) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """What to put in place of a flow model's `calculate_denoised(sigma, output, latents)` to get its velocity.
 
     The output as it is where it is the velocity: by way of the denoised image it would be rounded twice.
@@ -41,12 +43,12 @@ def velocity_of_output(sampling) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     return _output_itself if _prediction(sampling) == "velocity" else _velocity_to_image
 
 
-def with_guidance(conditioning: list, guidance: float) -> list:
+def with_guidance(conditioning: Conditioning, guidance: float) -> Conditioning:
     """The conditioning as the FluxGuidance node makes it; 0 leaves it as it is, and the model takes its default."""
     return [[tokens, {**extras, GUIDANCE: guidance}] for tokens, extras in conditioning] if guidance else conditioning
 
 
-def check_guidance(model, guidance: float) -> None:
+def check_guidance(model: BaseModel, guidance: float) -> None:
     """Raises ValueError for a guidance that this MODEL would ignore. model: a BaseModel."""
     network = model.diffusion_model
     if not guidance or getattr(network, "distilled_guidance_layer", None) is not None:
@@ -58,7 +60,7 @@ def check_guidance(model, guidance: float) -> None:
         )
 
 
-def _is_straight_path(sampling) -> bool:
+def _is_straight_path(sampling: ModelSampling) -> bool:
     """Whether the latents at sigma are (1 - sigma) * image + sigma * noise, and given to the network as they are."""
     half, noise, image = torch.full((1,), 0.5), torch.full((1, 1), 3.0), torch.full((1, 1), 5.0)
     return (
@@ -69,7 +71,7 @@ def _is_straight_path(sampling) -> bool:
     )
 
 
-def _prediction(sampling) -> str | None:
+def _prediction(sampling: ModelSampling) -> str | None:
     """What the network gives: "velocity", "image", or None for something else."""
     half, output, latents = torch.full((1,), 0.5), torch.full((1, 1), 3.0), torch.full((1, 1), 5.0)
     return {3.5: "velocity", 3.0: "image"}.get(float(sampling.calculate_denoised(half, output, latents)))

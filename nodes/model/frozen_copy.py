@@ -7,8 +7,10 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from ..comfy_types import BaseModel, Model
 
-def private_copy(patcher) -> nn.Module:
+
+def private_copy(patcher: Model) -> BaseModel:
     """The patcher's BaseModel with its patches (LoRAs upstream, ModelSampling nodes) applied, on its load device.
 
     The structure is copied; the frozen weights' memory is shared where that is safe, so that a large model isn't held
@@ -31,7 +33,7 @@ def private_copy(patcher) -> nn.Module:
     return model
 
 
-def weightless_copy(patcher) -> nn.Module:
+def weightless_copy(patcher: Model) -> BaseModel:
     """The patcher's BaseModel without data, on the device "meta": it computes shapes, and needs no memory."""
     model = patcher.model
     memo = {id(model.model_config): model.model_config, id(model.current_patcher): None}
@@ -49,7 +51,7 @@ def _shape_of(tensor: Tensor) -> Tensor:
     return _with_attributes(torch.empty_like(tensor.detach(), device="meta"), tensor)
 
 
-def _copy(patcher) -> nn.Module:
+def _copy(patcher: Model) -> BaseModel:
     model = patcher.model
     # Patches written in place change a weight's memory under every holder of it.
     shareable = not patcher.weight_inplace_update
@@ -82,7 +84,7 @@ def _with_attributes(new: Tensor, old: Tensor) -> Tensor:
     return new
 
 
-def _use_differentiable_matmul(model: nn.Module) -> None:
+def _use_differentiable_matmul(model: BaseModel) -> None:
     """Quantised layers multiply without quantising their input: that has no gradient."""
     for layer in model.modules():
         if hasattr(layer, "_full_precision_mm"):

@@ -6,12 +6,15 @@ pass. Without checkpointing autograd notices; with it the recomputed activations
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 from ...mixgrpo_engine.lora import BLOCK_LISTS
+from ..comfy_types import Network
 
 _STREAM_DIMENSIONS = 3  # (batch, tokens, channels); norms of queries and keys see four
 
@@ -26,7 +29,7 @@ def enable_training_mode() -> None:
         management.in_training = True
 
 
-def prepare(diffusion_model: nn.Module, checkpointing: bool, verify: bool = True) -> None:
+def prepare(diffusion_model: Network, checkpointing: bool, verify: bool = True) -> None:
     """Makes the model's in-place updates harmless, and checkpoints each transformer block if asked to.
 
     verify: each kind of block is checked at its first call, which takes memory of its own.
@@ -46,7 +49,7 @@ def prepare(diffusion_model: nn.Module, checkpointing: bool, verify: bool = True
         block.forward = _Checkpointed(block, verified)
 
 
-def attention_override(device: torch.device) -> dict:
+def attention_override(device: torch.device) -> dict[str, Any]:
     """transformer_options that replace an attention by PyTorch's where that is needed or faster.
 
     Needed for those without a gradient (SageAttention, Flash, int8); faster on a CPU, where ComfyUI's default goes
@@ -60,13 +63,13 @@ def attention_override(device: torch.device) -> dict:
     if attention.optimized_attention not in [getattr(attention, name, None) for name in replaced]:
         return {}
 
-    def pytorch_attention(_function, *args, **kwargs):
+    def pytorch_attention(_function: object, *args: Any, **kwargs: Any) -> Tensor:
         return attention.attention_pytorch(*args, **kwargs)
 
     return {ATTENTION_OVERRIDE: pytorch_attention}
 
 
-def _keep_input(_layer: nn.Module, args: tuple):
+def _keep_input(_layer: nn.Module, args: tuple) -> tuple | None:
     stream = args[0] if args else None
     if not (torch.is_grad_enabled() and isinstance(stream, Tensor) and stream.requires_grad):
         return None
@@ -76,12 +79,12 @@ def _keep_input(_layer: nn.Module, args: tuple):
 class _Checkpointed:
     """A block's forward that keeps only the inputs and computes everything else again in the backward pass."""
 
-    def __init__(self, block: nn.Module, verified: set[type]):
+    def __init__(self, block: nn.Module, verified: set[type]) -> None:
         self.kind = type(block)
         self.forward = block.forward
         self.verified = verified  # block classes already checked, shared by all blocks of a model
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return self.forward(*args, **kwargs)
         if self.kind not in self.verified:
@@ -91,7 +94,7 @@ class _Checkpointed:
             kwargs["transformer_options"] = dict(kwargs["transformer_options"])
         return checkpoint(self._on_copies, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
-    def _on_copies(self, *args, **kwargs):
+    def _on_copies(self, *args: Any, **kwargs: Any) -> Any:
         """The block on copies of its inputs: it may change them, and the recomputation starts from them."""
         return self.forward(*map(_copy, args), **{name: _copy(value) for name, value in kwargs.items()})
 
@@ -113,11 +116,11 @@ class _Checkpointed:
         self.verified.add(self.kind)
 
 
-def _copy(value):
+def _copy(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
 
 
-def _leaf(value):
+def _leaf(value: Any) -> Any:
     """A detached stand-in that requires a gradient, as a later block's inputs do."""
     if isinstance(value, Tensor) and value.is_floating_point():
         return value.detach().requires_grad_(True)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..comfy_types import BaseModel
 from .condition import Call, PromptCondition
 from .families import velocity_of_output
 from .gradients import ATTENTION_OVERRIDE
@@ -18,7 +19,7 @@ _UNSUPPORTED_OPTIONS = ("sampler_calc_cond_batch_function", "sampler_pre_cfg_fun
 class VelocityModule(nn.Module):
     """`module(latents, sigma, condition) -> velocity`, float32, shape as latents; one path for rollout and update."""
 
-    def __init__(self, model: nn.Module, model_options: dict, cfg: float):
+    def __init__(self, model: BaseModel, model_options: dict, cfg: float) -> None:
         """model: a private BaseModel. model_options: the MODEL's own. Raises ValueError for patches that can't act."""
         super().__init__()
         for name in _UNSUPPORTED_OPTIONS:
@@ -27,7 +28,7 @@ class VelocityModule(nn.Module):
                     f"This MODEL carries a sampler patch ({name}) that can't be trained through: connect the MODEL "
                     "from before the node that adds it."
                 )
-        self.model = model
+        self.model: BaseModel = model
         self.cfg = cfg
         self.options: dict[str, Any] = model_options.get("transformer_options", {})
         self.wrapper = model_options.get("model_function_wrapper")
@@ -100,7 +101,7 @@ class VelocityModule(nn.Module):
         return self.cfg_function(arguments) / sigma
 
 
-def _copy(value):
+def _copy(value: Any) -> Any:
     """Prompts are shared by all calls, and some models write into their context."""
     if isinstance(value, Tensor):
         return value.clone()

@@ -7,14 +7,16 @@ import functools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...mixgrpo_engine import lora
 from ...mixgrpo_engine.config import AdapterConfig
+from ..comfy_types import LatentFormat, Model, Vae
 from . import gradients, schedule
-from .condition import PromptCondition, model_inputs
+from .condition import ModelInputs, PromptCondition, model_inputs
 from .conditioning import Encoded
 from .decoding import decode_images, needs_tiles, unload
 from .encodings import StoredEncodings
@@ -35,8 +37,8 @@ class ComfyPolicy:
 
     def __init__(
         self,
-        model,
-        vae,
+        model: Model,
+        vae: Vae,
         encoded: Encoded | StoredEncodings,
         *,
         width: int,
@@ -48,7 +50,7 @@ class ComfyPolicy:
         adapter: AdapterConfig,
         seed: int,
         gradient_checkpointing: bool = False,
-    ):
+    ) -> None:
         """model, vae: ComfyUI's MODEL and VAE. encoded: all prompts of the run, with `negative` where cfg isn't 1.
 
         guidance: input of guidance-distilled models (FLUX.1-dev), for prompt and negative prompt alike; 0 leaves it to
@@ -70,11 +72,11 @@ class ComfyPolicy:
         length = latent_frames(model, vae, frames)
         self.noise_shape = latent_shape(model.model.latent_format, vae, width, height, length)
         gradients.enable_training_mode()
-        base_model = private_copy(model)
-        self._model_sampling = copy.deepcopy(base_model.model_sampling)
-        self.adapted_layers = lora.inject(base_model.diffusion_model, adapter, seed)
-        gradients.prepare(base_model.diffusion_model, gradient_checkpointing)
-        self.module = VelocityModule(base_model, model_options(model, self.device), cfg)
+        self._model = private_copy(model)
+        self._model_sampling = copy.deepcopy(self._model.model_sampling)
+        self.adapted_layers = lora.inject(self._model.diffusion_model, adapter, seed)
+        gradients.prepare(self._model.diffusion_model, gradient_checkpointing)
+        self.module: nn.Module = VelocityModule(self._model, model_options(model, self.device), cfg)
         self._inputs = functools.lru_cache(CACHED_PROMPTS)(self._prepare_inputs)
 
     def sigmas(self, steps: int, shift: float = 0.0) -> Tensor:
@@ -96,7 +98,7 @@ class ComfyPolicy:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to images: float32 (batch, height, width, 3) in 0..1, on the CPU; of a video its filmstrip."""
-        samples = self.module.model.process_latent_out(latents.detach().float())
+        samples = self._model.process_latent_out(latents.detach().float())
         try:
             images = decode_images(self.vae, samples, needs_tiles(self.vae, samples.shape))
         finally:
@@ -107,22 +109,22 @@ class ComfyPolicy:
         return lora.disabled(self.module)
 
     def adapter_state(self) -> dict[str, Tensor]:
-        return lora.state(self.module.model.diffusion_model)
+        return lora.state(self._model.diffusion_model)
 
     def load_adapter_state(self, state: dict[str, Tensor]) -> None:
-        lora.load_state(self.module.model.diffusion_model, state)
+        lora.load_state(self._model.diffusion_model, state)
 
     def export(self, path: Path, metadata: dict[str, str]) -> None:
-        lora.export(self.module.model.diffusion_model, path, metadata=metadata)
+        lora.export(self._model.diffusion_model, path, metadata=metadata)
 
-    def _prepare_inputs(self, prompt: str, kind: str):
+    def _prepare_inputs(self, prompt: str, kind: str) -> ModelInputs:
         noise = torch.zeros(1, *self.noise_shape, device=self.device)
         with torch.inference_mode(False), torch.no_grad():
             conditioning = with_guidance(self.encoded[prompt], self.guidance)
-            return model_inputs(self.module.model, conditioning, noise, self.device, kind)
+            return model_inputs(self._model, conditioning, noise, self.device, kind)
 
 
-def latent_shape(latent_format, vae, width: int, height: int, length: int = 1) -> tuple[int, ...]:
+def latent_shape(latent_format: LatentFormat, vae: Vae, width: int, height: int, length: int = 1) -> tuple[int, ...]:
     """(channels, height, width) of one image's latents, with a time axis of `length` where the format has one.
 
     Raises ValueError when the VAE belongs to another model, or the size isn't a multiple of its compression.
@@ -147,7 +149,7 @@ def seeded_noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
     return torch.stack([torch.randn(*shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
 
 
-def model_options(model, device: torch.device) -> dict:
+def model_options(model: Model, device: torch.device) -> dict[str, Any]:
     """The MODEL's options, with its wrappers and callbacks where the model code looks for them."""
     import comfy.model_patcher
     import comfy.patcher_extension

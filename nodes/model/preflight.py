@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +19,13 @@ from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.memory import estimate
 from ...mixgrpo_engine.memory.estimate import Line, Needs
 from ...mixgrpo_engine.memory.live_bytes import Known, attention_without_matrix, peak_bytes
+from ...mixgrpo_engine.rewards import Reward
+from ..comfy_types import Model, Vae
 from . import gradients
 from .condition import ModelInputs, PromptCondition, model_inputs
+from .conditioning import Encoded
 from .decoding import bytes_to_move, decode_bytes, free_bytes, tile_shape
+from .encodings import StoredEncodings
 from .families import check_flow_matching, with_guidance
 from .frozen_copy import weightless_copy
 from .module import VelocityModule
@@ -31,6 +36,8 @@ META = torch.device("meta")
 SIGMA = 0.5  # any noise level: they all need the same
 PROMPTS_LOOKED_AT = 16  # for the longest one; a run may have ten thousand
 
+Rows = tuple[ModelInputs, ModelInputs | None]  # of a prompt, and of the negative one if there is guidance
+
 # The largest number of tokens decides, so sizes are tried in these shares of the wanted width and height.
 SMALLER = (0.75, 0.5)
 
@@ -38,7 +45,14 @@ SMALLER = (0.75, 0.5)
 class Preflight:
     """Estimates for one MODEL, VAE and set of prompts; settings may differ from one to the next."""
 
-    def __init__(self, model, vae, encoded, prompts: Iterable[str], rewards: Iterable = ()):
+    def __init__(
+        self,
+        model: Model,
+        vae: Vae,
+        encoded: Encoded | StoredEncodings,
+        prompts: Iterable[str],
+        rewards: Iterable[Reward] = (),
+    ) -> None:
         """prompts: all of the run. rewards: the scorers; see scorer_bytes(). Raises ValueError for a wrong MODEL."""
         check_flow_matching(model)
         self.model, self.vae, self.encoded = model, vae, encoded
@@ -81,7 +95,7 @@ class Preflight:
         options.setdefault("transformer_options", {})[gradients.ATTENTION_OVERRIDE] = _pytorch_attention
         return VelocityModule(base, options, config.rollout.cfg)
 
-    def _rows(self, shape: tuple[int, ...], config: TrainConfig) -> tuple[ModelInputs, ModelInputs | None]:
+    def _rows(self, shape: tuple[int, ...], config: TrainConfig) -> Rows:
         """The model's inputs of the longest prompt among some, and of the negative one if there is guidance."""
         step = max(1, len(self.prompts) // PROMPTS_LOOKED_AT)
         inputs = [self._inputs(prompt, shape, config, "positive") for prompt in self.prompts[::step]]
@@ -94,7 +108,7 @@ class Preflight:
             conditioning, cpu = with_guidance(self.encoded[prompt], config.run.guidance), torch.device("cpu")
             return model_inputs(self.model.model, conditioning, torch.zeros(1, *shape), cpu, kind)
 
-    def _update(self, module: VelocityModule, shape, rows, config: TrainConfig) -> Line:
+    def _update(self, module: VelocityModule, shape: tuple[int, ...], rows: Rows, config: TrainConfig) -> Line:
         def call(images: int) -> None:
             latents, condition = _batch(images, shape, rows)
             velocity, base = module(latents, SIGMA, condition), 0.0
@@ -108,7 +122,7 @@ class Preflight:
                 parameter.grad = torch.empty_like(parameter)  # counted with the adapter
         return estimate.line_through(lambda images: peak_bytes(lambda: call(images), self._known))
 
-    def _rollout(self, module: VelocityModule, shape, rows) -> Line:
+    def _rollout(self, module: VelocityModule, shape: tuple[int, ...], rows: Rows) -> Line:
         @torch.no_grad()
         def call(images: int) -> None:
             latents, condition = _batch(images, shape, rows)
@@ -159,13 +173,13 @@ def plan(preflight: Preflight, config: TrainConfig) -> tuple[TrainConfig, str]:
     return planned, report.sentence() if report.plan.fits else f"{report.sentence()} {report.too_much()}"
 
 
-def scorer_bytes(reward) -> int:
+def scorer_bytes(reward: Reward) -> int:
     """Weights that a scorer brings to the device: what its device_bytes() says, 0 for one that doesn't say."""
     told = getattr(reward, "device_bytes", None)
     return int(told()) if callable(told) else 0
 
 
-def _batch(images: int, shape, rows) -> tuple[Tensor, PromptCondition]:
+def _batch(images: int, shape: tuple[int, ...], rows: Rows) -> tuple[Tensor, PromptCondition]:
     positive, negative = rows
     return torch.empty(images, *shape, device=META), PromptCondition([positive] * images, negative, META)
 
@@ -178,7 +192,7 @@ def _bytes_of(inputs: ModelInputs) -> int:
     return total
 
 
-def _pytorch_attention(_function, *args, **kwargs):
+def _pytorch_attention(_function: object, *args: Any, **kwargs: Any) -> Tensor:
     from comfy.ldm.modules import attention
 
     # Around each call alone: a mode around a backward pass is switched off where blocks are computed again.

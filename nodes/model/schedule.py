@@ -6,22 +6,23 @@ import torch
 from torch import Tensor
 
 from ...mixgrpo_engine.schedule import flash_sigmas, flow_sigmas
+from ..comfy_types import ModelSampling
 
 
-def model_sigmas(model_sampling, steps: int, shift: float = 0.0) -> Tensor:
+def model_sigmas(model_sampling: ModelSampling, steps: int, shift: float = 0.0) -> Tensor:
     """float32 (steps + 1,), from 1 to 0. shift 0 means the model's own; FLUX's mu is log(shift)."""
     if shift > 0:
         return flow_sigmas(steps, shift)
     return torch.tensor([float(model_sampling.percent_to_sigma(k / steps)) for k in range(steps + 1)])
 
 
-def model_shift(model_sampling) -> float:
+def model_shift(model_sampling: ModelSampling) -> float:
     """The model's own time shift s, as in sigma = s * t / (1 + (s - 1) * t)."""
     middle = float(model_sampling.percent_to_sigma(0.5))
     return middle / (1 - middle)
 
 
-def window_sigmas(model_sampling, steps: int, shift: float, window: range, flash_ratio: float) -> Tensor:
+def window_sigmas(model_sampling: ModelSampling, steps: int, shift: float, window: range, flash_ratio: float) -> Tensor:
     """The noise levels of a rollout with this window: model_sigmas, for flash_ratio < 1 re-spaced after the window.
 
     Returns float32, from 1 to 0. Raises ValueError when the window doesn't end before the last step.

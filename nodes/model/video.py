@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from ...mixgrpo_engine.rewards import checked_scores
+from ...mixgrpo_engine.rewards import Reward, checked_scores
 from ...mixgrpo_engine.rewards.mix import RewardMix
+from ..comfy_types import Model, Vae
 
 _IMAGES_ONLY = ("QwenImage",)  # BaseModel classes whose latents have a time axis that only ever holds one image
 
@@ -17,12 +18,12 @@ _IMAGES_ONLY = ("QwenImage",)  # BaseModel classes whose latents have a time axi
 class FrameMean:
     """A reward of a video: the mean of another reward's scores of its frames. Implements the engine's Reward."""
 
-    def __init__(self, reward, frames: int):
+    def __init__(self, reward: Reward, frames: int) -> None:
         """reward: of images. frames: how many an image of `filmstrip` holds."""
         self.reward, self.frames = reward, frames
         self.name = reward.name
         if hasattr(reward, "strict"):
-            self.strict = self._strict
+            self.strict = functools.partial(self._mean, reward.strict)
 
     @property
     def failures(self) -> list[str]:
@@ -32,20 +33,17 @@ class FrameMean:
         """images: (batch, frames * height, width, 3). float32 (batch,); NaN where a frame couldn't be scored."""
         return self._mean(functools.partial(checked_scores, self.reward), images, prompts)
 
-    def _strict(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        return self._mean(self.reward.strict, images, prompts)
-
-    def _mean(self, score, images: Tensor, prompts: Sequence[str]) -> Tensor:
+    def _mean(self, score: Callable[[Tensor, Sequence[str]], Tensor], images: Tensor, prompts: Sequence[str]) -> Tensor:
         scores = score(single_frames(images, self.frames), [prompt for prompt in prompts for _ in range(self.frames)])
         return torch.as_tensor(scores, dtype=torch.float32).reshape(-1, self.frames).mean(1)
 
 
-def by_frames(rewards: Mapping, frames: int) -> dict:
+def by_frames(rewards: Mapping[str, Reward], frames: int) -> dict[str, Reward]:
     """The rewards as rewards of videos; for one frame as they are."""
     return {name: FrameMean(reward, frames) if frames > 1 else reward for name, reward in rewards.items()}
 
 
-def reward_of_videos(reward, frames: int):
+def reward_of_videos(reward: Reward, frames: int) -> Reward:
     """A reward, or a mix of several, as one of videos; for one frame as it is."""
     if isinstance(reward, RewardMix):
         return RewardMix(by_frames(reward.rewards, frames), reward.weights, reward.normalisation)
@@ -62,7 +60,7 @@ def single_frames(strips: Tensor, frames: int) -> Tensor:
     return strips.reshape(-1, strips.shape[1] // frames, *strips.shape[2:])
 
 
-def latent_frames(model, vae, frames: int) -> int:
+def latent_frames(model: Model, vae: Vae, frames: int) -> int:
     """Length of the latents' time axis for a video of so many frames.
 
     Raises ValueError for a MODEL that makes single images, or a number of frames that the VAE can't make.

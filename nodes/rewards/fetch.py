@@ -15,7 +15,7 @@ def obtain(slot: weights.Slot, value: str) -> Path | None:
     Raises ValueError or DownloadError with one sentence, and ComfyUI's interruption.
     """
     path = weights.find(slot, value)
-    if path is None and not (slot.optional and value == weights.NONE):
+    if path is None and slot.known and not (slot.optional and value == weights.NONE):
         path = _download(slot.known)
     return path
 

@@ -30,7 +30,7 @@ class MixGRPORewardJPEG(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, kind) -> io.NodeOutput:
+    def execute(cls, kind: str) -> io.NodeOutput:
         require_choice("kind", kind, KINDS)
         return io.NodeOutput(JpegReward(kind))
 

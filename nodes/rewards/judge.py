@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ...mixgrpo_engine.rewards.judge.client import ClientOptions
@@ -98,7 +100,7 @@ class MixGRPORewardJudge(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, urls=None) -> bool | str:
+    def validate_inputs(cls, urls: str | None = None) -> bool | str:
         """Refuses a host that isn't allowed before anything runs; urls from a link are known at execution only."""
         if urls is None:
             return True
@@ -109,14 +111,15 @@ class MixGRPORewardJudge(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, **_):
+    def fingerprint_inputs(cls, **_: Any) -> tuple[int, int]:
         # What the owner allows may have changed since.
         return owner_settings.version()
 
     @classmethod
     def execute(
-        cls, urls, model, preset, question, score_template, minimum, maximum, concurrency, timeout, retries, deadline,
-        max_side, image_format, max_tokens, seed,
+        cls, urls: str, model: str, preset: str, question: str, score_template: str, minimum: float, maximum: float,
+        concurrency: int, timeout: float, retries: int, deadline: float, max_side: int, image_format: str,
+        max_tokens: int, seed: int,
     ) -> io.NodeOutput:  # fmt: skip
         require_choice("preset", preset, QUESTIONS)
         options = JudgeOptions(

@@ -6,7 +6,9 @@ A node only finds its files; the network is read when it first scores. So a grap
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary
 
 from comfy_api.latest import io
@@ -64,7 +66,9 @@ def _schema(node_id: str, name: str, description: str, inputs: list, output: str
     )
 
 
-def _make(scorer: type[ModelReward], files: list[Path | None], options: tuple, **more) -> io.NodeOutput:
+def _make(
+    scorer: Callable[..., ModelReward], files: list[Path | None], options: tuple[str, str, int, bool], **more: Any
+) -> io.NodeOutput:
     """The scorer of these files, the one that is in use already if there is one."""
     settings = model_options(*options)
     key = (scorer, *map(_identity, [*files, *more.values()]), settings)
@@ -74,7 +78,7 @@ def _make(scorer: type[ModelReward], files: list[Path | None], options: tuple, *
     return io.NodeOutput(reward)
 
 
-def _identity(value):
+def _identity(value: object) -> object:
     """A file as it is now, or another value itself."""
     return (str(value), value.stat().st_mtime_ns) if isinstance(value, Path) else value
 
@@ -104,15 +108,15 @@ class MixGRPORewardHPS(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, weights=None):
+    def validate_inputs(cls, weights: str | None = None) -> bool | str:
         return _usable((files_of.HPS, weights))
 
     @classmethod
-    def fingerprint_inputs(cls, weights=None, **options):
+    def fingerprint_inputs(cls, weights: str | None = None, **options: Any) -> tuple:
         return _stamps(options, (files_of.HPS, weights))
 
     @classmethod
-    def execute(cls, weights, device, dtype, batch_size, keep_loaded) -> io.NodeOutput:
+    def execute(cls, weights: str, device: str, dtype: str, batch_size: int, keep_loaded: bool) -> io.NodeOutput:
         from ...mixgrpo_engine.rewards.hps import HPSReward
 
         _need_transformers("HPS")
@@ -132,15 +136,15 @@ class MixGRPORewardPickScore(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, weights=None):
+    def validate_inputs(cls, weights: str | None = None) -> bool | str:
         return _usable((files_of.PICK_SCORE, weights))
 
     @classmethod
-    def fingerprint_inputs(cls, weights=None, **options):
+    def fingerprint_inputs(cls, weights: str | None = None, **options: Any) -> tuple:
         return _stamps(options, (files_of.PICK_SCORE, weights))
 
     @classmethod
-    def execute(cls, weights, device, dtype, batch_size, keep_loaded) -> io.NodeOutput:
+    def execute(cls, weights: str, device: str, dtype: str, batch_size: int, keep_loaded: bool) -> io.NodeOutput:
         from ...mixgrpo_engine.rewards.pick_score import PickScoreReward
 
         _need_transformers("PickScore")
@@ -166,15 +170,17 @@ class MixGRPORewardImageReward(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, weights=None, vocab=None):
+    def validate_inputs(cls, weights: str | None = None, vocab: str | None = None) -> bool | str:
         return _usable((files_of.IMAGE_REWARD, weights), (files_of.BERT_VOCAB, vocab))
 
     @classmethod
-    def fingerprint_inputs(cls, weights=None, vocab=None, **options):
+    def fingerprint_inputs(cls, weights: str | None = None, vocab: str | None = None, **options: Any) -> tuple:
         return _stamps(options, (files_of.IMAGE_REWARD, weights), (files_of.BERT_VOCAB, vocab))
 
     @classmethod
-    def execute(cls, weights, vocab, device, dtype, batch_size, keep_loaded) -> io.NodeOutput:
+    def execute(
+        cls, weights: str, vocab: str, device: str, dtype: str, batch_size: int, keep_loaded: bool
+    ) -> io.NodeOutput:
         from ...mixgrpo_engine.rewards.image_reward import ImageRewardReward
 
         _need_transformers("ImageReward")
@@ -212,15 +218,24 @@ class MixGRPORewardCLIPScore(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, weights=None, text_weights=None):
+    def validate_inputs(cls, weights: str | None = None, text_weights: str | None = None) -> bool | str:
         return _usable((files_of.CLIP, weights), (files_of.CLIP_TEXT, text_weights))
 
     @classmethod
-    def fingerprint_inputs(cls, weights=None, text_weights=None, **options):
+    def fingerprint_inputs(cls, weights: str | None = None, text_weights: str | None = None, **options: Any) -> tuple:
         return _stamps(options, (files_of.CLIP, weights), (files_of.CLIP_TEXT, text_weights))
 
     @classmethod
-    def execute(cls, weights, text_weights, activation, device, dtype, batch_size, keep_loaded) -> io.NodeOutput:
+    def execute(
+        cls,
+        weights: str,
+        text_weights: str,
+        activation: str,
+        device: str,
+        dtype: str,
+        batch_size: int,
+        keep_loaded: bool,
+    ) -> io.NodeOutput:
         from ...mixgrpo_engine.rewards.clip_score import ClipScoreReward
 
         _need_transformers("CLIPScore")
@@ -253,15 +268,17 @@ class MixGRPORewardAesthetic(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, head=None, clip=None):
+    def validate_inputs(cls, head: str | None = None, clip: str | None = None) -> bool | str:
         return _usable((files_of.AESTHETIC, head), (files_of.CLIP, clip))
 
     @classmethod
-    def fingerprint_inputs(cls, head=None, clip=None, **options):
+    def fingerprint_inputs(cls, head: str | None = None, clip: str | None = None, **options: Any) -> tuple:
         return _stamps(options, (files_of.AESTHETIC, head), (files_of.CLIP, clip))
 
     @classmethod
-    def execute(cls, head, clip, device, dtype, batch_size, keep_loaded) -> io.NodeOutput:
+    def execute(
+        cls, head: str, clip: str, device: str, dtype: str, batch_size: int, keep_loaded: bool
+    ) -> io.NodeOutput:
         from ...mixgrpo_engine.rewards.aesthetic import AestheticReward
 
         _need_transformers("The aesthetic predictor")

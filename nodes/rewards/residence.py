@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from ...mixgrpo_engine.rewards.networks.model_reward import DTYPES, ModelOptions, OwnResidence, Residence
+from ..comfy_types import Model
 from ..runs.launch import in_worker
 from .combo import require_choice
 
@@ -36,9 +37,9 @@ def residence(options: ModelOptions) -> Residence:
 class ManagedResidence:
     """ComfyUI makes room for the network, and takes it off the device when another model needs the memory."""
 
-    def __init__(self, options: ModelOptions):
+    def __init__(self, options: ModelOptions) -> None:
         self.options = options
-        self._patcher = None
+        self._patcher: Model | None = None
 
     @contextmanager
     def occupied(self, module: nn.Module) -> Iterator[None]:
@@ -49,7 +50,7 @@ class ManagedResidence:
         comfy.model_management.load_models_gpu([self._patcher], force_full_load=True)
         yield
 
-    def _wrap(self, module: nn.Module):
+    def _wrap(self, module: nn.Module) -> Model:
         import torch
         from comfy.model_patcher import ModelPatcher
 
@@ -59,6 +60,6 @@ class ManagedResidence:
 class _Holder(nn.Module):
     """ModelPatcher writes attributes such as `device` onto its model, which transformers' modules don't allow."""
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network

@@ -77,20 +77,20 @@ def own_folder() -> Path:
 
 def choices(slot: Slot) -> list[str]:
     """What the widget offers, the likeliest first; never empty."""
-    found = []
-    if slot.known:
-        found += sorted(_offered(slot, KEY), key=lambda name: (Path(name).name != slot.known.name, name))
+    found, known = [], slot.known
+    if known:
+        found += sorted(_offered(slot, KEY), key=lambda name: (Path(name).name != known.name, name))
     for folder in slot.folders:
         found += [f"{folder}: {name}" for name in _offered(slot, folder)]
-    if slot.known and (cached := _cached(slot.known)):
-        found.append(f"hub: {cached[0]}/{slot.known.path}")
+    if known and (cached := _cached(known)):
+        found.append(f"hub: {cached[0]}/{known.path}")
     if slot.optional:
         found.insert(0, NONE)
-    if not found:
+    if known and not found:
         # The name of what is missing: queueing it says where to get it.
-        found.append(slot.known.name)
-    if slot.known and not _local(slot.known) and _downloads_allowed():
-        found.append(_download_choice(slot.known))
+        found.append(known.name)
+    if known and not _local(known) and _downloads_allowed():
+        found.append(_download_choice(known))
     return found
 
 

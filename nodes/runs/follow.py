@@ -10,9 +10,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ...mixgrpo_engine.records import events
 from ...mixgrpo_engine.records.run_folder import RunFolder
+from ..comfy_types import PromptServer
 from . import launch, liveness, overview
 
 EVENT = "mixgrpo.progress"
@@ -22,7 +24,7 @@ SECONDS = 0.5
 class Follower:
     """Remembers how far each log has been passed on, and each run's last known state."""
 
-    def __init__(self, send):
+    def __init__(self, send: Callable[[str, dict[str, Any]], None]) -> None:
         self._send = send
         self._offsets: dict[str, int] = {}
         self._states: dict[str, str] = {}
@@ -59,8 +61,8 @@ class Follower:
         new = self._new_events(folder)
         known = self._states.get(folder.name)
         # A state that only the disk knows changes without an event when a worker dies; ended runs stay ended.
-        lasting = known is not None and known not in (*liveness.ACTIVE, liveness.UNREADABLE)
-        now = known if lasting and not new else liveness.state_of(folder)
+        ended = None if known in (*liveness.ACTIVE, liveness.UNREADABLE) else known
+        now = liveness.state_of(folder) if new or ended is None else ended
         self._states[folder.name] = now
         if new or now != known:
             self._send(EVENT, {"run_id": folder.name, "events": new, "status": overview.summary(folder)})
@@ -80,10 +82,10 @@ class Follower:
                 del memory[gone]
 
 
-def start_with(server) -> None:
+def start_with(server: PromptServer) -> None:
     """Starts following when the server's event loop starts."""
 
-    async def start(_app) -> None:
+    async def start(_app: object) -> None:
         # The loop holds tasks only weakly.
         server.mixgrpo_follower = asyncio.create_task(_follow(Follower(server.send_sync)))
 

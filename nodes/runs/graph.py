@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..comfy_types import DynamicPrompt
 
 
-def is_link(value) -> bool:
+def is_link(value: object) -> bool:
     """ComfyUI's own rule: [node id, output index]."""
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) in (int, float)
 
 
-def cut(prompt, node_id: str, inputs: Sequence[str]) -> dict:
+def cut(prompt: DynamicPrompt, node_id: str, inputs: Sequence[str]) -> dict:
     """The node with only these inputs, and everything upstream of them: {node id: {class_type, inputs, _meta}}.
 
     prompt: ComfyUI's DynamicPrompt (has_node, get_node), so that nodes inside expanded ones are found too. Only
@@ -62,12 +65,12 @@ def _signature(graph: dict, node_id: str, above: tuple[str, ...], known: dict[st
     return known[node_id]
 
 
-def canonical(value) -> str:
+def canonical(value: object) -> str:
     """JSON that is the same text for the same value."""
     return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
 
-def _plain(value, node_id: str, class_type: str, name: str):
+def _plain(value: object, node_id: str, class_type: str, name: str) -> Any:
     """A deep copy by way of JSON, which is what the run folder can hold."""
     try:
         return json.loads(json.dumps(value, allow_nan=False))
@@ -81,7 +84,7 @@ def _plain(value, node_id: str, class_type: str, name: str):
 class _Plain:
     """A cut graph, seen as ComfyUI's DynamicPrompt."""
 
-    def __init__(self, graph: dict):
+    def __init__(self, graph: dict) -> None:
         self.graph = graph
 
     def has_node(self, node_id: str) -> bool:

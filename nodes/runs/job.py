@@ -5,17 +5,27 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 from ... import mixgrpo_engine
 from ...mixgrpo_engine.config import SETTINGS, AdapterConfig, RunConfig, TrainConfig
 from ...mixgrpo_engine.prompts import PromptSet
+from ..comfy_types import DynamicPrompt
 from . import graph
 
 PACKS_FOLDER = "custom_nodes."
 
 
 def make(
-    prompt, node_id: str, inputs: Sequence[str], *, prompts: PromptSet, algorithm, run_name: str, lora=None, **widgets
+    prompt: DynamicPrompt,
+    node_id: str,
+    inputs: Sequence[str],
+    *,
+    prompts: PromptSet,
+    algorithm: TrainConfig,
+    run_name: str,
+    lora: AdapterConfig | None = None,
+    **widgets: Any,
 ) -> dict:
     """prompt: ComfyUI's DynamicPrompt; inputs: those that the worker is to load; widgets: the Train node's others.
 
@@ -95,7 +105,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _require_kinds(prompts, algorithm, lora) -> None:
+def _require_kinds(prompts: object, algorithm: object, lora: object) -> None:
     """ComfyUI's validation lets plain values of the API through where a link belongs."""
     for name, value, kind, node in (
         ("prompts", prompts, PromptSet, "MixGRPO Prompts"),
@@ -112,7 +122,7 @@ def _require_links(inputs: dict, cut: dict) -> None:
             raise ValueError(_not_connected(name, value, "a node that loads it"))
 
 
-def _not_connected(name: str, value, what: str) -> str:
+def _not_connected(name: str, value: object, what: str) -> str:
     kind = {str: "string", dict: "table", type(None): "missing value"}.get(type(value), type(value).__name__)
     return f"{name} of MixGRPO Train is a {kind}: connect {what}."
 

@@ -52,9 +52,10 @@ def launch(folder: RunFolder) -> None:
         )
     _started[worker.pid] = worker
     write_json(folder.path / "launch.json", process.identity(worker.pid))
-    # A worker that has ended already has said why in its log.
-    with contextlib.suppress(OSError), worker.stdin:
-        worker.stdin.write(json.dumps(orders).encode())
+    if worker.stdin:  # always: it is a pipe
+        # A worker that has ended already has said why in its log.
+        with contextlib.suppress(OSError), worker.stdin as stdin:
+            stdin.write(json.dumps(orders).encode())
 
 
 def start_orders(folder: RunFolder, made: dict) -> dict:

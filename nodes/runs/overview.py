@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ...mixgrpo_engine.records.events import finite
 from ...mixgrpo_engine.records.run_folder import RunFolder
@@ -47,7 +48,7 @@ def summary(folder: RunFolder) -> dict:
             }
         )
     except (ValueError, OSError, RecursionError) as error:
-        nothing = {"name": folder.name, "created": None, "cancelling": False, "images": [], "files": []}
+        nothing: dict[str, Any] = {"name": folder.name, "created": None, "cancelling": False, "images": [], "files": []}
         return {**about, **nothing, "state": liveness.UNREADABLE, "message": str(error)}
 
 
@@ -64,7 +65,7 @@ def files(folder: RunFolder) -> list[dict]:
     return [_view(path) for path in (*loras, folder.events) if path.exists()]
 
 
-def _view(path) -> dict:
+def _view(path: Path) -> dict:
     subfolder = path.parent.relative_to(paths.output_directory()).as_posix()
     return {"filename": path.name, "subfolder": subfolder, "type": "output"}
 

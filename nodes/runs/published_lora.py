@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...mixgrpo_engine.records.files import replace
 from ...mixgrpo_engine.records.run_folder import RunFolder
+from ..comfy_types import Model
 from . import liveness, paths, stored
 
 
@@ -68,7 +69,7 @@ def require_finished(folder: RunFolder, which: str = paths.LAST) -> None:
     publish(folder, which)
 
 
-def apply(folder: RunFolder, model, strength: float, which: str = paths.LAST):
+def apply(folder: RunFolder, model: Model, strength: float, which: str = paths.LAST) -> Model:
     """The model with the run's LoRA as patches, as LoraLoaderModelOnly gives it; the given model stays as it is."""
     import comfy.sd
     import comfy.utils

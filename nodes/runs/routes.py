@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -74,7 +75,9 @@ async def _resume(_request: web.Request, folder: RunFolder) -> web.Response:
     return _json({**overview.summary(folder), "action": submission.action})
 
 
-def _with_folder(handler):
+def _with_folder(
+    handler: Callable[[web.Request, RunFolder], Awaitable[web.Response]],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
     @functools.wraps(handler)
     async def handle(request: web.Request) -> web.Response:
         folder = overview.find(request.match_info["run_id"])

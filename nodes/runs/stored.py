@@ -7,6 +7,7 @@ one sentence, and harms no other run.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ...mixgrpo_engine.records.files import read_json
 from ...mixgrpo_engine.records.run_folder import STATES, RunFolder
@@ -49,23 +50,23 @@ def _json(path: Path) -> dict:
         raise _damaged(path, error) from None
 
 
-def _damaged(path: Path, why) -> ValueError:
+def _damaged(path: Path, why: object) -> ValueError:
     return ValueError(f"{path} is damaged ({why}): restore it, or remove the folder.")
 
 
-def is_number(value) -> bool:
+def is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e18
 
 
-def _is_text(value) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and "\0" not in value
 
 
-def _is_rewards(value) -> bool:
+def _is_rewards(value: object) -> bool:
     return isinstance(value, dict) and all(item is None or is_number(item) for item in value.values())
 
 
-def _is_best(value) -> bool:
+def _is_best(value: object) -> bool:
     return (
         isinstance(value, dict)
         and is_number(value.get("iteration"))

@@ -122,12 +122,12 @@ def _last_lines(folder: RunFolder) -> str:
 class _Progress:
     """ComfyUI's progress bar of the node, and a line of text under it where the version has that."""
 
-    def __init__(self, node_id: str | None):
+    def __init__(self, node_id: str | None) -> None:
         import comfy.utils
 
         self._node_id = node_id
         self._bar = comfy.utils.ProgressBar(1, node_id)
-        self._shown = None
+        self._shown: tuple[int, int, str] | None = None
         self._at = 0.0
 
     def show(self, status: dict) -> None:
@@ -142,9 +142,9 @@ class _Progress:
     def _say(self, text: str) -> None:
         from server import PromptServer
 
-        server = getattr(PromptServer, "instance", None)
-        if self._node_id is not None and hasattr(server, "send_progress_text"):
-            server.send_progress_text(text, self._node_id)
+        tell = getattr(getattr(PromptServer, "instance", None), "send_progress_text", None)
+        if self._node_id is not None and tell is not None:
+            tell(text, self._node_id)
 
 
 def line(status: dict) -> str:

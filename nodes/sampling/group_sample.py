@@ -13,9 +13,11 @@ from ...mixgrpo_engine import seeds
 from ...mixgrpo_engine.advantage import group_advantages
 from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.records.grid import labelled_grid, stills
+from ...mixgrpo_engine.rewards import Reward
 from ...mixgrpo_engine.rewards.scoring import score_images
 from ..algorithm import ALGORITHM
 from ..category import SAMPLING
+from ..comfy_types import Clip, Conditioning, Model, Vae
 from ..model.conditioning import encode_prompts
 from ..model.decoding import decode_images
 from ..model.families import check_flow_matching
@@ -98,8 +100,9 @@ class MixGRPOGroupSample(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, vae, reward, algorithm, prompt, window_start, seed, width, height, clip=None, positive=None,
-        negative=None, frames=1,
+        cls, model: Model, vae: Vae, reward: Reward, algorithm: TrainConfig, prompt: str, window_start: int, seed: int,
+        width: int, height: int, clip: Clip | None = None, positive: Conditioning | None = None,
+        negative: Conditioning | None = None, frames: int = 1,
     ) -> io.NodeOutput:  # fmt: skip
         check_flow_matching(model)
         window = range(window_start, window_start + algorithm.window_size)
@@ -126,8 +129,8 @@ class MixGRPOGroupSample(io.ComfyNode):
 
 
 def sample_group(
-    model, vae, positive, negative, algorithm: TrainConfig, window: range, seed: int, width: int, height: int,
-    frames: int = 1,
+    model: Model, vae: Vae, positive: Conditioning, negative: Conditioning, algorithm: TrainConfig, window: range,
+    seed: int, width: int, height: int, frames: int = 1,
 ) -> Tensor:  # fmt: skip
     """The group's images: float32 (group_size, height, width, 3) in 0..1, on the CPU; of videos filmstrips.
 
@@ -172,7 +175,9 @@ def sample_group(
     return filmstrip(decode_images(vae, latents), options.group_size)
 
 
-def _conditions(clip, prompt: str, positive, negative, cfg: float) -> tuple[list, list]:
+def _conditions(
+    clip: Clip | None, prompt: str, positive: Conditioning | None, negative: Conditioning | None, cfg: float
+) -> tuple[Conditioning, Conditioning]:
     """(positive, negative) as CONDITIONING. Raises ValueError when neither CLIP nor conditioning gives one of them."""
     if positive is None:
         if clip is None:

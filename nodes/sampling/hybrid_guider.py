@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..category import SAMPLING
+from ..comfy_types import Conditioning, Model
 from ..model.families import check_flow_matching
 
 
@@ -38,7 +39,15 @@ class MixGRPOHybridGuider(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, tuned, base, positive, negative, cfg, tuned_share) -> io.NodeOutput:
+    def execute(
+        cls,
+        tuned: Model,
+        base: Model,
+        positive: Conditioning,
+        negative: Conditioning,
+        cfg: float,
+        tuned_share: float,
+    ) -> io.NodeOutput:
         from .tuned_then_base import HybridGuider
 
         for model in (tuned, base):

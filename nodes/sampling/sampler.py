@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from comfy_api.latest import io
@@ -15,6 +17,7 @@ from ...mixgrpo_engine.config import RolloutConfig, TrainConfig
 from ...mixgrpo_engine.rollout import Velocity, rollout, sample_ode
 from ...mixgrpo_engine.solvers import DPMSolverPP
 from ..category import SAMPLING
+from ..comfy_types import Denoiser, Sampler
 from ..model.families import check_flow_matching
 from ..setting_widgets import setting, widget
 
@@ -60,7 +63,9 @@ class MixGRPOSampler(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, window_start, window_size, transition, eta, tail_order, tail_variant) -> io.NodeOutput:
+    def execute(
+        cls, window_start: int, window_size: int, transition: str, eta: float, tail_order: int, tail_variant: str
+    ) -> io.NodeOutput:
         # The settings' own checks, with their sentences; whether the window fits is known when it meets its sigmas.
         TrainConfig(
             RolloutConfig(transition=transition, eta=eta, tail_order=tail_order, tail_variant=tail_variant)
@@ -80,7 +85,7 @@ def rollout_sampler(
     tail_variant: str = "midpoint",
     shared_noise: bool = False,
     batch_size: int = 0,
-):
+) -> Sampler:
     """A SAMPLER (comfy.samplers.KSAMPLER) that runs `sample_rollout` with these settings."""
     import comfy.samplers
 
@@ -92,7 +97,8 @@ def rollout_sampler(
 
 
 def sample_rollout(
-    model, x: Tensor, sigmas: Tensor, extra_args=None, callback=None, disable=None, *,
+    model: Denoiser, x: Tensor, sigmas: Tensor, extra_args: dict[str, Any] | None = None,
+    callback: Callable[[dict[str, Any]], None] | None = None, disable: bool | None = None, *,
     window: range, transition: str, eta: float, tail_order: int, tail_variant: str, shared_noise: bool, batch_size: int,
 ) -> Tensor:  # fmt: skip
     """MixGRPO's sampling (arXiv 2507.21802, algorithm 1) in the form of k-diffusion's samplers.
@@ -139,7 +145,9 @@ def row_generators(noise: Tensor, seed: int) -> list[torch.Generator]:
     return generators
 
 
-def _velocity(model, extra_args: dict, callback, batch_size: int) -> Velocity:
+def _velocity(
+    model: Denoiser, extra_args: dict[str, Any], callback: Callable[[dict[str, Any]], None] | None, batch_size: int
+) -> Velocity:
     """The velocity (x - denoised) / sigma; the engine asks for it once a step, so each call is a step done."""
     steps = itertools.count()
 

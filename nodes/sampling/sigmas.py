@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..category import SAMPLING
+from ..comfy_types import Model
 from ..model.families import check_flow_matching
 from ..model.schedule import window_sigmas
 
@@ -46,7 +47,9 @@ class MixGRPOSigmas(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, steps, shift, flash_ratio, window_start, window_size) -> io.NodeOutput:
+    def execute(
+        cls, model: Model, steps: int, shift: float, flash_ratio: float, window_start: int, window_size: int
+    ) -> io.NodeOutput:
         check_flow_matching(model)
         window = range(window_start, window_start + window_size)
         return io.NodeOutput(window_sigmas(model.get_model_object("model_sampling"), steps, shift, window, flash_ratio))

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import comfy.model_patcher
 import comfy.sampler_helpers
 import comfy.samplers
+from torch import Tensor
+
+from ..comfy_types import Conditioning, Denoiser, Model, Sampler
 
 _FUNCTIONS = "sampler_post_cfg_function"  # what samplers themselves hang into the model options
 
@@ -17,7 +23,7 @@ class HybridGuider(comfy.samplers.CFGGuider):
     its own conditions, patches and wrappers; any sampler runs through without noticing.
     """
 
-    def __init__(self, tuned, base, share: float):
+    def __init__(self, tuned: Model, base: Model, share: float) -> None:
         """tuned, base: MODELs with the same kind of latents. share: of the steps, 0 to 1, that the tuned one does."""
         super().__init__(tuned)
         self.base = comfy.samplers.CFGGuider(base)
@@ -25,17 +31,25 @@ class HybridGuider(comfy.samplers.CFGGuider):
         self._base_from: float | None = None  # the highest noise level that belongs to the base; None: not sampling
         self._base_loaded = False
 
-    def set_conds(self, positive, negative):
+    def set_conds(self, positive: Conditioning, negative: Conditioning) -> None:
         super().set_conds(positive, negative)
         self.base.set_conds(positive, negative)
 
-    def set_cfg(self, cfg):
+    def set_cfg(self, cfg: float) -> None:
         super().set_cfg(cfg)
         self.base.set_cfg(cfg)
 
     def sample(
-        self, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False, seed=None
-    ):
+        self,
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: Sampler,
+        sigmas: Tensor,
+        denoise_mask: Tensor | None = None,
+        callback: Callable[..., None] | None = None,
+        disable_pbar: bool = False,
+        seed: int | None = None,
+    ) -> Tensor:
         steps = sigmas.shape[-1] - 1
         switch = tuned_steps(steps, self.share)
         rest = (noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed)
@@ -54,7 +68,9 @@ class HybridGuider(comfy.samplers.CFGGuider):
             self._base_from = None
         return inside.result
 
-    def __call__(self, x, timestep, model_options=None, seed=None):
+    def __call__(
+        self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None
+    ) -> Tensor:
         model_options = model_options or {}
         if self._base_from is None or float(timestep.max()) > self._base_from:
             return super().__call__(x, timestep, model_options=model_options, seed=seed)
@@ -62,7 +78,7 @@ class HybridGuider(comfy.samplers.CFGGuider):
             self._load_base(x)
         return self.base(x, timestep, model_options=self._base_options(model_options), seed=seed)
 
-    def _load_base(self, x) -> None:
+    def _load_base(self, x: Tensor) -> None:
         """Brings the base (back) onto the device: the tuned model has taken its place, or is the same with a LoRA."""
         base = self.base
         comfy.sampler_helpers.prepare_sampling(base.model_patcher, x.shape, base.conds, base.model_options)
@@ -85,11 +101,20 @@ class HybridGuider(comfy.samplers.CFGGuider):
 class _Inside(comfy.samplers.Sampler):
     """A sampler that runs another sampling while the model of this one is set up, and keeps its result."""
 
-    def __init__(self, run):
+    def __init__(self, run: Callable[[], Tensor]) -> None:
         self.run = run
-        self.result = None
+        self.result: Any = None  # what run() has given, once the sampling is done
 
-    def sample(self, model_wrap, sigmas, extra_args, callback, noise, *args, **kwargs):
+    def sample(
+        self,
+        model_wrap: Denoiser,
+        sigmas: Tensor,
+        extra_args: dict,
+        callback: Any,
+        noise: Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
         self.result = self.run()
         return noise
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ...mixgrpo_engine.prompts import PromptSet
+from ...mixgrpo_engine.rewards import Reward
 from ..category import SCORING
+from ..comfy_types import Clip, Model, Vae
 from ..model.conditioning import encode_prompts
 from ..prompts import PROMPTS
 from ..rewards import REWARD
@@ -98,8 +101,10 @@ class MixGRPOEvaluate(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, base, tuned, clip, vae, reward, text, negative, images_per_prompt, batch_size, seed, steps, cfg,
-        sampler_name, scheduler, width, height, grid_prompts, filename_prefix, prompts=None, frames=1,
+        cls, base: Model, tuned: Model, clip: Clip, vae: Vae, reward: Reward, text: str, negative: str,
+        images_per_prompt: int, batch_size: int, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str,
+        width: int, height: int, grid_prompts: int, filename_prefix: str, prompts: PromptSet | None = None,
+        frames: int = 1,
     ) -> io.NodeOutput:  # fmt: skip
         chosen, source = prompt_list(text, prompts)
         # Before hours of sampling: a prefix that can't be used.
@@ -124,7 +129,7 @@ class MixGRPOEvaluate(io.ComfyNode):
         )
 
 
-def prompt_list(text: str, prompts) -> tuple[list[str], str]:
+def prompt_list(text: str, prompts: PromptSet | None) -> tuple[list[str], str]:
     """(distinct prompts, where they are from). Raises ValueError when there is none."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     given, source = [], "text"

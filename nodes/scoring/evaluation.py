@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...mixgrpo_engine.rewards import Reward
 from ...mixgrpo_engine.rewards.scoring import combine, score_images
+from ..comfy_types import Model, Vae
 from ..model.conditioning import Encoded
 from ..model.video import reward_of_videos
 from ..rewards.cancelling import until_cancelled
@@ -29,8 +30,8 @@ class Result:
 
 
 def evaluate(
-    models: Mapping[str, object],
-    vae,
+    models: Mapping[str, Model],
+    vae: Vae,
     reward: Reward,
     prompts: Sequence[str],
     encoded: Encoded,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def one(values: Sequence | None, default=None):
+def one(values: Sequence | None, default: Any = None) -> Any:
     """The value of an input that isn't meant to be a list: such a node gets every input as one."""
     return values[0] if values else default
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from comfy_api.latest import io
+from torch import Tensor
 
+from ...mixgrpo_engine.rewards import Reward
 from ...mixgrpo_engine.rewards.scoring import score_images
 from ..category import SCORING
 from ..rewards import REWARD
@@ -72,7 +74,16 @@ class MixGRPOPickBest(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images, top_k, use_threshold, threshold, if_none, prompt, prompt_per_line, reward=None, scores=None
+        cls,
+        images: list[Tensor],
+        top_k: list[int],
+        use_threshold: list[bool],
+        threshold: list[float],
+        if_none: list[str],
+        prompt: list[str],
+        prompt_per_line: list[bool],
+        reward: list[Reward] | None = None,
+        scores: list[float | int | str | None] | None = None,
     ) -> io.NodeOutput:
         pictures = batches(images)
         report = _report(pictures, prompt, one(prompt_per_line), one(reward), scores)
@@ -89,20 +100,27 @@ def choose(scores: list[float | None], top_k: int, threshold: float | None, if_n
 
     Raises ValueError when no image has a score, or none reaches the threshold and if_none says to stop.
     """
-    ranked = sorted((place for place, score in enumerate(scores) if score is not None), key=lambda p: (-scores[p], p))
+    known = {place: score for place, score in enumerate(scores) if score is not None}
+    ranked = sorted(known, key=lambda place: (-known[place], place))
     if not ranked:
         raise ValueError(f"None of the {len(scores)} images could be scored: look at MixGRPO Score for the reason.")
-    good = [place for place in ranked if threshold is None or scores[place] >= threshold]
+    good = [place for place in ranked if threshold is None or known[place] >= threshold]
     if not good and if_none == ERROR:
         raise ValueError(
-            f"No image reaches the threshold of {threshold:g}, the best has {scores[ranked[0]]:g}: lower it, or set "
+            f"No image reaches the threshold of {threshold:g}, the best has {known[ranked[0]]:g}: lower it, or set "
             f"if_none to '{BEST}'."
         )
     good = good or ranked[:1]
     return good[:top_k] if top_k else good
 
 
-def _report(pictures: list, prompt: list[str], prompt_per_line: bool, reward, scores: list | None) -> dict:
+def _report(
+    pictures: list[Tensor],
+    prompt: list[str],
+    prompt_per_line: bool,
+    reward: Reward | None,
+    scores: list[float | int | str | None] | None,
+) -> dict:
     count = sum(len(batch) for batch in pictures)
     if scores is not None and reward is not None:
         raise ValueError("Both reward and scores are connected: disconnect the one that isn't to decide.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ...mixgrpo_engine.rewards.mix import NORMALISATIONS, mix
@@ -50,7 +52,7 @@ class MixGRPORewardMix(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, normalisation, **inputs) -> io.NodeOutput:
+    def execute(cls, normalisation: str, **inputs: Any) -> io.NodeOutput:
         entries = [
             (inputs[f"reward_{number}"], inputs[f"weight_{number}"])
             for number in SOCKETS

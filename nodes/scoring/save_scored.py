@@ -56,7 +56,13 @@ class MixGRPOSaveScored(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, images, scores, filename_prefix, order) -> io.NodeOutput:
+    def execute(
+        cls,
+        images: list[Tensor],
+        scores: list[float | int | str | None],
+        filename_prefix: list[str],
+        order: list[str],
+    ) -> io.NodeOutput:
         pictures = [batch[row] for batch in batches(images) for row in range(len(batch))]
         entries = score_list.read(scores)["images"]
         if len(entries) != len(pictures):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from comfy_api.latest import io
+from torch import Tensor
 
+from ...mixgrpo_engine.rewards import Reward
 from ...mixgrpo_engine.rewards.scoring import score_images
 from ..category import SCORING
 from ..rewards import REWARD
@@ -58,7 +60,9 @@ class MixGRPOScore(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, images, reward, prompt, prompt_per_line) -> io.NodeOutput:
+    def execute(
+        cls, images: list[Tensor], reward: list[Reward], prompt: list[str], prompt_per_line: list[bool]
+    ) -> io.NodeOutput:
         pictures = batches(images)
         prompts = prompts_of(prompt, one(prompt_per_line), [len(batch) for batch in pictures])
         with until_cancelled():

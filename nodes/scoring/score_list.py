@@ -91,7 +91,7 @@ def _whole(digits: str) -> int | None:
     return int(digits) if len(digits) < 300 else None
 
 
-def _checked(score, place: int) -> float | None:
+def _checked(score: object, place: int) -> float | None:
     if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float))):
         raise ValueError(f"Score {place} is {score!r}: it must be a number, or null where scoring failed.")
     return score if score is None or math.isfinite(score) else None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...mixgrpo_engine import seeds
+from ..comfy_types import Conditioning, Model, Vae
 from ..model.policy import decode_images, latent_shape
 from ..model.video import filmstrip, latent_frames
 
@@ -44,7 +45,13 @@ class Sampling:
 
 
 def sample_images(
-    model, vae, positive: list, negative: list, sampling: Sampling, prompt: int, on_step: Callable[[], None]
+    model: Model,
+    vae: Vae,
+    positive: Conditioning,
+    negative: Conditioning,
+    sampling: Sampling,
+    prompt: int,
+    on_step: Callable[[], None],
 ) -> Tensor:
     """The images (of videos the filmstrips) of prompt number `prompt`: float32 (images, height, width, 3) in 0..1, on
     the CPU.

@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import comfy.clip_model
 import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models_base
+import torch
 from safetensors import safe_open
+
+from ..comfy_types import Clip
 
 NAME = "tiny"
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
@@ -27,22 +31,22 @@ class WordTokenizer:
     word. A prompt that is too long for one row goes on in further rows.
     """
 
-    def __init__(self, vocabulary: list[str], length: int):
+    def __init__(self, vocabulary: list[str], length: int) -> None:
         self.words = vocabulary
         self.length = length
         self.tokens = {word: token for token, word in enumerate(vocabulary)}
 
-    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **options) -> dict[str, list[list]]:
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **options: Any) -> dict[str, list[list]]:
         if options.get("disable_weights", False):
             segments = [(text, 1.0)]
         else:
             segments = comfy.sd1_clip.token_weights(comfy.sd1_clip.escape_important(text), 1.0)
-        words = [
+        pairs = [
             (self.tokens.get(word, UNKNOWN), weight)
             for segment, weight in segments
             for word in re.findall(r"[a-z]+", comfy.sd1_clip.unescape_important(segment).lower())
         ]
-        words = [(token, weight, number) for number, (token, weight) in enumerate(words, start=1)]
+        words = [(token, weight, number) for number, (token, weight) in enumerate(pairs, start=1)]
         room = self.length - 2
         rows = []
         for start in range(0, max(len(words), 1), room):
@@ -61,13 +65,13 @@ class WordTokenizer:
 class TextModel(comfy.clip_model.CLIPTextModel):
     """ComfyUI's CLIP text model with an embedding table as small as the vocabulary."""
 
-    def __init__(self, config: dict, dtype, device, operations):
+    def __init__(self, config: dict, dtype: torch.dtype | None, device: Any, operations: Any) -> None:
         super().__init__(config, dtype, device, operations)
         table = operations.Embedding(config["vocab_size"], config["hidden_size"], dtype=dtype, device=device)
         self.set_input_embeddings(table)
 
 
-def load_clip(path: Path) -> comfy.sd.CLIP:
+def load_clip(path: Path) -> Clip:
     """The text encoder's file as a CLIP. Raises FileNotFoundError if it is gone."""
     if not path.is_file():
         raise FileNotFoundError(
@@ -79,10 +83,12 @@ def load_clip(path: Path) -> comfy.sd.CLIP:
     config = json.loads(metadata["config"])
     vocabulary = json.loads(metadata["vocabulary"])
 
-    def tokenizer(**_) -> WordTokenizer:
+    def tokenizer(**_: Any) -> WordTokenizer:
         return WordTokenizer(vocabulary, config["max_position_embeddings"])
 
-    def encoder(device="cpu", dtype=None, model_options=None, **_) -> comfy.sd1_clip.SDClipModel:
+    def encoder(
+        device: Any = "cpu", dtype: torch.dtype | None = None, model_options: dict | None = None, **_: Any
+    ) -> comfy.sd1_clip.SDClipModel:
         return comfy.sd1_clip.SDClipModel(
             device=device,
             dtype=dtype,
@@ -94,7 +100,7 @@ def load_clip(path: Path) -> comfy.sd.CLIP:
             model_options=model_options or {},
         )
 
-    def model(**options) -> comfy.sd1_clip.SD1ClipModel:
+    def model(**options: Any) -> comfy.sd1_clip.SD1ClipModel:
         return comfy.sd1_clip.SD1ClipModel(clip_name=NAME, clip_model=encoder, **options)
 
     clip = comfy.sd.CLIP(comfy.supported_models_base.ClipTarget(tokenizer, model))

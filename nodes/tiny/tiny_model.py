@@ -7,6 +7,7 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..category import CATEGORY
+from ..comfy_types import Model, Network, Vae
 
 ASSETS = Path(__file__).resolve().parents[2] / "mixgrpo_engine" / "assets"
 DENOISER, TEXT_ENCODER, VAE = (
@@ -45,7 +46,7 @@ class MixGRPOTinyModel(io.ComfyNode):
         return io.NodeOutput(load_model(), load_clip(TEXT_ENCODER), load_vae())
 
 
-def load_model():
+def load_model() -> Model:
     """The denoiser as an ordinary MODEL, by ComfyUI's own loading. Raises FileNotFoundError if the file is gone."""
     import comfy.sd
     import comfy.utils
@@ -54,7 +55,7 @@ def load_model():
     return comfy.sd.load_diffusion_model_state_dict(weights)
 
 
-def load_vae():
+def load_vae() -> Vae:
     """The VAE by ComfyUI's own loading. Raises FileNotFoundError if the file is gone.
 
     The file holds a thinner TAESD than ComfyUI knows. Padded with zeros it is the same function: channels of zeros
@@ -80,7 +81,7 @@ def load_vae():
     return vae
 
 
-def _cut_off_zeros(taesd, thin: dict) -> None:
+def _cut_off_zeros(taesd: Network, thin: dict) -> None:
     from torch import nn
 
     for name, parameter in list(taesd.named_parameters()):

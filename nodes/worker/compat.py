@@ -10,7 +10,9 @@ import sys
 import types
 import uuid
 from pathlib import Path
+from typing import Any
 
+from ..comfy_types import PromptServer
 from .errors import GraphError, StopRequested
 
 
@@ -66,7 +68,7 @@ def boot(scratch: Path) -> Comfy:
     execution.torch = _TorchWithoutInference(execution.torch)
 
     class SilentServer(server.PromptServer):
-        def send_sync(self, event, data, sid=None):
+        def send_sync(self, event: Any, data: Any, sid: str | None = None) -> None:
             """Nobody listens: the worker speaks through its event log."""
 
     loop = asyncio.new_event_loop()
@@ -81,14 +83,14 @@ def boot(scratch: Path) -> Comfy:
 class Comfy:
     """A booted ComfyUI that executes graphs."""
 
-    def __init__(self, prompt_server):
+    def __init__(self, prompt_server: PromptServer) -> None:
         self._server = prompt_server
 
     def pack_of(self, class_type: str, log: Path) -> str:
         """The name of the package that ComfyUI has loaded the pack of a node under."""
         return self.node_class(class_type, log).__module__.rsplit(".", 2)[0]
 
-    def node_class(self, class_type: str, log: Path) -> type:
+    def node_class(self, class_type: str, log: Path) -> type[Any]:
         import nodes
 
         if class_type not in nodes.NODE_CLASS_MAPPINGS:
@@ -138,19 +140,19 @@ class Comfy:
 class _TorchWithoutInference(types.ModuleType):
     """The name `torch` in ComfyUI's executor: weights made under inference_mode could never be trained through."""
 
-    def __init__(self, torch):
+    def __init__(self, torch: types.ModuleType) -> None:
         super().__init__("torch")
         self._torch = torch
         self.inference_mode = torch.no_grad
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._torch, name)
 
 
 class _NoCacheArguments(dict):
     """Versions ask for different settings of caches that aren't used here."""
 
-    def __missing__(self, key) -> float:
+    def __missing__(self, key: str) -> float:
         return 0.0
 
 

@@ -10,7 +10,7 @@ class StopRequested(Exception):
 class GraphError(Exception):
     """A node of the cut graph failed."""
 
-    def __init__(self, message: str, node_id: str = "", traceback: str = ""):
+    def __init__(self, message: str, node_id: str = "", traceback: str = "") -> None:
         super().__init__(message)
         self.node_id = node_id
         self.traceback = traceback

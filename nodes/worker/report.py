@@ -15,7 +15,7 @@ LOG = logging.getLogger("mixgrpo")
 
 
 class Reporter:
-    def __init__(self, folder: RunFolder):
+    def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self._before_done: list[Callable[[], dict]] = []
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from ...mixgrpo_engine.records.events import Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.training.pulse import Pulse
+from ..comfy_types import Clip
 from ..model.encodings import StoredEncodings
 from ..runs import graph
 from . import ranks, stash
+from .compat import Comfy
+from .report import Reporter
+from .stop import Stop
 
 HEAVY = {"MODEL", "VAE", "CLIP"}
 
@@ -35,14 +40,14 @@ def require_kinds(values: dict) -> None:
 class Loader:
     """Executes parts of the cut graph: first the text encoder alone, if it can be loaded alone, then the rest."""
 
-    def __init__(self, job: dict, folder: RunFolder, comfy, reporter, stop):
+    def __init__(self, job: dict, folder: RunFolder, comfy: Comfy, reporter: Reporter, stop: Stop) -> None:
         self.graph, self.node_id = job["graph"], job["node_id"]
         self.folder, self.comfy, self.reporter, self.stop = folder, comfy, reporter, stop
         self.iterations = job["config"]["run"]["iterations"]
         # All that the training itself needs: whatever is connected but the text encoder.
         self.wanted = [name for name in KINDS if name in self.graph[self.node_id]["inputs"] and name != "clip"]
 
-    def load(self, prompts: list[str]) -> tuple[StoredEncodings, dict]:
+    def load(self, prompts: list[str]) -> tuple[StoredEncodings, dict[str, Any]]:
         """(encoded prompts, {"model", "vae", "reward", maybe "watch"}). Stored encodings are taken (a resume)."""
         stored = StoredEncodings(self.folder.path / "encodings", prompts)
         while ranks.index() > 0 and stored.missing():  # the first process makes them for all
@@ -59,7 +64,7 @@ class Loader:
             loaded = self._execute(*self.wanted)
         return stored, loaded
 
-    def _execute(self, *inputs: str) -> dict:
+    def _execute(self, *inputs: str) -> dict[str, Any]:
         """The values of some inputs of the Train node."""
         self.stop.check()
         self.reporter.emit(Stage("load", f"Loading {', '.join(inputs)}."))
@@ -75,7 +80,7 @@ class Loader:
         require_kinds(wanted)
         return wanted
 
-    def _encode(self, clip, stored: StoredEncodings) -> None:
+    def _encode(self, clip: Clip, stored: StoredEncodings) -> None:
         """Raises StopRequested when the run is cancelled between two prompts; the files made so far stay."""
         total = len(stored)
         self.reporter.emit(Stage("encode", f"Encoding {total} prompts."))

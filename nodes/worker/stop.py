@@ -11,7 +11,7 @@ from .errors import StopRequested
 
 
 class Stop:
-    def __init__(self, folder: RunFolder):
+    def __init__(self, folder: RunFolder) -> None:
         self._file = folder.cancel_file
         self._signalled = False
         self._interrupt: Callable[[], None] | None = None
@@ -42,7 +42,7 @@ class Stop:
         if self.requested():
             raise StopRequested
 
-    def _on_signal(self, *_) -> None:
+    def _on_signal(self, *_: object) -> None:
         self._signalled = True
         if self._interrupt:
             self._interrupt()

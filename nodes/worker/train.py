@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.records.events import Notice, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
+from ...mixgrpo_engine.rewards import Reward
+from ..model.encodings import StoredEncodings
 from ..runs import curve, paths, published_lora, stored
 from . import stages
-from .report import LOG
+from .compat import Comfy
+from .report import LOG, Reporter
+from .stop import Stop
 
 
-def train(job: dict, path: Path, comfy, reporter, stop) -> None:
+def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -> None:
     """Trains as job.json says. Raises whatever goes wrong, StopRequested when cancelled before the training."""
     folder = RunFolder(path)
     config = TrainConfig.from_dict(job["config"])
@@ -56,7 +61,14 @@ def train(job: dict, path: Path, comfy, reporter, stop) -> None:
         draw_curve(folder)
 
 
-def plan_memory(loaded: dict, encoded, prompts: PromptSet, rewards: list, config: TrainConfig, reporter) -> TrainConfig:
+def plan_memory(
+    loaded: dict[str, Any],
+    encoded: StoredEncodings,
+    prompts: PromptSet,
+    rewards: list[Reward],
+    config: TrainConfig,
+    reporter: Reporter,
+) -> TrainConfig:
     """The settings with batch sizes that fit, which it tells. Raises MemoryError when nothing fits on a GPU."""
     from ..model import preflight
 
@@ -79,7 +91,8 @@ def draw_curve(folder: RunFolder) -> dict:
 def publish(folder: RunFolder) -> dict:
     """The run's LoRAs where ComfyUI's LoRA loaders look; status fields."""
     published_lora.publish(folder)
-    fields, best = {"lora": published_lora.name(folder)}, stored.status(folder).get("best")
+    fields: dict[str, Any] = {"lora": published_lora.name(folder)}
+    best = stored.status(folder).get("best")
     if best and folder.best_lora.exists():
         published_lora.publish(folder, paths.BEST)
         fields["best"] = {**best, "lora": published_lora.name(folder, paths.BEST)}
