@@ -3,7 +3,7 @@
 WEB_DIRECTORY = "./nodes/web"
 
 
-async def comfy_entrypoint():
+async def comfy_entrypoint() -> object:
     from .nodes import MixGRPOExtension
 
     return MixGRPOExtension()

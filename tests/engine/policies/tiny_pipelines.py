@@ -1,6 +1,9 @@
 """Tiny FLUX.1 and SD3 folders with random weights, saved by diffusers' own pipelines."""
 
 import functools
+import json
+import tempfile
+from pathlib import Path
 
 import torch
 from diffusers import (
@@ -11,6 +14,10 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
+from tokenizers.pre_tokenizers import Metaspace
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -124,8 +131,11 @@ def clip_words():
 
 
 def clip_tokenizer():
-    """It spells words letter by letter."""
-    return CLIPTokenizer(vocab=dict(clip_words()), merges=[], model_max_length=77)
+    """It spells words letter by letter. From files, which all versions of transformers read."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "vocab.json").write_text(json.dumps(clip_words()))
+        (Path(folder) / "merges.txt").write_text("#version: 0.2\n")
+        return CLIPTokenizer.from_pretrained(folder, model_max_length=77)
 
 
 @functools.cache
@@ -135,7 +145,10 @@ def t5_pieces():
 
 
 def t5_tokenizer():
-    return T5TokenizerFast(vocab=list(t5_pieces()), extra_ids=0, model_max_length=512)
+    fast = Tokenizer(Unigram(list(t5_pieces()), unk_id=2))
+    fast.pre_tokenizer = Metaspace()
+    fast.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return T5TokenizerFast(tokenizer_object=fast, extra_ids=0, model_max_length=512)
 
 
 @torch.no_grad()

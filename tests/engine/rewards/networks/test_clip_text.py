@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from transformers import CLIPTokenizer
 
 from mixgrpo_engine.rewards.networks import clip_text
@@ -32,7 +33,8 @@ def test_tokens_of_open_clip(folder):
     published = SimpleTokenizer()(tiny.PROMPTS, context_length=77)
     tokens = Tokenizer(folder, clean=True)(tiny.PROMPTS, 77)
     assert [up_to_the_end(row) for row in tokens] == [up_to_the_end(row) for row in published]
-    assert not torch.equal(tokens, Tokenizer(folder)(tiny.PROMPTS, 77))  # the cleaning does something
+    if int(transformers.__version__.partition(".")[0]) > 4:  # version 4 cleans by itself where ftfy is installed
+        assert not torch.equal(tokens, Tokenizer(folder)(tiny.PROMPTS, 77))
 
 
 def test_a_long_prompt_keeps_its_end(folder):
