@@ -152,4 +152,4 @@ def test_the_installed_engine_runs_from_another_folder(wheel, tmp_path):
         text=True,
         check=True,
     )
-    assert "{train,evaluate}" in shown.stdout
+    assert "{train,evaluate,settings}" in shown.stdout

@@ -1,4 +1,4 @@
-"""Every flow family of ComfyUI through its own model code: sampling, an update, the LoRA file, gradients.
+"""Flow families of ComfyUI through its own model code: sampling, an update, the LoRA file, gradients.
 
 `pytest -s` prints the figures of docs/families.md.
 """
