@@ -78,7 +78,7 @@ def settled(model: Model, latents: Sequence[int] | None = None) -> tuple[Model, 
         if key in OBJECTS:
             objects[key] = value
         elif _is_compiled(value) and uncompiled(value) is uncompiled(_attribute(model.model, key)):
-            dropped.append(_COMPILED)
+            dropped.append(_COMPILED)  # and not applied: weight patches couldn't find the layers by their names
         else:
             refused.append(f"a patch of {key}")
     if refused:
@@ -127,8 +127,6 @@ def _with_the_rest(model: Model, objects: dict[str, Any]) -> Model:
     if "sampler_cfg_function" in options:
         clone.model_options["sampler_cfg_function"] = options["sampler_cfg_function"]
     clone.object_patches = objects
-    for kind in ("wrappers", "callbacks", "additional_models"):
-        setattr(clone, kind, {})
     return clone
 
 

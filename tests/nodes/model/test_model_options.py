@@ -321,6 +321,15 @@ def test_of_a_compiled_model_the_plain_network_is_trained(build, policy_of, comp
     assert all(parameter.grad is None for parameter in shared.values())
 
 
+@pytest.mark.parametrize("compiled", [compiled_whole, compiled_objects])
+def test_a_lora_upstream_acts_on_a_compiled_model(comfy, build, policy_of, tmp_path, caplog, compiled):
+    trained = policy_of(build())
+    tiny_models.train_a_little(trained)
+    model = stock.with_lora_of(trained, build(), tmp_path / "upstream.safetensors", caplog)
+    compiled(model)
+    assert close(velocity(policy_of(model)), velocity(trained))
+
+
 def test_a_compiled_model_in_use_is_still_known(build, policy_of, encoded):
     model = build().clone()
     compiled_objects(model)

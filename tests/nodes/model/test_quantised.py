@@ -142,18 +142,15 @@ def test_layers_that_do_not_tell_their_sizes_are_refused_by_name(comfy, policy_o
     class Linear(nn.Module):
         def __init__(self, layer):
             super().__init__()
-            self.layer = layer
+            self.hidden = [layer]
 
         def forward(self, x):
-            return self.layer(x)
+            return self.hidden[0](x)
 
     model = tiny_models.sd3()
     for block in list(model.model.diffusion_model.modules()):
         for name, layer in list(block.named_children()):
             if isinstance(layer, nn.Linear):
                 setattr(block, name, Linear(layer))
-    for layer in list(model.model.diffusion_model.modules()):
-        if isinstance(layer, Linear):
-            layer.layer.__class__ = type("Hidden", (nn.Module,), {"forward": nn.Linear.forward})
     with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match=r"Linear of .*don't tell their sizes. Load"):
         policy_of(model)
