@@ -72,7 +72,9 @@ class DiffusersPolicy:
         if gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
         guidance = folder.family.guidance if guidance is None else guidance
-        self.module: nn.Module = FluxVelocity(transformer, cfg, guidance) if is_flux else SD3Velocity(transformer, cfg)
+        velocity = FluxVelocity(transformer, cfg, guidance) if is_flux else SD3Velocity(transformer, cfg)
+        self._gradient_scale = velocity.gradient_scale
+        self.module: nn.Module = velocity
         self._prompt = functools.lru_cache(_CACHED_PROMPTS)(self._load_prompt)
 
     def sigmas(self, steps: int, shift: float = 0.0) -> Tensor:
@@ -104,6 +106,10 @@ class DiffusersPolicy:
     def base(self) -> AbstractContextManager:
         """Inside it the LoRA is off. Raises RuntimeError where all weights are trained."""
         return self.weights.base()
+
+    def rescale_gradients(self) -> bool:
+        """After gradients that weren't finite: whether the next may be, being scaled otherwise (float16 only)."""
+        return self._gradient_scale is not None and self._gradient_scale.lower()
 
     def adapter_state(self) -> dict[str, Tensor]:
         return self.weights.state()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...mixgrpo_engine.gradient_scale import GradientScale
 from ..comfy_types import BaseModel
 from .condition import Call, PromptCondition
 from .families import velocity_of_output
@@ -19,8 +20,13 @@ _UNSUPPORTED_OPTIONS = ("sampler_calc_cond_batch_function", "sampler_pre_cfg_fun
 class VelocityModule(nn.Module):
     """`module(latents, sigma, condition) -> velocity`, float32, shape as latents; one path for rollout and update."""
 
-    def __init__(self, model: BaseModel, model_options: dict, cfg: float) -> None:
-        """model: a private BaseModel. model_options: the MODEL's own. Raises ValueError for patches that can't act."""
+    def __init__(
+        self, model: BaseModel, model_options: dict, cfg: float, gradient_scale: GradientScale | None = None
+    ) -> None:
+        """model: a private BaseModel. model_options: the MODEL's own. gradient_scale: where it computes in float16.
+
+        Raises ValueError for patches that can't act.
+        """
         super().__init__()
         for name in _UNSUPPORTED_OPTIONS:
             if model_options.get(name):
@@ -30,6 +36,7 @@ class VelocityModule(nn.Module):
                 )
         self.model: BaseModel = model
         self.cfg = cfg
+        self.gradient_scale = gradient_scale
         self.options: dict[str, Any] = model_options.get("transformer_options", {})
         self.wrapper = model_options.get("model_function_wrapper")
         self.cfg_function = model_options.get("sampler_cfg_function")
@@ -40,7 +47,12 @@ class VelocityModule(nn.Module):
         if len(condition) != len(latents):
             raise ValueError(f"{len(latents)} latents came with {len(condition)} prompts: one prompt a latent.")
         if isinstance(sigma, Tensor) and self.patched:
-            return self._one_sigma_a_call(latents, sigma, condition)
+            velocity = self._one_sigma_a_call(latents, sigma, condition)
+        else:
+            velocity = self._velocity(latents, sigma, condition)
+        return velocity if self.gradient_scale is None else self.gradient_scale.applied(velocity)
+
+    def _velocity(self, latents: Tensor, sigma: float | Tensor, condition: PromptCondition) -> Tensor:
         calls, order = condition.plan()
         # Always a new tensor: some models write into their input.
         stacked = torch.cat([latents, latents]) if condition.guided else latents.clone()
@@ -59,7 +71,8 @@ class VelocityModule(nn.Module):
         velocity = torch.empty_like(latents)
         for level in sigma.unique().tolist():
             rows = (sigma == level).nonzero().flatten()
-            velocity = velocity.index_copy(0, rows, self(latents[rows], level, condition.select(rows.tolist())))
+            there = self._velocity(latents[rows], level, condition.select(rows.tolist()))
+            velocity = velocity.index_copy(0, rows, there)
         return velocity
 
     def _call(self, call: Call, latents: Tensor, timestep: Tensor) -> Tensor:
