@@ -51,6 +51,33 @@ class TestModel(Loader):
         return (tiny_models().sd3(context=32),)  # as wide as the tiny text encoder
 
 
+class TestNoBackward:
+    """A MODEL in which some layers run on a kernel without a backward pass, as quantised ones of other packs do."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "test", "replace", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def replace(self, model):
+        import torch
+
+        class Kernel(torch.nn.Module):
+            def __init__(self, layer):
+                super().__init__()
+                self.layer = [layer]
+
+            def forward(self, x):
+                with torch.no_grad():
+                    return self.layer[0](x)
+
+        first = model.model.diffusion_model.joint_blocks[0]
+        for block in (first.x_block, first.context_block):
+            block.attn.proj = Kernel(block.attn.proj)
+        return (model,)
+
+
 class TestClip(Loader):
     """Takes half a second for each prompt with the word "slow", and leaves a trace of every one.
 
@@ -277,6 +304,7 @@ class TestImageList(Loader):
 
 
 NODE_CLASS_MAPPINGS = {
+    "Test_NoBackward": TestNoBackward,
     "Test_Model": TestModel,
     "Test_Clip": TestClip,
     "Test_Vae": TestVae,

@@ -34,7 +34,9 @@ def policy(toy):
                 x = condition.targets[:, None]
                 self.adapter["unused"](x)
                 parts = [self.adapter[name](x) for name in NAMES[:2]]
-                image = sum(part.detach() if name in without else part for name, part in zip(NAMES, parts))
+                image = sum(
+                    part.detach() if name in without else part for name, part in zip(NAMES[:2], parts, strict=True)
+                )
                 sigma = sigma.view(-1, 1, 1, 1) if isinstance(sigma, torch.Tensor) else sigma
                 return (latents - self.trust * image.view_as(latents)) / (1 - self.trust + self.trust * sigma)
 

@@ -88,3 +88,57 @@ def test_where_there_is_only_float16_gradients_are_scaled(room, policy, family, 
 def cosine(one, other):
     flat = [torch.cat([tensor.flatten().double() for tensor in gradients.values()]) for gradients in (one, other)]
     return float(torch.nn.functional.cosine_similarity(*flat, dim=0))
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
+def test_the_ratio_before_the_first_update(room, policy, monkeypatch, family, kind):
+    """Old and new log-probability differ by rounding alone, at another batch size. `pytest -s` prints it."""
+    monkeypatch.setattr(room("nodes.model.precision"), "_has_bfloat16", lambda device: False)
+    engine = {name: room(f"mixgrpo_engine.{name}") for name in ("rollout", "transitions", "schedule")}
+    trained = policy(family.build(getattr(torch, kind)))
+    assert trained.dtype == getattr(torch, kind)
+    condition, sigmas = trained.condition(["red"] * 6), engine["schedule"].flow_sigmas(4)
+    trajectory = engine["rollout"].rollout(
+        lambda latents, sigma: trained.module(latents, sigma, condition), trained.noise(range(6)), sigmas, range(1, 3),
+        transition="flow_sde", eta=0.7, group_size=6, shared_noise=False,
+        generator=[torch.Generator().manual_seed(row) for row in range(6)],
+    )  # fmt: skip
+    largest = 0.0
+    for place, step in enumerate(trajectory.window):
+        sigma, sigma_next = sigmas[step : step + 2].tolist()
+        for row in range(6):
+            before, after = trajectory.states[place, [row]], trajectory.states[place + 1, [row]]
+            with torch.no_grad():
+                velocity = trained.module(before, sigma, condition.select([row]))
+            mean, std = engine["transitions"].flow_sde(before, velocity, sigma, sigma_next, 0.7)
+            new = engine["transitions"].log_prob(after, mean, std)
+            largest = max(largest, float((torch.exp(new - trajectory.log_probs[place, row]) - 1).abs()))
+    print(f"{kind}: largest |ratio - 1| {largest:.1e}")
+    assert largest < {"float32": 1e-5, "bfloat16": 5e-3, "float16": 1e-3}[kind]
+
+
+@pytest.mark.parametrize("family", ["sd3"], indirect=True)
+def test_without_scaling_float16_loses_the_gradient(room, policy, family, monkeypatch):
+    """What the scaling is for: at a real training's loss nearly all of it is 0."""
+    monkeypatch.setattr(room("nodes.model.precision"), "_has_bfloat16", lambda device: False)
+    trained = policy(family.build(torch.float16))
+    trained.module.gradient_scale = None
+    found = gradients(trained)
+    zeros = sum(int((tensor == 0).sum()) for tensor in found.values()) / sum(map(torch.numel, found.values()))
+    assert zeros > 0.9
+
+
+def test_every_family_passes_the_audit_of_gradients(room, policy, family):
+    """Qwen-Image's last block has layers whose output nothing uses: they need no gradient."""
+    trained = policy(family.build())
+    gradients(trained)
+    audit = room("mixgrpo_engine.training.gradient_audit").GradientAudit(trained, None, Alone())
+    latents, condition = trained.noise([1]), trained.condition(["red"])
+    audit.check_layers(lambda: trained.module(latents, SIGMA, condition))
+
+
+class Alone:
+    """One process."""
+
+    def any(self, flag):
+        return flag
