@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -26,6 +27,11 @@ class EncodedTexts:
         self.cut |= other.cut
         self.encoders = list(dict.fromkeys([*self.encoders, *other.encoders]))
 
+    def add_one(self, prompt: str, digest: str, reads_whole: Mapping[str, bool]) -> None:
+        """reads_whole: by text encoder, whether it reads more than the prompt's beginning."""
+        cut = [encoder for encoder, whole in reads_whole.items() if not whole]
+        self.add(EncodedTexts({prompt: digest}, {prompt: cut} if cut else {}, list(reads_whole)))
+
     def as_metadata(self) -> dict[str, str]:
         return {METADATA: json.dumps(asdict(self))}
 
@@ -45,7 +51,7 @@ class EncodedTexts:
         if not pairs:
             return
         one, other = pairs[0]
-        more = f" This holds for {len(pairs)} prompts in all." if len(pairs) > 1 else ""
+        more = f" There are {len(pairs)} such prompts." if len(pairs) > 1 else ""
         cut = " It reads only their beginnings." if one in self.cut and other in self.cut else ""
         raise ValueError(
             f"The text encoder makes the same of the prompts '{one}' and '{other}', so the model can't tell them "
@@ -56,16 +62,18 @@ class EncodedTexts:
         """A sentence about prompts that are cut off; "" without any."""
         if not self.cut:
             return ""
-        by_encoder: dict[str, int] = {}
-        for encoders in self.cut.values():
-            for encoder in encoders:
-                by_encoder[encoder] = by_encoder.get(encoder, 0) + 1
-        counts = ", ".join(f"{encoder} of {count}" for encoder, count in by_encoder.items())
-        whole = [encoder for encoder in self.encoders if encoder not in by_encoder]
-        rest = f"their ends reach the model by {', '.join(whole)} only" if whole else "their ends have no effect"
+        counts = Counter(encoder for encoders in self.cut.values() for encoder in encoders)
+        lost = sum(len(encoders) == len(self.encoders) for encoders in self.cut.values())
+        if lost == len(self.cut):
+            rest = "their ends have no effect"
+        elif lost:
+            rest = f"the ends of {lost} have no effect, the others' reach only other text encoders"
+        else:
+            rest = "their ends reach only other text encoders"
         return (
             f"{len(self.cut)} of {len(self.digests)} prompts are longer than a text encoder reads "
-            f"(by encoder: {counts}): {rest}. The first: '{next(iter(self.cut))}'."
+            f"({', '.join(f'{encoder}: {count}' for encoder, count in counts.items())}): {rest}. "
+            f"The first: '{next(iter(self.cut))}'."
         )
 
 

@@ -13,61 +13,14 @@ def words(count, last=""):
     return " ".join([WORDS[number * number % len(WORDS)] for number in range(count - bool(last))] + [last] * bool(last))
 
 
-def encoder(kind):
-    """An encoder of two layers, 32 wide: CLIP or T5."""
-    import comfy.sd1_clip
-    import comfy.text_encoders.t5
-
-    if kind == "clip":
-        return comfy.sd1_clip.SDClipModel(
-            textmodel_json_config={
-                "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64,
-                "hidden_act": "quick_gelu", "max_position_embeddings": 77, "eos_token_id": 49407,
-            },
-            return_projected_pooled=False,
-        )  # fmt: skip
-    return comfy.sd1_clip.SDClipModel(
-        textmodel_json_config={
-            "d_ff": 64, "d_kv": 16, "d_model": 32, "dense_act_fn": "gelu_pytorch_tanh", "is_gated_act": True,
-            "num_heads": 2, "num_layers": 2, "model_type": "t5", "vocab_size": 32128,
-        },
-        model_class=comfy.text_encoders.t5.T5, layer="last", special_tokens={"end": 1, "pad": 0},
-        enable_attention_masks=False, return_attention_masks=False,
-    )  # fmt: skip
-
-
-def clip_of(tokenizer, model):
-    import comfy.sd
-    import comfy.supported_models_base
-
-    made = comfy.sd.CLIP(comfy.supported_models_base.ClipTarget(tokenizer, model))
-    tiny_models.randomise(made.cond_stage_model, 0)
-    return made
-
-
 @pytest.fixture(scope="module")
 def flux(comfy):
-    import comfy.text_encoders.flux as family
-
-    class Tiny(family.FluxClipModel):
-        def __init__(self, **_):
-            torch.nn.Module.__init__(self)
-            self.clip_l, self.t5xxl, self.dtypes = encoder("clip"), encoder("t5"), {torch.float32}
-
-    return clip_of(family.FluxTokenizer, Tiny)
+    return tiny_models.flux_clip()
 
 
 @pytest.fixture(scope="module")
 def hidream(comfy):
-    import comfy.text_encoders.hidream as family
-
-    class Tiny(family.HiDreamTEModel):
-        def __init__(self, **_):
-            torch.nn.Module.__init__(self)
-            self.clip_l, self.clip_g, self.t5xxl, self.llama = encoder("clip"), encoder("clip"), encoder("t5"), None
-            self.dtypes = {torch.float32}
-
-    return clip_of(family.HiDreamTokenizer, Tiny)
+    return tiny_models.hidream_clip()
 
 
 @pytest.fixture
@@ -143,8 +96,8 @@ def test_the_stored_encodings_tell_what_was_cut_off(texts, flux, hidream, monkey
     long, longer = words(100), words(200)
     found = texts(flux, ["red", long, "", longer])
     assert found.notice() == (
-        "2 of 4 prompts are longer than a text encoder reads (by encoder: l of 2): their ends reach the model by "
-        f"t5xxl only. The first: '{long}'."
+        "2 of 4 prompts are longer than a text encoder reads (l: 2): their ends reach only other text encoders. "
+        f"The first: '{long}'."
     )
     assert texts(flux, ["red", "blue"]).notice() == ""
 
@@ -156,7 +109,7 @@ def test_prompts_with_one_encoding_are_named(texts, clip, hidream):
     assert "beginning" not in str(raised.value) and "in all" not in str(raised.value)
     texts(clip, ["a red circle", "a cat", "a blue circle", ""]).require_distinct()
     one, other, third = (words(190) + end for end in (" red", " blue", " green"))
-    with pytest.raises(ValueError, match="reads only their beginnings.*This holds for 2 prompts"):
+    with pytest.raises(ValueError, match="reads only their beginnings.*There are 2 such prompts"):
         texts(hidream, [one, other, third]).require_distinct()
 
 
