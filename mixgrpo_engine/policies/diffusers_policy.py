@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..config import AdapterConfig
 from ..distributed import sharding
 from ..schedule import flow_sigmas
-from .diffusers_folder import DiffusersFolder, encode
+from .diffusers_folder import DiffusersFolder, encode, reads_whole
 from .encoded_prompts import EncodedPrompts
 from .time_shift import time_shift
 from .velocity import FluxVelocity, PromptRows, PromptTensors, SD3Velocity
@@ -169,7 +169,7 @@ def encode_prompts(
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
     for number in numbers:
-        encoded.make(number, encode_each)
+        encoded.make(number, encode_each, functools.partial(reads_whole, pipeline, sequence_length=sequence_length))
     del pipeline, encode_each
     gc.collect()
     if device.type == "cuda":

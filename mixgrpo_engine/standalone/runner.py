@@ -20,7 +20,7 @@ from ..policies.diffusers_folder import DiffusersFolder
 from ..policies.diffusers_policy import DiffusersPolicy, encode_prompts
 from ..policies.encoded_prompts import EncodedPrompts
 from ..records import run_status
-from ..records.events import Cancelled, Event, Failed, Stage
+from ..records.events import Cancelled, Event, Failed, Notice, Stage
 from ..records.files import read_json, write_json
 from ..records.run_folder import RunFolder
 from ..rewards import Reward, mix
@@ -133,6 +133,10 @@ class Run:
             stopped = True
         if any(gather_object([stopped])):  # all or none: one that went on alone would wait for the others for ever
             raise Stopped
+        texts = encoded.texts()
+        texts.require_distinct()
+        if missing and (notice := texts.notice()):
+            self.emit(Notice(0, notice))
         self.emit(Stage("load", f"Loading {model.path} onto {self.device}."))
         return DiffusersPolicy(
             model,

@@ -26,6 +26,7 @@ from ..model.schedule import check_window, window_sigmas
 from ..model.video import filmstrip, latent_frames, reward_of_videos, single_frames
 from ..rewards import REWARD
 from ..rewards.cancelling import until_cancelled
+from ..rewards.plain_prompts import reading_plain_prompts
 from .sampler import rollout_sampler
 
 CELL = 192  # pixels of an image in the grid
@@ -110,7 +111,8 @@ class MixGRPOGroupSample(io.ComfyNode):
         images = sample_group(model, vae, positive, negative, algorithm, window, seed, width, height, frames)
         size = len(images)
         with until_cancelled():
-            scored = score_images(reward_of_videos(reward, frames), [images], [prompt] * size)
+            scorer = reward_of_videos(reading_plain_prompts(reward), frames)
+            scored = score_images(scorer, [images], [prompt] * size)
         rewards, options = scored.parts, algorithm.loss
         # As the training does: each scorer of a mix has advantages of its own.
         advantages = group_advantages(rewards, size, scored.shares, options.mix, options.advantage_clip)
