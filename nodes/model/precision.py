@@ -7,16 +7,23 @@ import torch
 from ..comfy_types import BaseModel
 
 
-def use_training_dtype(model: BaseModel, device: torch.device) -> torch.dtype:
+def use_training_dtype(model: BaseModel, device: torch.device, notices: list[str] | None = None) -> torch.dtype:
     """Lets a private copy that would compute in float16 compute in bfloat16, where the device has it; the dtype then.
 
     float16 loses small gradients, and ComfyUI picks it for some families (SD3, AuraFlow, Wan) and cards. As its own
     training nodes do, rollout and update alike compute in bfloat16. Where there is only float16 it stays, and
-    gradient_scale.py keeps the gradients in its range.
+    gradient_scale.py keeps the gradients in its range. notices: gets a sentence about what differs from sampling.
     """
+    notices = [] if notices is None else notices
     dtype = model.manual_cast_dtype or model.get_dtype()
-    if dtype != torch.float16 or not _has_bfloat16(device):
+    if dtype != torch.float16:
         return dtype
+    if not _has_bfloat16(device):
+        notices.append("The MODEL computes in float16: gradients are scaled, so that they stay in its range.")
+        return dtype
+    notices.append(
+        "The MODEL computes in float16 for sampling: it is trained in bfloat16, which keeps small gradients."
+    )
     network = model.diffusion_model
     for tensor in (*network.parameters(), *network.buffers()):
         # One by one, so that no second copy of the weights is held. Quantised ones are cast when they are used.

@@ -51,6 +51,8 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
         seed=config.run.seed,
         gradient_checkpointing=config.run.gradient_checkpointing,
     )
+    for notice in policy.notices:
+        reporter.emit(Notice(reporter.checkpoint, notice))
     rewards, watched = (by_frames(by_plain_prompts(each), config.run.frames) for each in (rewards, watched))
     trainer = Trainer(
         policy, rewards, prompts, config, folder, reporter.emit, stop.requested, weights, watched, watched_weights

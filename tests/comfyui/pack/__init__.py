@@ -310,6 +310,35 @@ class Slow:
         return {"ui": {"text": ["slept"]}}
 
 
+class TestPatch(Loader):
+    """Hangs onto a MODEL what other packs do.
+
+    attention: one without a backward pass, as SageAttention's. option: a name that nobody knows.
+    """
+
+    RETURN_TYPES = ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        widgets = {"attention": ("BOOLEAN", {"default": False}), "option": ("STRING", {"default": ""})}
+        return {"required": {"model": ("MODEL",), **widgets}}
+
+    def load(self, model, attention, option):
+        import torch
+
+        def without_backward(function, *args, **kwargs):
+            with torch.no_grad():
+                return function(*args, **kwargs)
+
+        model = model.clone()
+        transformer = model.model_options["transformer_options"]
+        if attention:
+            transformer["optimized_attention_override"] = without_backward
+        if option:
+            transformer[option] = 0.5
+        return (model,)
+
+
 class EqualToAll(str):
     """The type "*" as packs write it: ComfyUI finds it equal to every other."""
 
@@ -374,6 +403,7 @@ NODE_CLASS_MAPPINGS = {
     "Test_CountPatches": CountPatches,
     "Test_SamePatches": SamePatches,
     "Test_Slow": Slow,
+    "Test_Patch": TestPatch,
     "Test_Anything": TestAnything,
     "Test_ImageList": TestImageList,
 }
