@@ -26,6 +26,7 @@ from ..records.run_folder import RunFolder
 from ..rewards import Reward, mix
 from ..rewards.scoring import ScoresByName, score_by_each
 from ..rollout import sample_ode
+from ..schedule import policy_sigmas
 from ..training.evaluation import batches, evaluated, noise_seeds
 from ..training.pulse import Stopped
 from ..training.trainer import Trainer
@@ -225,7 +226,7 @@ def _mean_scores(
 ) -> dict[str, float]:
     config = run.config
     prompts = [prompt for prompt in evaluated(run.file.prompts) for _ in range(config.run.evaluate_images)]
-    sigmas, parts = policy.sigmas(config.rollout.steps, config.rollout.shift), []
+    sigmas, parts = policy_sigmas(policy, config.rollout), []
 
     def go_on(sigma: float = 0.0) -> None:
         if should_stop():
@@ -253,10 +254,12 @@ def first_difference(old: object, new: object, where: str = "") -> tuple[str, ob
 def _fixed(description: dict) -> dict:
     """A run's description without what may change between a start and a resume.
 
-    That is what doesn't change the training, and how long it goes on.
+    That is what doesn't change the training, and how long it goes on. A setting of a later version has its default.
     """
     config = {group: dict(values) for group, values in description.get("config", {}).items()}
     for each in SETTINGS:
+        values = config.setdefault(each.group, {})
+        values.setdefault(each.field, each.default)
         if not each.changes_training or (each.group, each.field) == ("run", "iterations"):
-            config.get(each.group, {}).pop(each.field, None)
+            del values[each.field]
     return {**description, "config": config}
