@@ -254,12 +254,10 @@ def first_difference(old: object, new: object, where: str = "") -> tuple[str, ob
 def _fixed(description: dict) -> dict:
     """A run's description without what may change between a start and a resume.
 
-    That is what doesn't change the training, and how long it goes on. A setting of a later version has its default.
+    That is what doesn't change the training, and how long it goes on.
     """
     config = {group: dict(values) for group, values in description.get("config", {}).items()}
     for each in SETTINGS:
-        values = config.setdefault(each.group, {})
-        values.setdefault(each.field, each.default)
         if not each.changes_training or (each.group, each.field) == ("run", "iterations"):
-            del values[each.field]
+            config.get(each.group, {}).pop(each.field, None)
     return {**description, "config": config}
