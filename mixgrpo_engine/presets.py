@@ -68,9 +68,7 @@ PRESETS: dict[str, Groups] = {
     # The paper's: few and larger steps after the window, by a second-order solver. Its 16 calls an image on average.
     "MixGRPO-Flash": _with(_MIX_GRPO, rollout={"flash_ratio": 0.4, "tail_order": 2}, window={"interval": 20}),
     # The paper's cheapest: the window stays at the first steps. Its 8 calls an image.
-    "MixGRPO-Flash*": _with(
-        _MIX_GRPO, rollout={"flash_ratio": 0.2, "tail_order": 2}, window={"strategy": "frozen"}
-    ),
+    "MixGRPO-Flash*": _with(_MIX_GRPO, rollout={"flash_ratio": 0.2, "tail_order": 2}, window={"strategy": "frozen"}),
     # The MixGRPO paper's baseline of arXiv 2505.07818: every step stochastic, a random 60% of them trained (14 of 24).
     # On purpose: the same steps for all images of an iteration, where DanceGRPO draws them for each image.
     "DanceGRPO": _DANCE_GRPO,

@@ -69,9 +69,7 @@ class MixGRPOLoRA(io.ComfyNode):
 
     @classmethod
     def execute(cls, **given: Any) -> io.NodeOutput:
-        values = {
-            each.field: each.check(given.get(each.field, each.default), each.field) for each in LORA_SETTINGS
-        }
+        values = {each.field: each.check(given.get(each.field, each.default), each.field) for each in LORA_SETTINGS}
         return io.NodeOutput(AdapterConfig(**values))
 
 

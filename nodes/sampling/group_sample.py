@@ -146,9 +146,7 @@ def sample_group(
     options = algorithm.rollout
     check_window(window, options.steps)
     model_sampling = model.get_model_object("model_sampling")
-    sigmas = window_sigmas(
-        model_sampling, options.steps, options.shift, window, options.flash_ratio, options.spacing
-    )
+    sigmas = window_sigmas(model_sampling, options.steps, options.shift, window, options.flash_ratio, options.spacing)
     starts = 1 if options.shared_noise else options.group_size
     shape = latent_shape(model.model.latent_format, vae, width, height, latent_frames(model, vae, frames))
     noise = seeded_noise(shape, [seeds.derive(seed, "noise", 0, index) for index in range(starts)])

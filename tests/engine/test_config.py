@@ -110,7 +110,8 @@ def test_released_widgets_keep_their_places():
 def test_a_whole_number_is_a_number_and_nothing_else_is_turned_into_anything():
     by_label = {each.label: each for each in SETTINGS}
     assert type(by_label["eta"].check(1)) is float
-    for label, value in (("steps", True), ("steps", 8.0), ("steps", "8"), ("eta", "1"), ("eta", None), ("lora_targets", 1)):
+    wrong = (("steps", True), ("steps", 8.0), ("steps", "8"), ("eta", "1"), ("eta", None), ("lora_targets", 1))
+    for label, value in wrong:
         with pytest.raises(ValueError, match=f"^{label} is .*: it must be a"):
             by_label[label].check(value)
     with pytest.raises(ValueError, match="settings.rollout.steps is 1:"):

@@ -48,7 +48,7 @@ def test_a_run_samples_trains_and_evaluates_with_its_spacing(toy, tmp_path):
 
 
 def test_flash_makes_the_papers_number_of_calls():
-    """Published: 16 an image on average over the run's windows, and 8 for Flash* (rounded up it would be 17.0 and 9)."""
+    """Published: 16 an image on average over the run's windows, and 8 for Flash*; rounded up 17.0 and 9."""
     for name, published in (("MixGRPO-Flash", 16), ("MixGRPO-Flash*", 8)):
         config = preset(name)
         sigmas, window = flow_sigmas(config.rollout.steps), config.sliding_window()
