@@ -92,6 +92,16 @@ def test_settings_tell_runs_apart_only_where_they_change_the_training(runs, pack
     }
     assert telling(adapter__dtype="bfloat16") == {"adapter": {"dtype": "bfloat16"}}
 
+FIRST_DEFAULTS = {
+    "steps": 25, "shift": 0.0, "transition": "flow_sde", "eta": 0.7, "cfg": 1.0, "group_size": 12,
+    "prompts_per_iteration": 1, "shared_noise": True, "flash_ratio": 1.0, "tail_order": 1, "tail_variant": "midpoint",
+    "window_strategy": "constant", "window_size": 4, "trained_share": 1.0, "window_stride": 1, "window_interval": 25,
+    "window_max_start": -1, "window_wrap": False, "reward_mix": "advantages", "advantage_clip": 5.0,
+    "surrogate": "clip", "clip_range": 1e-4, "kl_mask_threshold": 1e-6, "kl_weight": 0.0, "kl_space": "velocity",
+    "learning_rate": 1e-4, "learning_rate_schedule": "constant", "weight_decay": 1e-4, "max_grad_norm": 1.0,
+    "updates": 4, "ema_decay": 0.0, "rollout_batch_size": 0, "update_batch_size": 0,
+}  # fmt: skip
+
 
 @pytest.fixture
 def made(runs, room):
@@ -123,8 +133,8 @@ def test_without_a_lora_node_the_algorithms_lora_is_trained(made, room):
 def test_a_run_of_the_first_release_keeps_its_fingerprint(made, room):
     """What tells it apart is written out: neither a new setting nor a preset's new value changes it."""
     assert made()["fingerprint"] == PLAIN
-    given = {"preset": "custom", "surrogate": "kl_mask", "flash_ratio": 0.4, "kl_space": "mean", "kl_weight": 0.04}
-    (algorithm,) = room("nodes.algorithm").MixGRPOAlgorithm.execute(**given).result
+    changed = {"surrogate": "kl_mask", "flash_ratio": 0.4, "kl_space": "mean", "kl_weight": 0.04}
+    (algorithm,) = room("nodes.algorithm").MixGRPOAlgorithm.execute("custom", **{**FIRST_DEFAULTS, **changed}).result
     assert made(algorithm=algorithm)["fingerprint"] == FLASH
 
 
