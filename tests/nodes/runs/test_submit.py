@@ -92,6 +92,7 @@ def test_settings_tell_runs_apart_only_where_they_change_the_training(runs, pack
     }
     assert telling(adapter__dtype="bfloat16") == {"adapter": {"dtype": "bfloat16"}}
 
+
 FIRST_DEFAULTS = {
     "steps": 25, "shift": 0.0, "transition": "flow_sde", "eta": 0.7, "cfg": 1.0, "group_size": 12,
     "prompts_per_iteration": 1, "shared_noise": True, "flash_ratio": 1.0, "tail_order": 1, "tail_variant": "midpoint",
