@@ -72,7 +72,8 @@ class MixGRPOTrain(io.ComfyNode):
                     "train again from the start as a run of its own; the old one stays.",
                 ),
                 LORA.Input(
-                    "lora", optional=True, tooltip="Size and layers of the LoRA. Without it: rank 32 on all layers."
+                    "lora", optional=True,
+                    tooltip="Size and layers of the LoRA. Without it: rank 32, the rest as the algorithm says.",
                 ),
                 REWARD.Input(
                     "watch", optional=True, lazy=True,

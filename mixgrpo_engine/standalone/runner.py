@@ -26,6 +26,7 @@ from ..records.run_folder import RunFolder
 from ..rewards import Reward, mix
 from ..rewards.scoring import ScoresByName, score_by_each
 from ..rollout import sample_ode
+from ..schedule import policy_sigmas
 from ..training.evaluation import batches, evaluated, noise_seeds
 from ..training.pulse import Stopped
 from ..training.trainer import Trainer
@@ -229,7 +230,7 @@ def _mean_scores(
 ) -> dict[str, float]:
     config = run.config
     prompts = [prompt for prompt in evaluated(run.file.prompts) for _ in range(config.run.evaluate_images)]
-    sigmas, parts = policy.sigmas(config.rollout.steps, config.rollout.shift), []
+    sigmas, parts = policy_sigmas(policy, config.rollout), []
 
     def go_on(sigma: float = 0.0) -> None:
         if should_stop():

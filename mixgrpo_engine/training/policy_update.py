@@ -15,7 +15,15 @@ from ..distributed.lockstep import Lockstep
 from ..distributed.ranks import Ranks
 from ..distributed.sharding import gathered
 from ..memory.micro_batches import BatchSize
-from ..objective import kl_mask_loss, mean_kl, mean_squared_shift, policy_loss, ratio_norm_loss, velocity_kl
+from ..objective import (
+    flow_grpo_kl,
+    kl_mask_loss,
+    mean_kl,
+    mean_squared_shift,
+    policy_loss,
+    ratio_norm_loss,
+    velocity_kl,
+)
 from ..policy import Condition, Policy
 from ..rollout import Trajectory
 from ..transitions import TRANSITIONS, log_prob
@@ -226,7 +234,10 @@ class PolicyUpdate:
             loss = loss + options.kl_weight * velocity_kl(velocity, base).mean()
         elif base is not None:
             base_mean, _ = self.step_mean(minibatch, place, rows, base)
-            loss = loss + options.kl_weight * mean_kl(mean, base_mean, std).mean()
+            sigma, sigma_next = minibatch.sigmas(place)
+            exact = options.kl_space == "mean"
+            kl = mean_kl(mean, base_mean, std) if exact else flow_grpo_kl(mean, base_mean, std, sigma - sigma_next)
+            loss = loss + options.kl_weight * kl.mean()
         return loss, (torch.exp(new.detach() - old) - 1).abs()
 
     def _surrogate(

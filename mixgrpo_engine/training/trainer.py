@@ -149,6 +149,7 @@ class Trainer:
             self.weights,
             config.loss.mix,
             config.loss.advantage_clip,
+            config.loss.spread,
         )
         mine = [prompts[index] for index in experience.prompts]
         report = self.updates.update(iteration, experience.trajectory, self.policy.condition(mine), advantages)

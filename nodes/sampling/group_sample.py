@@ -115,7 +115,8 @@ class MixGRPOGroupSample(io.ComfyNode):
             scored = score_images(scorer, [images], [prompt] * size)
         rewards, options = scored.parts, algorithm.loss
         # As the training does: each scorer of a mix has advantages of its own.
-        advantages = group_advantages(rewards, size, scored.shares, options.mix, options.advantage_clip)
+        clip, spread = options.advantage_clip, options.spread
+        advantages = group_advantages(rewards, size, scored.shares, options.mix, clip, spread)
         settings = {
             "prompt": prompt,
             "seed": seed,
@@ -146,9 +147,8 @@ def sample_group(
 
     options = algorithm.rollout
     check_window(window, options.steps)
-    sigmas = window_sigmas(
-        model.get_model_object("model_sampling"), options.steps, options.shift, window, options.flash_ratio
-    )
+    model_sampling = model.get_model_object("model_sampling")
+    sigmas = window_sigmas(model_sampling, options.steps, options.shift, window, options.flash_ratio, options.spacing)
     starts = 1 if options.shared_noise else options.group_size
     shape = latent_shape(model.model.latent_format, vae, width, height, latent_frames(model, vae, frames))
     noise = seeded_noise(shape, [seeds.derive(seed, "noise", 0, index) for index in range(starts)])

@@ -106,10 +106,10 @@ def optimizer_steps(trainer):
     return steps
 
 
-@pytest.mark.parametrize("mix", ["advantages", "rewards"])
-def test_the_settings_reach_the_advantages(toy, tmp_path, mix):
+@pytest.mark.parametrize("mix,spread", [("advantages", "group"), ("rewards", "group"), ("advantages", "iteration")])
+def test_the_settings_reach_the_advantages(toy, tmp_path, mix, spread):
     weights = {"toy": 3.0, "brightness": 1.0}
-    settings = toy.config(loss={"mix": mix, "advantage_clip": 0.8}, run={"iterations": 1})
+    settings = toy.config(loss={"mix": mix, "advantage_clip": 0.8, "spread": spread}, run={"iterations": 1})
     trainer = toy.make(tmp_path / "run", settings, others=[toy.Brightness()], weights=weights)
     rewards, advantages = [], []
     collect, update = trainer.sampler.collect, trainer.updates.update
@@ -122,7 +122,7 @@ def test_the_settings_reach_the_advantages(toy, tmp_path, mix):
     trainer.sampler.collect = collected
     trainer.updates.update = lambda *arguments: advantages.append(arguments[-1]) or update(*arguments)
     trainer.run()
-    torch.testing.assert_close(advantages, [group_advantages(rewards[0], 6, weights, mix, 0.8)])
+    torch.testing.assert_close(advantages, [group_advantages(rewards[0], 6, weights, mix, 0.8, spread)])
 
 
 def test_events_tell_mean_and_spread_of_what_could_be_scored(toy, tmp_path):
