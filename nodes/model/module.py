@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...mixgrpo_engine.gradient_scale import GradientScale
 from ..comfy_types import BaseModel
 from .condition import Call, PromptCondition
 from .families import velocity_of_output
@@ -15,11 +16,17 @@ from .families import velocity_of_output
 class VelocityModule(nn.Module):
     """`module(latents, sigma, condition) -> velocity`, float32, shape as latents; one path for rollout and update."""
 
-    def __init__(self, model: BaseModel, model_options: dict, cfg: float) -> None:
-        """model: a private BaseModel. model_options: of a MODEL that model_options.settled() has looked through."""
+    def __init__(
+        self, model: BaseModel, model_options: dict, cfg: float, gradient_scale: GradientScale | None = None
+    ) -> None:
+        """model: a private BaseModel. model_options: of a MODEL that model_options.settled() has looked through.
+
+        gradient_scale: where it computes in float16.
+        """
         super().__init__()
         self.model: BaseModel = model
         self.cfg = cfg
+        self.gradient_scale = gradient_scale
         self.options: dict[str, Any] = model_options.get("transformer_options", {})
         self.cfg_function = model_options.get("sampler_cfg_function")
         model.model_sampling.calculate_denoised = velocity_of_output(model.model_sampling)
@@ -35,7 +42,9 @@ class VelocityModule(nn.Module):
         timestep = timestep.repeat(len(stacked) // timestep.numel())
         outputs = [self._call(call, stacked, timestep) for call in calls]
         velocity = outputs[0] if order is None else torch.cat(outputs)[order]
-        return self._guide(velocity, latents, timestep) if condition.guided else velocity
+        if condition.guided:
+            velocity = self._guide(velocity, latents, timestep)
+        return velocity if self.gradient_scale is None else self.gradient_scale.applied(velocity)
 
     def _call(self, call: Call, latents: Tensor, timestep: Tensor) -> Tensor:
         if call.rows is not None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...mixgrpo_engine import lora
 from ...mixgrpo_engine.config import AdapterConfig
+from ...mixgrpo_engine.gradient_scale import GradientScale
 from ..comfy_types import LatentFormat, Model, Vae
 from . import gradients, schedule
 from .condition import ModelInputs, PromptCondition, model_inputs
@@ -23,6 +24,7 @@ from .families import check_guidance, check_trainable, with_guidance
 from .frozen_copy import private_copy
 from .model_options import settled
 from .module import VelocityModule
+from .precision import use_training_dtype
 from .video import filmstrip, latent_frames
 
 CACHED_PROMPTS = 128  # prompts whose model inputs stay on the device; a T5 prompt of FLUX is 4 MB
@@ -75,10 +77,14 @@ class ComfyPolicy:
         model, self.notices = settled(model, self.noise_shape)
         gradients.enable_training_mode()
         self._model = private_copy(model)
+        self.dtype = use_training_dtype(self._model, self.device, self.notices)
         self._model_sampling = copy.deepcopy(self._model.model_sampling)
         self.adapted_layers = lora.inject(self._model.diffusion_model, adapter, seed)
         gradients.prepare(self._model.diffusion_model, gradient_checkpointing)
-        self.module: nn.Module = VelocityModule(self._model, model.model_options, cfg)
+        self._gradient_scale = None
+        if self.dtype == torch.float16:
+            self._gradient_scale = GradientScale(lora.parameters(self._model.diffusion_model))
+        self.module: nn.Module = VelocityModule(self._model, model.model_options, cfg, self._gradient_scale)
         self._inputs = functools.lru_cache(CACHED_PROMPTS)(self._prepare_inputs)
 
     def sigmas(self, steps: int, shift: float = 0.0) -> Tensor:
@@ -109,6 +115,10 @@ class ComfyPolicy:
 
     def base(self) -> AbstractContextManager:
         return lora.disabled(self.module)
+
+    def rescale_gradients(self) -> bool:
+        """After gradients that weren't finite: whether the next may be, being scaled otherwise (float16 only)."""
+        return self._gradient_scale is not None and self._gradient_scale.lower()
 
     def adapter_state(self) -> dict[str, Tensor]:
         return lora.state(self._model.diffusion_model)

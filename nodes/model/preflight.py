@@ -31,6 +31,7 @@ from .frozen_copy import weightless_copy
 from .model_options import settled
 from .module import VelocityModule
 from .policy import CACHED_PROMPTS, latent_shape
+from .precision import use_training_dtype
 from .video import latent_frames
 
 META = torch.device("meta")
@@ -90,6 +91,7 @@ class Preflight:
     def _module(self, config: TrainConfig) -> VelocityModule:
         """What ComfyPolicy trains, without data."""
         base = weightless_copy(self.model)
+        use_training_dtype(base, self.device)
         with META:
             lora.inject(base.diffusion_model, config.adapter)
         gradients.prepare(base.diffusion_model, config.run.gradient_checkpointing, verify=False)
