@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...mixgrpo_engine import lora
 from ...mixgrpo_engine.config import AdapterConfig
 from ..comfy_types import LatentFormat, Model, Vae
-from . import gradients, schedule
+from . import gradients, lora_names, schedule
 from .condition import ModelInputs, PromptCondition, model_inputs
 from .conditioning import Encoded
 from .decoding import decode_images, needs_tiles, unload
@@ -74,7 +74,9 @@ class ComfyPolicy:
         gradients.enable_training_mode()
         self._model = private_copy(model)
         self._model_sampling = copy.deepcopy(self._model.model_sampling)
-        self.adapted_layers = lora.inject(self._model.diffusion_model, adapter, seed)
+        self._names = lora_names.renamer(self._model)
+        start = lora_names.start_of(adapter, self._model)
+        self.adapted_layers = lora.inject(self._model.diffusion_model, adapter, seed, start)
         gradients.prepare(self._model.diffusion_model, gradient_checkpointing)
         self.module: nn.Module = VelocityModule(self._model, model_options(model, self.device), cfg)
         self._inputs = functools.lru_cache(CACHED_PROMPTS)(self._prepare_inputs)
@@ -115,7 +117,7 @@ class ComfyPolicy:
         lora.load_state(self._model.diffusion_model, state)
 
     def export(self, path: Path, metadata: dict[str, str]) -> None:
-        lora.export(self._model.diffusion_model, path, metadata=metadata)
+        lora.export(self._model.diffusion_model, path, metadata=metadata, rename=self._names)
 
     def _prepare_inputs(self, prompt: str, kind: str) -> ModelInputs:
         noise = torch.zeros(1, *self.noise_shape, device=self.device)
