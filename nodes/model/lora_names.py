@@ -27,8 +27,6 @@ OTHERS = ("transformer.", OWN)
 ENDING = re.compile(r"[._](lora_(up|down|A|B)(\.default)?|(lora|lora_linear_layer)\.(up|down))(\.weight)?$")
 """What says which of a layer's two matrices a tensor is, in all forms that ComfyUI reads."""
 
-Rename = Callable[[dict[str, Tensor]], dict[str, Tensor]]
-
 
 @dataclass(frozen=True)
 class Target:
@@ -49,36 +47,45 @@ class Target:
         return self.function(rows) if self.function else rows
 
 
-def renamer(model: BaseModel) -> Rename:
-    """Gives the tensors of an exported LoRA the names that both ComfyUI's loader and diffusers read, if there are such.
+class FileNames:
+    """The names of a model's layers in the LoRA file that is made of it: read by ComfyUI's loader, and by diffusers.
 
-    Those are diffusers' own names, where ComfyUI knows them for all layers of this model; fused layers (qkv) are split
-    then. Other families keep ComfyUI's.
+    They are diffusers' own, where ComfyUI knows those for all layers of this model; fused layers (qkv) are split then.
+    Other families keep ComfyUI's.
     """
-    by_layer: dict[str, list[tuple[str, Target]]] = {}
-    for name, (_, target) in _targets(model).items():
-        by_layer.setdefault(target.layer, []).append((name, target))
-    names = {}
-    for layer, known in by_layer.items():
-        others = [part for part in known if part[0] != OWN + layer]
-        wholes = [_whole(part for part in others if part[0].startswith(prefix)) for prefix in OTHERS]
-        names[layer] = next(filter(None, wholes), [])
-        if not names[layer] and any(part[0].startswith(OTHERS) for part in others) and lora.in_blocks(layer):
-            return dict  # ComfyUI's map was made for another model: its names would be wrong here
 
-    def rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __init__(self, model: BaseModel) -> None:
+        """model: as it was before the LoRA was put onto it."""
+        by_layer: dict[str, list[tuple[str, Target]]] = {}
+        for name, (_, target) in _targets(model).items():
+            by_layer.setdefault(target.layer, []).append((lora.plain(name), target))
+        self.layers = by_layer.keys()
+        self.others: dict[str, list[tuple[str, Target]]] = {}  # by layer, where there are any
+        for layer, known in by_layer.items():
+            others = [part for part in known if part[0].startswith(OTHERS) and part[0] != OWN + layer]
+            wholes = [_whole(part for part in others if part[0].startswith(prefix)) for prefix in OTHERS]
+            self.others[layer] = next(filter(None, wholes), [])
+            if others and not self.others[layer] and lora.in_blocks(layer):
+                self.others = {}  # ComfyUI's map was made for another model: its names would be wrong here
+                break
+
+    def require(self, layers: Iterable[str]) -> None:
+        """Raises ValueError with a count and the first names unless ComfyUI's loader can find all of these layers."""
+        what = "layers with a LoRA could be loaded by ComfyUI"
+        lora.require_all(layers, self.layers, what, "leave the others out by exclude of MixGRPO LoRA.")
+
+    def rename(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of an exported LoRA under these names."""
         down, up = ".lora_A.weight", ".lora_B.weight"
-        renamed = {}
+        renamed: dict[str, Tensor] = {}
         for layer in (name.removeprefix(OWN).removesuffix(down) for name in tensors if name.endswith(down)):
             a, b = tensors[OWN + layer + down], tensors[OWN + layer + up]
-            if not names.get(layer):
+            if not self.others.get(layer):
                 renamed |= {OWN + layer + down: a, OWN + layer + up: b}
-            for name, target in names.get(layer, []):
+            for name, target in self.others.get(layer, []):
                 renamed |= {name + down: a, name + up: target.turned(b[target.start : target.start + target.rows])}
         # Where some layer has ComfyUI's name only, others would read a part of the file and say nothing.
         return renamed if len({name.split(".")[0] for name in renamed}) == 1 else tensors
-
-    return rename
 
 
 def start_of(adapter: AdapterConfig, model: BaseModel) -> dict[str, Factors] | None:
@@ -132,7 +139,7 @@ def _targets(model: BaseModel) -> dict[str, tuple[Any, Target]]:
         if key in weights and key.startswith(OWN) and key.endswith(".weight"):
             offset, function = [*rest, None, None][:2]
             _, start, rows = offset or (0, 0, weights[key].shape[0])
-            layer = key.removeprefix(OWN).removesuffix(".weight")
+            layer = lora.plain(key.removeprefix(OWN).removesuffix(".weight"))
             found[name] = (value, Target(layer, start, rows, function, weights[key]))
     return found
 

@@ -74,9 +74,10 @@ class ComfyPolicy:
         gradients.enable_training_mode()
         self._model = private_copy(model)
         self._model_sampling = copy.deepcopy(self._model.model_sampling)
-        self._names = lora_names.renamer(self._model)
+        self._names = lora_names.FileNames(self._model)
         start = lora_names.start_of(adapter, self._model)
         self.adapted_layers = lora.inject(self._model.diffusion_model, adapter, seed, start)
+        self._names.require(self.adapted_layers)
         gradients.prepare(self._model.diffusion_model, gradient_checkpointing)
         self.module: nn.Module = VelocityModule(self._model, model_options(model, self.device), cfg)
         self._inputs = functools.lru_cache(CACHED_PROMPTS)(self._prepare_inputs)
@@ -117,7 +118,7 @@ class ComfyPolicy:
         lora.load_state(self._model.diffusion_model, state)
 
     def export(self, path: Path, metadata: dict[str, str]) -> None:
-        lora.export(self._model.diffusion_model, path, metadata=metadata, rename=self._names)
+        lora.export(self._model.diffusion_model, path, metadata=metadata, rename=self._names.rename)
 
     def _prepare_inputs(self, prompt: str, kind: str) -> ModelInputs:
         noise = torch.zeros(1, *self.noise_shape, device=self.device)
