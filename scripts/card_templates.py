@@ -194,7 +194,7 @@ def group(config: TrainConfig, name: str) -> dict:
 
 def adapter(config: TrainConfig) -> dict:
     """The values of MixGRPO_LoRA's widgets: a node trains nothing but LoRAs."""
-    return {name: value for name, value in group(config, "adapter").items() if name != "kind"}
+    return {**{name: value for name, value in group(config, "adapter").items() if name != "kind"}, "start_from": "none"}
 
 
 def samples(config: TrainConfig, steps: int, name: str) -> dict[str, dict]:
