@@ -96,15 +96,17 @@ def test_a_start_that_does_not_fit_is_one_sentence(policy_of, tmp_path):
 
     with pytest.raises(ValueError, match="can't be read"):
         begin()
-    pair = {"lora_A.weight": torch.ones(2, 128), "lora_B.weight": torch.ones(128, 2)}
-    comfyuis = {f"diffusion_model.joint_blocks.0.x_block.attn.proj.{name}": each for name, each in pair.items()}
-    known = {f"transformer.transformer_blocks.0.attn.to_out.0.{name}": each for name, each in pair.items()}
-    save_file({**comfyuis, **known}, path)
+
+    def pair(layer):
+        return {f"{layer}.lora_A.weight": torch.ones(2, 128), f"{layer}.lora_B.weight": torch.ones(128, 2)}
+
+    known = pair("transformer.transformer_blocks.0.attn.to_out.0")
+    save_file({**pair("diffusion_model.joint_blocks.0.x_block.attn.proj"), **known}, path)
     with pytest.raises(
         ValueError, match="Only 2 of 4 tensors of .*, not diffusion_model.joint_blocks.0.*: take a plain"
     ):
         begin()
-    save_file({**known, **{f"transformer.no.such.{name}": each for name, each in pair.items()}}, path)
+    save_file({**known, **pair("transformer.no.such")}, path)
     with pytest.raises(ValueError, match="Only 1 of 2 layers of the LoRA are linear ones of this model, not no.such:"):
         begin()
 
