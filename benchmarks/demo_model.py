@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from mixgrpo_engine.config import TrainConfig
+from mixgrpo_engine.prompt_files import of_text
 from mixgrpo_engine.prompts import PromptSet, split
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +53,7 @@ def load() -> DemoModel:
     import_comfyui()
     workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
     given = _inputs(workflow, "MixGRPO_Prompts")
-    prompts = split(given["text"].splitlines(), given["held_out"], given["split_seed"])
+    prompts = split(of_text(given["text"]), given["held_out"], given["split_seed"])
     tiny = node_module("tiny.tiny_model")
     clip = node_module("tiny.text_encoder").load_clip(tiny.TEXT_ENCODER)
     with torch.no_grad():

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .advantage import MIXES
+from .advantage import MIXES, SPREADS
 from .objective import KL_SPACES, SURROGATES
+from .schedule import SPACINGS
 from .settings import Setting, setting, settings_of
 from .solvers import VARIANTS
 from .transitions import TRANSITIONS
@@ -32,13 +33,20 @@ class RolloutConfig:
         "(ModelSampling nodes count).",
         place=2, minimum=0.0, maximum=20.0, step=0.01, advanced=True,
     )  # fmt: skip
+    spacing: str = setting(
+        "uniform", "How the noise levels lie: uniform (evenly before the shift; the paper), or diffusers (as its SD3 "
+        "pipeline and ComfyUI's scheduler normal: the last step but one goes nearly to 0; Flow-GRPO).",
+        place=34, choices=SPACINGS, advanced=True,
+    )  # fmt: skip
     transition: str = setting(
         "flow_sde", "The random step inside the window: flow_sde (the paper, Flow-GRPO), dance_sde (DanceGRPO), or cps "
-        "(keeps the noise level exactly; the paper's later choice).",
+        "(keeps the noise level exactly, not the images' distribution; the paper's later choice).",
         place=3, choices=tuple(TRANSITIONS), advanced=True,
     )  # fmt: skip
+    # docs/algorithms.md has what each transition does to the images' variance, in figures.
     eta: float = setting(
-        0.7, "Strength of the noise inside the window. More explores more; too much spoils images.",
+        0.7, "Strength of the noise inside the window. More explores more; too much spoils images. The first step of "
+        "flow_sde, from pure noise, adds noise of exactly this size, however many steps there are.",
         place=4, minimum=0.01, maximum=4.0, step=0.01,
     )  # fmt: skip
     group_size: int = setting(
@@ -56,8 +64,8 @@ class RolloutConfig:
         place=8, advanced=True,
     )  # fmt: skip
     flash_ratio: float = setting(
-        1.0, "MixGRPO-Flash: share of the steps after the window that are kept. 1 keeps all; the paper's Flash takes "
-        "0.4, Flash* 0.2. Rollouts get cheaper, training images a little worse.",
+        1.0, "MixGRPO-Flash: share of the steps after the window that are kept, rounded down, at least one. 1 keeps "
+        "all; the paper's Flash takes 0.4, Flash* 0.2. Rollouts get cheaper, training images a little worse.",
         place=9, minimum=0.01, maximum=1.0, step=0.01, advanced=True,
     )  # fmt: skip
     tail_order: int = setting(
@@ -133,17 +141,23 @@ class LossConfig:
     )  # fmt: skip
     clip_range: float = setting(
         1e-4, "For clip and ratio_norm: probability ratios leave the gradient beyond 1 +- this. It belongs to the mean "
-        "log-probability over all latent values and isn't PPO's 0.2. The paper: 0.0001.",
-        place=22, minimum=1e-8, maximum=1.0, step=1e-5, advanced=True,
+        "log-probability over all latent values and isn't PPO's 0.2. The paper: 0.0001; ratio_norm needs 0.000002 to "
+        "0.000004.",
+        place=22, minimum=1e-8, maximum=1.0, step=1e-7, advanced=True,
     )  # fmt: skip
     kl_mask_threshold: float = setting(
-        1e-6, "For kl_mask: how far a step may move from the policy that sampled it, as KL a latent value. Flow-DPPO: "
-        "0.000001.",
+        1e-6, "For kl_mask: how far a step may move from the policy that sampled it, as KL per latent value. "
+        "Flow-DPPO's authors: 0.00001.",
         place=23, minimum=1e-10, maximum=1.0, step=1e-7, advanced=True,
     )  # fmt: skip
     advantage_clip: float = setting(
-        5.0, "Advantages are clipped to +- this many standard deviations of their group.",
+        5.0, "Advantages are clipped to +- this many standard deviations.",
         place=20, minimum=0.1, maximum=100.0, step=0.1, advanced=True,
+    )  # fmt: skip
+    spread: str = setting(
+        "group", "The standard deviation that advantages are measured in: that of their own group (the paper), or of "
+        "all images of the iteration, so that a group of nearly equal images weighs little (iteration; Flow-GRPO).",
+        label="advantage_spread", place=35, choices=SPREADS, advanced=True,
     )  # fmt: skip
     # It holds the model back from drifting where no reward of a group looks. Images without an advantage are left out.
     kl_weight: float = setting(
@@ -153,7 +167,8 @@ class LossConfig:
     )  # fmt: skip
     kl_space: str = setting(
         "velocity", "What kl_weight weighs. velocity: the squared difference of the velocities, all steps alike. mean: "
-        "the exact KL of a step, which grows as its noise shrinks (Flow-GRPO). Both cost the same.",
+        "the exact KL of a step, which grows as its noise shrinks. flow_grpo: that times the step's length, as "
+        "Flow-GRPO's authors do: at 10 even steps 5.6 to 28 times less. All cost the same.",
         place=25, choices=KL_SPACES, advanced=True,
     )  # fmt: skip
     mix: str = setting(
@@ -168,7 +183,8 @@ class OptimizerConfig:
     """AdamW and how often it steps."""
 
     learning_rate: float = setting(
-        1e-4, "AdamW's learning rate. 1e-4 to 3e-4 suits a LoRA of a large model; 1e-5 all weights.",
+        1e-4, "AdamW's learning rate. It goes with the LoRA: 3e-4 with an alpha of twice the rank (the presets), 1e-4 "
+        "to 3e-4 with alpha = rank; 1e-5 suits all weights.",
         place=26, minimum=1e-8, maximum=1.0, step=1e-6,
     )  # fmt: skip
     # A rate that falls to 0 averages out the noise of the late updates.
@@ -222,13 +238,14 @@ class AdapterConfig:
         32, "Width of the low-rank matrices. File size, memory and capacity grow with it.", minimum=1, maximum=1024
     )
     alpha: float = setting(
-        0.0, "The adapter's output is scaled by alpha / rank. 0 takes alpha = rank.",
-        minimum=0.0, maximum=4096.0, step=0.1, advanced=True,
+        0.0, "The adapter's output is scaled by alpha / rank; so are, in effect, its learning steps. 0 takes alpha = "
+        "rank.",
+        label="lora_alpha", place=36, minimum=0.0, maximum=4096.0, step=0.1, advanced=True,
     )  # fmt: skip
     targets: str = setting(
         "", "Fragments of layer names, separated by commas, e.g. attn, mlp. Empty takes all linear layers of the "
         "transformer blocks.",
-        advanced=True,
+        label="lora_targets", place=37, advanced=True,
     )  # fmt: skip
     exclude: str = setting(
         "", "Layers whose name holds one of these fragments (separated by commas) are left out.", advanced=True

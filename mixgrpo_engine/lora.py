@@ -112,6 +112,11 @@ def state(module: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
+def parameters(module: nn.Module) -> list[nn.Parameter]:
+    """The adapter's trained tensors."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
 @torch.no_grad()
 def load_state(module: nn.Module, values: Mapping[str, Tensor]) -> None:
     """Copies tensors of `state` into the module's adapter.

@@ -61,8 +61,15 @@ class Policy(Protocol):
         """Inside it the adapter is off: the module is the base model."""
         ...
 
+    def rescale_gradients(self) -> bool:
+        """Called after gradients that weren't finite: whether the same backward pass may give finite ones now.
+
+        True only where the module computes in float16 and scales its gradients (gradient_scale.py).
+        """
+        ...
+
     def adapter_state(self) -> dict[str, Tensor]:
-        """The adapter's tensors by name (references, not copies)."""
+        """The adapter's tensors by name (references, not copies); a LoRA's end with lora_A.weight, lora_B.weight."""
         ...
 
     def load_adapter_state(self, state: dict[str, Tensor]) -> None: ...

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
+
+BOM = "\ufeff"  # begins many files of Windows programs, and comes along when such text is pasted
+# NUL is what UTF-16 looks like when it is read as something else; a half of a pair comes out of broken JSON.
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -26,21 +34,35 @@ class PromptSet:
         A pure function of its arguments, so that a resumed run and every rank see the same prompts.
         """
         size = len(self.train)
-        chosen = []
-        for position in range(iteration * count, (iteration + 1) * count):
-            epoch, place = divmod(position, size)
-            order = list(range(size))
-            Random(f"{seed}/{epoch}").shuffle(order)
-            chosen.append(self.train[order[place]])
-        return chosen
+        places = (divmod(position, size) for position in range(iteration * count, (iteration + 1) * count))
+        return [self.train[_order(size, seed, epoch)[place]] for epoch, place in places]
 
 
-def split(prompts: list[str], held_out: int, seed: int = 0) -> PromptSet:
+@lru_cache(maxsize=2)  # an iteration may lie across two epochs; a million prompts take half a second to shuffle
+def _order(size: int, seed: int, epoch: int) -> array[int]:
+    order = array("q", range(size))
+    Random(f"{seed}/{epoch}").shuffle(order)
+    return order
+
+
+def cleaned(prompts: Iterable[str]) -> list[str]:
+    """Prompts without byte order marks and space around them; empty ones are left out.
+
+    Raises ValueError for one that no text encoder could read.
+    """
+    found = [text for prompt in prompts if (text := prompt.replace(BOM, "").strip())]
+    for text in found:
+        if _NO_TEXT.search(text):
+            raise ValueError(f"This prompt isn't whole text: {text!r}. If it comes from a file, save that as UTF-8.")
+    return found
+
+
+def split(prompts: Iterable[str], held_out: int, seed: int = 0) -> PromptSet:
     """Splits distinct prompts into train and held-out ones by a seeded shuffle; keeps the given order within each.
 
-    Repeated prompts and empty lines are dropped. Raises ValueError when nothing would be left to train on.
+    Repeated prompts and empty ones are dropped. Raises ValueError when nothing would be left to train on.
     """
-    distinct = list(dict.fromkeys(line.strip() for line in prompts if line.strip()))
+    distinct = list(dict.fromkeys(cleaned(prompts)))
     if not distinct:
         raise ValueError("The prompt list is empty: write one prompt a line.")
     if held_out >= len(distinct):

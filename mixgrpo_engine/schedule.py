@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .config import RolloutConfig
+    from .policy import Policy
+
+SPACINGS = ("uniform", "diffusers")
 
 
 def flow_sigmas(steps: int, shift: float = 3.0) -> Tensor:
@@ -16,6 +23,27 @@ def flow_sigmas(steps: int, shift: float = 3.0) -> Tensor:
     if steps < 1:
         raise ValueError(f"steps is {steps}: at least 1 is needed.")
     return shift_sigmas(torch.linspace(1, 0, steps + 1, dtype=torch.float64), shift).float()
+
+
+def diffusers_sigmas(steps: int, shift: float = 3.0) -> Tensor:
+    """The noise levels that a diffusers pipeline of SD3 takes, and Flow-GRPO with it; ComfyUI calls them "normal".
+
+    The times are even from 1 to the lowest of 1000 training levels, which has been shifted already, and are shifted
+    again: the last step but one goes nearly to 0 (.278 to .0089 for 10 steps), the last one the rest.
+    Returns float32 (steps + 1,), from 1 to 0.
+    """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}: at least 1 is needed.")
+    lowest = float(shift_sigmas(torch.tensor(0.001, dtype=torch.float64), shift))
+    sigmas = shift_sigmas(torch.linspace(1, lowest, steps, dtype=torch.float64), shift)
+    return torch.cat([sigmas, torch.zeros(1)]).float()
+
+
+def policy_sigmas(policy: Policy, options: RolloutConfig) -> Tensor:
+    """The noise levels that a policy is trained and evaluated at."""
+    if options.spacing == "diffusers":
+        return diffusers_sigmas(options.steps, options.shift or policy.shift())
+    return policy.sigmas(options.steps, options.shift)
 
 
 def shift_sigmas(sigmas: Tensor, shift: float) -> Tensor:
@@ -31,11 +59,14 @@ def unshift_sigmas(sigmas: Tensor, shift: float) -> Tensor:
 
 
 def flash_steps(remaining: int, ratio: float) -> int:
-    """How many steps Flash leaves of those after the window: max(1, ceil(remaining * ratio)); 0 stays 0."""
+    """How many steps Flash leaves of those after the window: max(1, floor(remaining * ratio)); 0 stays 0.
+
+    Rounding down gives the paper's published calls a rollout: 16 on average for Flash, 8 for Flash*.
+    """
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio is {ratio}: it must be above 0 and at most 1.")
-    # A ratio like 0.4 isn't exact in binary: without the margin 5 * 0.4 could round up to 3.
-    return max(1, math.ceil(remaining * ratio - 1e-9)) if remaining else 0
+    # A ratio like 0.58 isn't exact in binary: without the margin 50 * 0.58 would round down to 28.
+    return max(1, math.floor(remaining * ratio + 1e-9)) if remaining else 0
 
 
 def flash_sigmas(sigmas: Tensor, window: range, ratio: float, shift: float = 3.0) -> Tensor:

@@ -8,12 +8,13 @@ from comfy_api.latest import io
 
 from ..mixgrpo_engine import presets
 from ..mixgrpo_engine.config import SETTINGS, AdapterConfig, TrainConfig
+from ..mixgrpo_engine.settings import Setting
 from .category import CATEGORY
 from .runs import start_lora
 from .setting_widgets import setting, widget
 
 ALGORITHM = io.Custom("MIXGRPO_ALGORITHM")
-"""A TrainConfig whose adapter and run are defaults: those are the Train node's."""
+"""A TrainConfig whose run is defaults: that is the Train node's. Its adapter counts where no MIXGRPO_LORA is wired."""
 
 LORA = io.Custom("MIXGRPO_LORA")
 """An AdapterConfig."""
@@ -37,6 +38,8 @@ class MixGRPOAlgorithm(io.ComfyNode):
         )  # fmt: skip
         # For the browser, which writes them into the fields; Combo.Input takes no such argument in all versions.
         preset.extra_dict["presets"] = preset_values()
+        # And what a field meant before it was there, for the graphs that were saved then.
+        preset.extra_dict["before"] = {each.label: each.default for each in ALGORITHM_SETTINGS}
         first = presets.preset(DEFAULT_PRESET)
         return io.Schema(
             node_id="MixGRPO_Algorithm",
@@ -44,7 +47,7 @@ class MixGRPOAlgorithm(io.ComfyNode):
             category=CATEGORY,
             description="How images are sampled, compared and learned from. The presets are published settings; the "
             "first one is the paper's for FLUX.1.",
-            inputs=[preset, *(widget(each, default=each.of(first), optional=True) for each in ALGORITHM_SETTINGS)],
+            inputs=[preset, *(_widget(each, first) for each in ALGORITHM_SETTINGS)],
             outputs=[ALGORITHM.Output(display_name="algorithm", tooltip="For MixGRPO Train.")],
         )
 
@@ -66,13 +69,13 @@ class MixGRPOLoRA(io.ComfyNode):
             display_name="MixGRPO LoRA",
             category=CATEGORY,
             description="The adapter that the training learns: its size, and which layers get it.",
-            inputs=[*map(widget, widgets), widget(dtype, optional=True), start],
+            inputs=[*(widget(each, name=each.field) for each in widgets), widget(dtype, optional=True), start],
             outputs=[LORA.Output(display_name="lora", tooltip="For MixGRPO Train.")],
         )
 
     @classmethod
     def execute(cls, start_from: str = start_lora.NONE, **given: Any) -> io.NodeOutput:
-        values = {each.field: each.check(given.get(each.label, each.default)) for each in LORA_SETTINGS}
+        values = {each.field: each.check(given.get(each.field, each.default), each.field) for each in LORA_SETTINGS}
         if start_from != start_lora.NONE:
             values[START.field] = START.check(start_from)
         return io.NodeOutput(AdapterConfig(**values))
@@ -86,6 +89,11 @@ def chosen(preset: str, given: dict[str, Any]) -> TrainConfig:
             each.put(config, given[each.label])
     config.validate()
     return config
+
+
+def _widget(about: Setting, preset: TrainConfig) -> io.Input:
+    only = "Of the LoRA where no MixGRPO LoRA is connected to Train. " * (about.group == "adapter")
+    return widget(about, default=about.of(preset), tooltip=only + about.tooltip, optional=True)
 
 
 def preset_values() -> dict[str, dict[str, Any]]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from comfy_api.latest import io
 
+from ..mixgrpo_engine import prompt_files
 from ..mixgrpo_engine.prompts import split
 from .category import CATEGORY
 
@@ -22,14 +26,17 @@ class MixGRPOPrompts(io.ComfyNode):
             display_name="MixGRPO Prompts",
             category=CATEGORY,
             description="The prompts of a run, one a line, split into training prompts and held-out ones.",
+            is_input_list=True,
             inputs=[
                 io.String.Input(
                     "text", multiline=True, default="",
-                    tooltip="One prompt a line. Empty lines and repeated prompts are left out.",
+                    tooltip="One prompt a line. Empty lines and repeated prompts are left out. Or connect a list of "
+                    "texts: each is a prompt.",
                 ),
                 io.Combo.Input(
                     "file", options=[NO_FILE, *text_files()], default=NO_FILE,
-                    tooltip="A .txt file in ComfyUI's input folder, one prompt a line; added to the text above.",
+                    tooltip="A file in ComfyUI's input folder; its prompts are added to the text above. .txt: one "
+                    'prompt a line. .jsonl: {"prompt": "..."} a line. .csv: its column "prompt".',
                 ),
                 io.Int.Input(
                     "held_out", default=0, min=0, max=100000,
@@ -49,25 +56,41 @@ class MixGRPOPrompts(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, text: str, file: str, held_out: int, split_seed: int) -> tuple:
-        path = None if file == NO_FILE else input_file(file)
-        return (text, file, held_out, split_seed, path.stat().st_mtime_ns if path and path.exists() else 0)
+    def fingerprint_inputs(cls, file: list[str | None], **others: Any) -> tuple:
+        # What is linked isn't known here: None.
+        path = None if file[0] in (None, NO_FILE) else input_file(str(file[0]))
+        return (file, *others.values(), path.stat().st_mtime_ns if path and path.exists() else 0)
 
     @classmethod
-    def execute(cls, text: str, file: str, held_out: int, split_seed: int) -> io.NodeOutput:
-        lines = text.splitlines()
-        if file != NO_FILE:
-            lines += read_lines(file)
-        prompts = split(lines, held_out, split_seed)
-        return io.NodeOutput(prompts, "\n".join(prompts.train), "\n".join(prompts.held_out))
+    def execute(cls, text: list[str], file: list[str], held_out: list[int], split_seed: list[int]) -> io.NodeOutput:
+        if not all(isinstance(each, str) for each in text):
+            raise ValueError("text of MixGRPO Prompts isn't text: connect a text, or a list of texts.")
+        listed, name = prompt_files.of_texts(text), only("file", file)
+        if name != NO_FILE:
+            listed += read_file(name)
+        prompts = split(listed, only("held_out", held_out), only("split_seed", split_seed))
+        return io.NodeOutput(prompts, as_text(prompts.train), as_text(prompts.held_out))
+
+
+def only(name: str, values: list) -> Any:
+    """The one value of a widget that isn't meant to be a list: this node gets every input as one."""
+    if len(values) != 1:
+        raise ValueError(f"{name} of MixGRPO Prompts is a list of {len(values)}: connect a single value.")
+    return values[0]
+
+
+def as_text(prompts: Sequence[str]) -> str:
+    """One prompt a line; of a prompt of several lines they stand side by side."""
+    return "\n".join(re.sub(r"\r?\n", " ", prompt) for prompt in prompts)
 
 
 def text_files() -> list[str]:
-    """The .txt files in ComfyUI's input folder."""
+    """The files in ComfyUI's input folder that can hold prompts."""
     import folder_paths
 
     folder = Path(folder_paths.get_input_directory())
-    return sorted(path.name for path in folder.glob("*.txt")) if folder.is_dir() else []
+    found = folder.iterdir() if folder.is_dir() else []
+    return sorted(path.name for path in found if path.suffix.lower() in prompt_files.SUFFIXES)
 
 
 def input_file(name: str) -> Path:
@@ -81,17 +104,14 @@ def input_file(name: str) -> Path:
     return path
 
 
-def read_lines(name: str) -> list[str]:
-    """The lines of a prompt file. Raises ValueError with one sentence when it can't be used."""
+def read_file(name: str) -> list[str]:
+    """The prompts of a file in the input folder. Raises ValueError with one sentence when it can't be used."""
     path = input_file(name)
     if not path.is_file():
         raise ValueError(f"The prompt file '{name}' isn't in ComfyUI's input folder: put it there and choose it again.")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"The prompt file '{name}' is larger than {MAX_FILE_BYTES // 2**20} MB: make it smaller.")
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"The prompt file '{name}' isn't UTF-8 text: save it as UTF-8.") from None
+    return prompt_files.read(path)
 
 
 NODES = [MixGRPOPrompts]

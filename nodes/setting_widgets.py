@@ -17,8 +17,8 @@ def setting(group: str, field: str) -> Setting:
     return next(each for each in SETTINGS if (each.group, each.field) == (group, field))
 
 
-def widget(about: Setting, advanced: bool | None = None, **options: Any) -> io.Input:
-    """advanced and options (default, tooltip, bounds ...): in place of what the setting says."""
+def widget(about: Setting, advanced: bool | None = None, name: str = "", **options: Any) -> io.Input:
+    """advanced, name and options (default, tooltip, bounds ...): in place of what the setting says."""
     kind = io.Combo if about.choices else KINDS[about.kind]
     known: dict[str, Any] = {"default": about.default, "tooltip": about.tooltip}
     if about.choices:
@@ -26,7 +26,7 @@ def widget(about: Setting, advanced: bool | None = None, **options: Any) -> io.I
     elif about.kind in (int, float):
         bounds = {"min": about.minimum, "max": about.maximum, "step": about.step}
         known |= {name: value for name, value in bounds.items() if value is not None}
-    made = kind.Input(about.label, **{**known, **options})
+    made = kind.Input(name or about.label, **{**known, **options})
     # Newer frontends fold these; Input takes no such argument in all versions.
     if about.advanced if advanced is None else advanced:
         made.extra_dict["advanced"] = True

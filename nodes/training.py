@@ -72,7 +72,8 @@ class MixGRPOTrain(io.ComfyNode):
                     "train again from the start as a run of its own; the old one stays.",
                 ),
                 LORA.Input(
-                    "lora", optional=True, tooltip="Size and layers of the LoRA. Without it: rank 32 on all layers."
+                    "lora", optional=True,
+                    tooltip="Size and layers of the LoRA. Without it: rank 32, the rest as the algorithm says.",
                 ),
                 REWARD.Input(
                     "watch", optional=True, lazy=True,
@@ -270,16 +271,15 @@ def describe(summary: dict, action: str) -> str:
     """A run in a few lines for people."""
     lines = [f"Run {summary['run_id']}: {summary['state']}, {wait.line(summary)}"]
     if summary.get("held_out_reward"):
-        scores = ", ".join(
-            f"{name} {value:.3f}" for name, value in summary["held_out_reward"].items() if value is not None
-        )
-        lines.append(f"Held-out prompts: {scores}")
+        lines.append(f"Held-out prompts: {wait.scores(summary['held_out_reward'])}")
     best = summary.get("best")
     if best and best.get("lora"):
         score = "" if best.get("score") is None else f" ({best['score']:.3f})"
         lines.append(f"Best on held-out prompts after iteration {best['iteration']}{score}: {best['lora']}")
     if summary["state"] == "finished":
         lines.append(f"LoRA: {summary.get('lora', '')}")
+        if summary.get("message"):
+            lines.append(summary["message"])
     elif action != "finished":
         lines.append(f"{action.capitalize()} in the background. Log: {summary['log']}")
     return "\n".join(lines)

@@ -6,12 +6,14 @@ workflows/layout/NAME.json of every card. Which nodes load a model from which fi
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mixgrpo_engine.config import SETTINGS, TrainConfig
 from mixgrpo_engine.memory.cards import CARDS, Card
+from mixgrpo_engine.presets import preset
 from mixgrpo_engine.records.files import read_json
 from mixgrpo_engine.rewards.files import catalog
 from scripts import card_layout, card_notes
@@ -139,6 +141,8 @@ def prompt(name: str) -> dict[str, dict]:
     _, card = card_of(name)
     config = card.config()
     source = SOURCES[name](config)
+    # The card's LoRA is LoRA's (10): the algorithm's own stays its preset's.
+    own = dataclasses.replace(config, adapter=preset(card.preset).adapter)
     return {
         **source.loaders,
         "4": node(
@@ -146,7 +150,7 @@ def prompt(name: str) -> dict[str, dict]:
             held_out=HELD_OUT, split_seed=0,
         ),
         **rewards(),
-        "9": node("MixGRPO_Algorithm", "Algorithm", preset=card.preset, **algorithm(config)),
+        "9": node("MixGRPO_Algorithm", "Algorithm", preset=card.preset, **algorithm(own)),
         "10": node("MixGRPO_LoRA", "LoRA to train", **adapter(config)),
         "11": node(
             "MixGRPO_Train", "Train", model=source.model, clip=source.clip, vae=source.vae, reward=["7", 0],
@@ -194,7 +198,8 @@ def group(config: TrainConfig, name: str) -> dict:
 
 def adapter(config: TrainConfig) -> dict:
     """The values of MixGRPO_LoRA's widgets: a node trains nothing but LoRAs."""
-    return {**{name: value for name, value in group(config, "adapter").items() if name != "kind"}, "start_from": "none"}
+    values = {name: value for name, value in config.as_dict()["adapter"].items() if name != "kind"}
+    return values | {"start_from": "none"}
 
 
 def samples(config: TrainConfig, steps: int, name: str) -> dict[str, dict]:

@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from mixgrpo_engine.prompt_files import of_text  # noqa: E402
 from mixgrpo_engine.prompts import split  # noqa: E402
 from scripts import comparison  # noqa: E402
 from scripts.comfyui_server import ComfyServer, ServerError, check  # noqa: E402
@@ -80,7 +81,7 @@ def demonstrate(server: ComfyServer, arguments: argparse.Namespace, output: Path
         elif file["filename"] == "reward.png":
             (output / "reward.png").write_bytes(server.view(file))
 
-    held_out = split(prompts["text"].splitlines(), prompts["held_out"], prompts["split_seed"]).held_out
+    held_out = split(of_text(prompts["text"]), prompts["held_out"], prompts["split_seed"]).held_out
     say(f"Sampling {len(held_out)} held-out prompts x {arguments.images} images with stock nodes, base and LoRA ...")
     setting = comparison.Setting(
         prompts=held_out, images=arguments.images, steps=algorithm["steps"], cfg=algorithm["cfg"],

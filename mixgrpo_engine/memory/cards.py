@@ -37,7 +37,7 @@ CARDS: dict[str, Card] = {
     # An fp8 layer is cast to bf16 when it is used, and without checkpointing every cast copy stays until the backward
     # pass: more than bf16 weights would take.
     "FLUX.1-dev fp8, 512 px, 24 GB": Card(
-        24, "flux1-dev fp8", "MixGRPO-Flash", "flux_dev_fp8_24gb", {"run": _512, "adapter": {"rank": 16}}
+        24, "flux1-dev fp8", "MixGRPO-Flash", "flux_dev_fp8_24gb", {"run": _512, "adapter": {"rank": 16, "alpha": 32.0}}
     ),
     "FLUX.1-dev bf16, 512 px, 48 GB": Card(48, "flux1-dev bf16", "MixGRPO", "flux_dev_48gb", {"run": _512}),
     "FLUX.1-dev bf16, 1024 px, 80 GB": Card(80, "flux1-dev bf16", "MixGRPO", "flux_dev_80gb", {"run": _1024}),

@@ -196,3 +196,15 @@ def encode(
             list(prompts), None, None, do_classifier_free_guidance=False, **options
         )
     return {"tokens": tokens.cpu(), "pooled": pooled.cpu()}
+
+
+def reads_whole(pipeline: DiffusionPipeline, prompt: str, sequence_length: int) -> dict[str, bool]:
+    """By text encoder, whether it reads all of a prompt when encode() is given that length."""
+    whole = {}
+    for part, kind in FAMILIES[type(pipeline).__name__].text_parts.items():
+        tokenizer = getattr(pipeline, part) if part.startswith("tokenizer") else None
+        if tokenizer is not None:  # SD3 may go without T5
+            limit = sequence_length if kind.startswith("T5") else pipeline.tokenizer_max_length
+            tokens = tokenizer(prompt, truncation=False, verbose=False)["input_ids"]
+            whole[part.replace("tokenizer", "text_encoder")] = len(tokens) <= limit
+    return whole

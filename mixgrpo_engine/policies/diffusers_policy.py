@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..config import AdapterConfig
 from ..distributed import sharding
 from ..schedule import flow_sigmas
-from .diffusers_folder import DiffusersFolder, encode
+from .diffusers_folder import DiffusersFolder, encode, reads_whole
 from .encoded_prompts import EncodedPrompts
 from .time_shift import time_shift
 from .velocity import FluxVelocity, PromptRows, PromptTensors, SD3Velocity
@@ -72,7 +72,9 @@ class DiffusersPolicy:
         if gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
         guidance = folder.family.guidance if guidance is None else guidance
-        self.module: nn.Module = FluxVelocity(transformer, cfg, guidance) if is_flux else SD3Velocity(transformer, cfg)
+        velocity = FluxVelocity(transformer, cfg, guidance) if is_flux else SD3Velocity(transformer, cfg)
+        self._gradient_scale = velocity.gradient_scale
+        self.module: nn.Module = velocity
         self._prompt = functools.lru_cache(_CACHED_PROMPTS)(self._load_prompt)
 
     def sigmas(self, steps: int, shift: float = 0.0) -> Tensor:
@@ -104,6 +106,10 @@ class DiffusersPolicy:
     def base(self) -> AbstractContextManager:
         """Inside it the LoRA is off. Raises RuntimeError where all weights are trained."""
         return self.weights.base()
+
+    def rescale_gradients(self) -> bool:
+        """After gradients that weren't finite: whether the next may be, being scaled otherwise (float16 only)."""
+        return self._gradient_scale is not None and self._gradient_scale.lower()
 
     def adapter_state(self) -> dict[str, Tensor]:
         return self.weights.state()
@@ -163,7 +169,7 @@ def encode_prompts(
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
     for number in numbers:
-        encoded.make(number, encode_each)
+        encoded.make(number, encode_each, functools.partial(reads_whole, pipeline, sequence_length=sequence_length))
     del pipeline, encode_each
     gc.collect()
     if device.type == "cuda":

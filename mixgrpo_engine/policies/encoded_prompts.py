@@ -12,6 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..encoded_texts import EncodedTexts, digest
 from ..records import tensor_files
 
 PROMPTS_A_FILE = 64
@@ -38,12 +39,31 @@ class EncodedPrompts:
         count = -(-len(self.prompts) // PROMPTS_A_FILE)
         return [number for number in range(count) if not self._is_made(number)]
 
-    def make(self, number: int, encode: Callable[[Sequence[str]], dict[str, Tensor]]) -> None:
-        """Makes one file. encode(prompts) gives tensors by name, one row a prompt."""
+    def make(
+        self,
+        number: int,
+        encode: Callable[[Sequence[str]], dict[str, Tensor]],
+        reads_whole: Callable[[str], dict[str, bool]] = lambda prompt: {},
+    ) -> None:
+        """Makes one file. encode(prompts) gives tensors by name, one row a prompt.
+
+        reads_whole(prompt): by text encoder, whether it reads more than the prompt's beginning.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         prompts = self.prompts_of(number)
-        about = {_PROMPTS: json.dumps(prompts), _SOURCE: self.source}
-        tensor_files.save(encode(prompts), self._path(number), about)
+        tensors, texts = encode(prompts), EncodedTexts()
+        for row, prompt in enumerate(prompts):
+            texts.add_one(prompt, digest([tensor[row] for tensor in tensors.values()]), reads_whole(prompt))
+        about = {_PROMPTS: json.dumps(prompts), _SOURCE: self.source, **texts.as_metadata()}
+        tensor_files.save(tensors, self._path(number), about)
+
+    def texts(self) -> EncodedTexts:
+        """What the encodings tell of their prompts, once they are all made; no tensor is read."""
+        texts = EncodedTexts()
+        for number in range(-(-len(self.prompts) // PROMPTS_A_FILE)):
+            with safe_open(self._path(number), framework="pt") as file:
+                texts.add(EncodedTexts.of_metadata(file.metadata() or {}))
+        return texts
 
     def prompts_of(self, number: int) -> list[str]:
         return self.prompts[number * PROMPTS_A_FILE : (number + 1) * PROMPTS_A_FILE]

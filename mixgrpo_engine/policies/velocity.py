@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ..gradient_scale import GradientScale
+
 if TYPE_CHECKING:
     from diffusers import ModelMixin
 
@@ -49,6 +51,9 @@ class Velocity(nn.Module):
         super().__init__()
         self.transformer = transformer
         self.cfg = cfg
+        weights = list(transformer.parameters())
+        trained = [parameter for parameter in weights if parameter.requires_grad]
+        self.gradient_scale = GradientScale(trained) if weights[0].dtype == torch.float16 else None
         # The classes of its blocks: what is put together at a time where the weights are split (sharding.py).
         self._no_split_modules = transformer._no_split_modules
 
@@ -63,10 +68,10 @@ class Velocity(nn.Module):
             latents, sigma = torch.cat([latents, latents]), torch.cat([sigma, sigma])
         dtype = next(self.transformer.parameters()).dtype
         velocity = self.call(latents.to(dtype), sigma, tokens.to(dtype), pooled.to(dtype)).float()
-        if not guided:
-            return velocity
-        negative, positive = velocity.chunk(2)
-        return negative + self.cfg * (positive - negative)
+        if guided:
+            negative, positive = velocity.chunk(2)
+            velocity = negative + self.cfg * (positive - negative)
+        return velocity if self.gradient_scale is None else self.gradient_scale.applied(velocity)
 
     def call(self, latents: Tensor, sigma: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
         """The transformer's output, in the latents' shape."""

@@ -109,12 +109,13 @@ class CheckpointSaved(Event):
 
 @dataclass
 class Done(Event):
-    """The run ended as asked. lora: the exported file, relative to the run folder."""
+    """The run ended as asked. lora: the exported file, relative to the run folder. message: what else to know."""
 
     type: ClassVar[str] = "done"
     iteration: int
     lora: str
     train_seconds: float
+    message: str = ""
 
 
 @dataclass

@@ -53,7 +53,13 @@ _FIELDS: dict[str, Callable[[Any], dict]] = {
     "best": _best,
     "sample": lambda event: {"sample": event.path},
     "checkpoint": lambda event: {"checkpoint": event.iteration},
-    "done": lambda event: {"state": "finished", "stage": "", "iteration": event.iteration, "eta_seconds": 0.0},
+    "done": lambda event: {
+        "state": "finished",
+        "stage": "",
+        "message": event.message,
+        "iteration": event.iteration,
+        "eta_seconds": 0.0,
+    },
     "cancelled": lambda event: {"state": "cancelled", "stage": "", "message": event.message},
     "failed": lambda event: {"state": "failed", "stage": "", "message": event.message, "node_id": event.node_id},
 }

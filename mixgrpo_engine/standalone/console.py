@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import isnan
 from typing import Any
 
 from ..records.events import Evaluation, Event, Iteration
@@ -15,7 +16,7 @@ def line(event: Event) -> str:
 
 def scores(rewards: Mapping[str, float]) -> str:
     """ "shapes 0.812, jpeg 31.2" """
-    return ", ".join(f"{name} {value:.4g}" for name, value in rewards.items())
+    return ", ".join(f"{name} {'without score' if isnan(value) else f'{value:.4g}'}" for name, value in rewards.items())
 
 
 def duration(seconds: float) -> str:
@@ -50,6 +51,7 @@ _LINES: dict[str, Callable[[Any], str]] = {
     "checkpoint": lambda event: f"checkpoint saved: {event.path}",
     "done": lambda event: (
         f"Finished after {event.iteration} iterations in {duration(event.train_seconds)}: {event.lora}"
+        + f"\n{event.message}" * bool(event.message)
     ),
     "cancelled": lambda event: event.message,
     "failed": lambda event: f"error: {event.message}",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import prompt_files
 from ..config import SETTINGS, TrainConfig
 from ..presets import preset
 from ..prompts import PromptSet, split
@@ -147,28 +148,28 @@ def _model(values: object, home: Path) -> ModelEntry:
 
 
 def _prompts(values: object, held_out: object, home: Path, seed: int) -> PromptSet:
-    """prompts: a list or a text file, one a line; held_out: how many of them, or prompts of its own."""
-    train = _lines(values, home, "prompts")
+    """prompts: a list or a file; held_out: how many of them, or prompts of its own."""
+    train = _listed(values, home, "prompts")
     if isinstance(held_out, int) and not isinstance(held_out, bool):
         if held_out < 0:
             raise ValueError(f"held_out is {held_out}: it must be 0 or more.")
         return split(train, held_out, seed)
     # Checked as split() does: no empty ones, none twice.
     kept = split(train, 0).train
-    return PromptSet(kept, split(_lines(held_out, home, "held_out"), 0).train)
+    return PromptSet(kept, split(_listed(held_out, home, "held_out"), 0).train)
 
 
-def _lines(values: object, home: Path, where: str) -> list[str]:
+def _listed(values: object, home: Path, where: str) -> list[str]:
     if isinstance(values, str):
         file = home / values
         try:
-            return file.read_text(encoding="utf-8").splitlines()
+            return prompt_files.read(file)
         except FileNotFoundError:
             raise FileNotFoundError(f"{where} names the file {file}, which isn't there: check its path.") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{where} names the file {file}, which can't be read as text ({error}).") from None
+        except OSError as error:
+            raise ValueError(f"{where} names the file {file}, which can't be read ({error}).") from None
     if not isinstance(values, list) or not all(isinstance(prompt, str) for prompt in values):
-        raise ValueError(f"{where} must be a list of prompts, or the path of a text file with one a line.")
+        raise ValueError(f"{where} must be a list of prompts, or the path of a .txt, .jsonl or .csv file.")
     return values
 
 

@@ -20,12 +20,13 @@ from ..policies.diffusers_folder import DiffusersFolder
 from ..policies.diffusers_policy import DiffusersPolicy, encode_prompts
 from ..policies.encoded_prompts import EncodedPrompts
 from ..records import run_status
-from ..records.events import Cancelled, Event, Failed, Stage
+from ..records.events import Cancelled, Event, Failed, Notice, Stage
 from ..records.files import read_json, write_json
 from ..records.run_folder import RunFolder
 from ..rewards import Reward, mix
 from ..rewards.scoring import ScoresByName, score_by_each
 from ..rollout import sample_ode
+from ..schedule import policy_sigmas
 from ..training.evaluation import batches, evaluated, noise_seeds
 from ..training.pulse import Stopped
 from ..training.trainer import Trainer
@@ -133,6 +134,10 @@ class Run:
             stopped = True
         if any(gather_object([stopped])):  # all or none: one that went on alone would wait for the others for ever
             raise Stopped
+        texts = encoded.texts()
+        texts.require_distinct()
+        if missing and (notice := texts.notice()):
+            self.emit(Notice(0, notice))
         self.emit(Stage("load", f"Loading {model.path} onto {self.device}."))
         return DiffusersPolicy(
             model,
@@ -225,7 +230,7 @@ def _mean_scores(
 ) -> dict[str, float]:
     config = run.config
     prompts = [prompt for prompt in evaluated(run.file.prompts) for _ in range(config.run.evaluate_images)]
-    sigmas, parts = policy.sigmas(config.rollout.steps, config.rollout.shift), []
+    sigmas, parts = policy_sigmas(policy, config.rollout), []
 
     def go_on(sigma: float = 0.0) -> None:
         if should_stop():

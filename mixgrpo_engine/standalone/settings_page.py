@@ -14,7 +14,7 @@ How to add one: [Extending](extending.md#a-setting).
 
 A run file names a setting by its group and its name: `"settings": {"rollout": {"steps": 25}}`. In ComfyUI the groups
 rollout, window, loss and optimizer are **MixGRPO Algorithm**, adapter is **MixGRPO LoRA** and run is **MixGRPO Train**;
-where a widget has another name, it is told. A preset changes the defaults of some.
+where a widget of Algorithm or Train has another name, it is told. A preset changes the defaults of some.
 
 *Resumable* settings don't change what is trained: a run that was cancelled or killed goes on with a new value. Any
 other change makes another run, but for iterations without ComfyUI. *Advanced* ones can be left alone.

@@ -20,7 +20,7 @@ from ..policy import Condition, Policy
 from ..rewards import Reward
 from ..rewards.scoring import ScoresByName, and_why, score_by_each
 from ..rollout import Trajectory, join, rollout, sample_ode
-from ..schedule import flash_sigmas
+from ..schedule import flash_sigmas, policy_sigmas
 from ..solvers import dpm_tail
 from .pulse import Pulse, Stopped
 
@@ -56,7 +56,7 @@ class Sampler:
         self.policy, self.module, self.rewards = policy, module, rewards
         self.config, self.pulse, self.ranks = config.rollout, pulse, ranks
         self.seed = config.run.seed
-        self.sigmas = policy.sigmas(self.config.steps, self.config.shift)
+        self.sigmas = policy_sigmas(policy, self.config)
         self.keep_means = config.loss.surrogate != "clip"
         name = "settings.rollout.batch_size" if ranks.split else "rollout_batch_size"
         self.batch_size = BatchSize(self.config.batch_size, name, pulse.notice, alone=not ranks.split)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,11 +15,22 @@ from ..distributed.lockstep import Lockstep
 from ..distributed.ranks import Ranks
 from ..distributed.sharding import gathered
 from ..memory.micro_batches import BatchSize
-from ..objective import kl_mask_loss, mean_kl, mean_squared_shift, policy_loss, ratio_norm_loss, velocity_kl
+from ..objective import (
+    flow_grpo_kl,
+    kl_mask_loss,
+    mean_kl,
+    mean_squared_shift,
+    policy_loss,
+    ratio_norm_loss,
+    velocity_kl,
+)
 from ..policy import Condition, Policy
 from ..rollout import Trajectory
 from ..transitions import TRANSITIONS, log_prob
+from .gradient_audit import GradientAudit
 from .pulse import Pulse
+
+LEAST_SCALE = 1.0  # of mixed precision's scaler: while it is above, a step that it skips only finds the right scale
 
 
 @dataclass
@@ -86,6 +97,7 @@ class PolicyUpdate:
         # Weights are only split without ComfyUI, whose widget has a name of its own for it.
         name = "settings.optimizer.batch_size" if ranks.split else "update_batch_size"
         self.batch_size = BatchSize(config.optimizer.batch_size, name, pulse.notice, alone=not ranks.split)
+        self.audit = GradientAudit(policy, pulse, ranks)
         self.forwards = 0
         self.stepping = False  # between an iteration's first step and its end the adapter is of no iteration
 
@@ -115,9 +127,14 @@ class PolicyUpdate:
                 self.pulse.raise_if_stopped()  # until the first step an iteration can be given up as if not begun
             own = signal[(signal >= mine.start) & (signal < mine.stop)] - mine.start
             minibatch = Minibatch(trajectory, condition, advantages, own, places, len(rows))
-            reports.append(self._over_all_ranks(minibatch, len(signal)))
-            norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.optimizer.max_grad_norm)
-            norms.append(gathered(norm))
+            report, norm = self._gradient(minibatch, len(signal))
+            while not norm.isfinite() and self.policy.rescale_gradients():
+                report, norm = self._gradient(minibatch, len(signal))
+            self.audit.check_layers(self._first_velocity(minibatch) if len(own) else None)
+            if not reports:  # nothing has left the gradient by moving too far yet
+                self.audit.check_norm(norm)
+            reports.append(report)
+            norms.append(norm)
             self.stepping = True
             self._step(norms[-1])
         self.stepping = False
@@ -128,6 +145,17 @@ class PolicyUpdate:
         forwards = self.ranks.summed(torch.tensor(self.forwards, device=self.policy.device))
         loss, grad_norm, deviation, clipped = means.tolist()
         return UpdateReport(loss, grad_norm, deviation, clipped, int(forwards))
+
+    def _first_velocity(self, minibatch: Minibatch) -> Callable[[], Tensor]:
+        """The velocity at one state of a minibatch."""
+        states = self.split_into_calls(minibatch, 1)[-1]
+        return lambda: self.velocity(minibatch, states)
+
+    def _gradient(self, minibatch: Minibatch, images: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Gradients of a minibatch, clipped; its report, and the norm before clipping."""
+        report = self._over_all_ranks(minibatch, images)
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.optimizer.max_grad_norm)
+        return report, gathered(norm)
 
     def _over_all_ranks(self, minibatch: Minibatch, images: int) -> tuple[Tensor, ...]:
         """accumulate() of a minibatch that is spread over processes; images: how many of its have an advantage."""
@@ -206,7 +234,10 @@ class PolicyUpdate:
             loss = loss + options.kl_weight * velocity_kl(velocity, base).mean()
         elif base is not None:
             base_mean, _ = self.step_mean(minibatch, place, rows, base)
-            loss = loss + options.kl_weight * mean_kl(mean, base_mean, std).mean()
+            sigma, sigma_next = minibatch.sigmas(place)
+            exact = options.kl_space == "mean"
+            kl = mean_kl(mean, base_mean, std) if exact else flow_grpo_kl(mean, base_mean, std, sigma - sigma_next)
+            loss = loss + options.kl_weight * kl.mean()
         return loss, (torch.exp(new.detach() - old) - 1).abs()
 
     def _surrogate(
@@ -242,14 +273,14 @@ class PolicyUpdate:
 
     def _step(self, grad_norm: Tensor) -> None:
         """Updates the adapter, unless the gradient isn't finite: one such step would spoil every weight for good."""
-        finite = bool(grad_norm.isfinite())
+        finite, scaler = bool(grad_norm.isfinite()), self.accelerator.scaler
         # fp16's scaler skips such a step itself, and has to see it to lower its scale.
-        if finite or self.accelerator.scaler is not None:
+        if finite or scaler is not None:
             self.optimizer.step()
         self.optimizer.zero_grad()
         self.pulse.tolerate(
             "gradient",
-            not finite,
+            not finite and (scaler is None or scaler.get_scale() < LEAST_SCALE),
             "A gradient isn't finite, so its update was left out: lower the learning rate or change the precision.",
         )
 

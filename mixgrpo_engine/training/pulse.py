@@ -38,10 +38,10 @@ class Pulse:
     def notice(self, message: str) -> None:
         self.emit(Notice(self.iteration, message))
 
-    def tolerate(self, what: str, failed: bool, message: str) -> None:
-        """Tells of a failure the first times, and raises RuntimeError when `what` fails several times in a row."""
+    def tolerate(self, what: str, failed: bool, message: str, times: int = FAILURES_IN_A_ROW) -> None:
+        """Tells of a failure the first times, and raises RuntimeError when `what` fails `times` times in a row."""
         count = self._failures[what] = self._failures.get(what, 0) + 1 if failed else 0
-        if count >= FAILURES_IN_A_ROW:
+        if count >= times:
             raise RuntimeError(f"{message} This happened {count} times in a row.")
         if failed:
             self.notice(message)

@@ -17,7 +17,8 @@ from ..distributed.lockstep import Lockstep
 from ..distributed.ranks import Ranks
 from ..policy import Policy
 from ..prompts import PromptSet
-from ..records.events import Cancelled, CheckpointSaved, Done, Event, Iteration, Stage
+from ..records.events import Cancelled, CheckpointSaved, Done, Event, Iteration, Stage, read
+from ..records.last_words import unscored
 from ..records.run_folder import RunFolder
 from ..rewards import Reward
 from .adapter_average import AdapterAverage
@@ -129,7 +130,8 @@ class Trainer:
         with self.averaged():
             self.export(self.folder.lora)
         self.ranks.wait()
-        self.emit(Done(self.iteration, self.folder.lora.name, self.train_seconds))
+        words = unscored(read(self.folder.events)[0]) if self.ranks.is_main else ""
+        self.emit(Done(self.iteration, self.folder.lora.name, self.train_seconds, words))
         return "finished"
 
     def step(self) -> None:
@@ -147,6 +149,7 @@ class Trainer:
             self.weights,
             config.loss.mix,
             config.loss.advantage_clip,
+            config.loss.spread,
         )
         mine = [prompts[index] for index in experience.prompts]
         report = self.updates.update(iteration, experience.trajectory, self.policy.condition(mine), advantages)

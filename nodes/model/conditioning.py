@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from ...mixgrpo_engine.encoded_texts import EncodedTexts, digest
 from ...mixgrpo_engine.records import tensor_files
 from ..comfy_types import Clip, Conditioning
+from .cut_prompts import CutPrompts
 
 _STRUCTURE = "mixgrpo_conditioning"  # the metadata entry that says which tensor belongs where
 
@@ -24,6 +26,9 @@ class Encoded:
     """Encoded prompts. `conditionings` maps a prompt to what CLIPTextEncode gives: [[tokens, {key: value}], ...]."""
 
     conditionings: dict[str, Conditioning]
+    # Prompt -> text encoders that read only its beginning, as far as that was looked for.
+    cut: dict[str, list[str]] = field(default_factory=dict)
+    encoders: list[str] = field(default_factory=list)  # that were looked at
 
     def __getitem__(self, prompt: str) -> Conditioning:
         if prompt not in self.conditionings:
@@ -38,23 +43,30 @@ class Encoded:
 
 
 def encode_prompts(
-    clip: Clip | None, prompts: Iterable[str], before_each: Callable[[int], None] = lambda done: None
+    clip: Clip | None,
+    prompts: Iterable[str],
+    before_each: Callable[[int], None] = lambda done: None,
+    look: CutPrompts | None = None,
 ) -> Encoded:
     """Encodes each distinct prompt once, as the CLIPTextEncode node does; the empty prompt is a prompt too.
 
     clip: ComfyUI's CLIP. before_each(done) is called before each prompt: for progress, and to stop by an exception.
-    The tensors lie on the CPU. Raises ValueError when there is no CLIP.
+    look: tells which prompts are cut off; without it nobody asks. The tensors lie on the CPU.
+    Raises ValueError when there is no CLIP.
     """
     if clip is None:
         raise ValueError("There is no CLIP: the checkpoint has no text encoder, so load one with a CLIP loader.")
-    conditionings = {}
+    conditionings, cut = {}, {}
     # Leaving inference mode matters: tensors made inside it can't be trained through.
     with torch.inference_mode(False), torch.no_grad():
         for done, prompt in enumerate(dict.fromkeys(prompts)):
             before_each(done)
-            scheduled = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
+            tokens = clip.tokenize(prompt)
+            scheduled = clip.encode_from_tokens_scheduled(tokens)
             conditionings[prompt] = _map_tensors(scheduled, _to_cpu)
-    return Encoded(conditionings)
+            if look and (encoders := look.encoders(prompt, tokens, scheduled)):
+                cut[prompt] = encoders
+    return Encoded(conditionings, cut, look.names if look else [])
 
 
 def save(encoded: Encoded, path: str | os.PathLike) -> None:
@@ -67,7 +79,9 @@ def save(encoded: Encoded, path: str | os.PathLike) -> None:
         prompt: _describe(conditioning, tensors, f"prompt '{prompt}'")
         for prompt, conditioning in encoded.conditionings.items()
     }
-    tensor_files.save(tensors, path, {_STRUCTURE: json.dumps(structure)})
+    digests = {prompt: _digest(conditioning) for prompt, conditioning in encoded.conditionings.items()}
+    texts = EncodedTexts(digests, encoded.cut, encoded.encoders)
+    tensor_files.save(tensors, path, {_STRUCTURE: json.dumps(structure), **texts.as_metadata()})
 
 
 def load(path: str | os.PathLike, prompts: Iterable[str] | None = None) -> Encoded:
@@ -86,6 +100,12 @@ def stored_prompts(path: str | os.PathLike) -> list[str]:
     """The prompts that a file of `save` holds, in order; their tensors aren't read. Raises as `load` does."""
     with safe_open(Path(path), framework="pt") as file:
         return list(_structure(file, path))
+
+
+def encoded_texts(path: str | os.PathLike) -> EncodedTexts:
+    """What a file of `save` tells of its prompts; their tensors aren't read."""
+    with safe_open(Path(path), framework="pt") as file:
+        return EncodedTexts.of_metadata(file.metadata() or {})
 
 
 def not_encoded(prompt: str) -> str:
@@ -128,6 +148,12 @@ def _describe(value: object, tensors: dict[str, Tensor], where: str) -> dict:
     raise ValueError(
         f"{where} is a {type(value).__name__}, which can't be stored: use a CLIP without the node that adds it."
     )
+
+
+def _digest(conditioning: Conditioning) -> str:
+    tensors: dict[str, Tensor] = {}
+    structure = _describe(conditioning, tensors, "a prompt")
+    return digest(list(tensors.values()), [json.dumps(structure, sort_keys=True)])
 
 
 def _rebuild(node: dict, tensor: Callable[[str], Tensor]) -> Any:

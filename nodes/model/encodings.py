@@ -12,8 +12,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from ...mixgrpo_engine.encoded_texts import EncodedTexts
 from ..comfy_types import Clip, Conditioning
 from . import conditioning
+from .cut_prompts import CutPrompts
 
 PROMPTS_A_FILE = 64
 
@@ -41,13 +43,22 @@ class StoredEncodings:
         Raises ValueError when there is no CLIP; an exception of before_each leaves the files that are whole.
         """
         self.folder.mkdir(exist_ok=True)
+        look = CutPrompts(clip)
         for number in self.missing():
             first = number * PROMPTS_A_FILE
 
             def told(done: int, first: int = first) -> None:
                 before_each(first + done)
 
-            conditioning.save(conditioning.encode_prompts(clip, self._prompts_of(number), told), self._path(number))
+            encoded = conditioning.encode_prompts(clip, self._prompts_of(number), told, look)
+            conditioning.save(encoded, self._path(number))
+
+    def texts(self) -> EncodedTexts:
+        """What the encodings tell of their prompts, once they are all made; no tensor is read."""
+        texts = EncodedTexts()
+        for number in sorted(set(self._files.values())):
+            texts.add(conditioning.encoded_texts(self._path(number)))
+        return texts
 
     def __getitem__(self, prompt: str) -> Conditioning:
         if prompt not in self._files:

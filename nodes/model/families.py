@@ -8,11 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..comfy_types import BaseModel, Conditioning, Model, ModelSampling
 
 GUIDANCE = "guidance"  # the conditioning's key that the FluxGuidance node sets, and of the model's own input
+
+# BaseModel classes. What they need beside a prompt, where their input channels don't show it:
+NEEDS_MORE = {"WAN21_Vace": "a control video", "WAN22_S2V": "a picture and sound"}
+# those that are given a blank picture to make a picture or video from text alone,
+BLANK_FOR_TEXT = ("HunyuanVideo15", "Kandinsky5")
+# and those whose blocks change the stream in place after a norm has saved it, out of reach of gradients.py.
+OVERWRITING = ("LTXV", "LTXAV")
 
 
 def check_flow_matching(model: Model) -> None:
@@ -33,6 +40,38 @@ def check_flow_matching(model: Model) -> None:
             f"This MODEL is a MeanFlow {type(model.model).__name__}: it predicts whole steps, not a velocity that "
             "noise could be added to. Use the undistilled model."
         )
+
+
+def check_trainable(model: Model) -> None:
+    """Raises ValueError for a MODEL that isn't flow matching, needs more than a prompt, or has no gradient."""
+    check_flow_matching(model)
+    base, kind = model.model, type(model.model).__name__
+    missing = NEEDS_MORE.get(kind) or _missing_picture(base)
+    if missing:
+        raise ValueError(
+            f"This MODEL ({kind}) needs {missing}, and training has only prompts: use the model's text-to-image or "
+            "text-to-video kin."
+        )
+    if kind in OVERWRITING:
+        raise ValueError(f"This MODEL ({kind}) can't be trained: its blocks overwrite tensors that its gradient needs.")
+    for layer in base.diffusion_model.modules():
+        name = type(layer).__name__
+        if hasattr(layer, "in_features") and not isinstance(layer, nn.Linear) and name != "Linear":
+            raise ValueError(
+                f"This MODEL has layers ({name}) that take no LoRA and may have no gradient, as some quantised models "
+                "have: load it in bf16 or fp8 by ComfyUI's own loaders, or from a GGUF file."
+            )
+
+
+def _missing_picture(model: BaseModel) -> str:
+    """What the model reads beside the latents, from the channels that ComfyUI would fill with a blank picture."""
+    latents = model.latent_format.latent_channels
+    blank = torch.zeros(1, latents, *(1,) * (model.latent_format.latent_dimensions - 2), 16, 16)
+    concat = model.concat_cond(noise=blank, latent_image=blank, denoise_mask=None, device=blank.device)
+    if concat is None or type(model).__name__ in BLANK_FOR_TEXT:
+        return ""
+    what = "a picture" if concat.shape[1] == latents else "a picture and its mask"
+    return f"{what} ({concat.shape[1]} input channels beside its {latents} of latents)"
 
 
 def velocity_of_output(sampling: ModelSampling) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

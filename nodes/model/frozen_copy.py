@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,9 +43,14 @@ def weightless_copy(patcher: Model) -> BaseModel:
             memo[id(parameter)] = nn.Parameter(_shape_of(parameter), requires_grad=False)
         for buffer in model.buffers():
             memo[id(buffer)] = _shape_of(buffer)
-        copied = copy.deepcopy(model, memo)
+        copied = _deepcopy(model, memo)
     _use_differentiable_matmul(copied)
     return copied
+
+
+def uncompiled(part: Any) -> Any:
+    """What torch.compile was given to make this; anything else as it is."""
+    return getattr(part, "_orig_mod", part)
 
 
 def _shape_of(tensor: Tensor) -> Tensor:
@@ -63,6 +69,14 @@ def _copy(patcher: Model) -> BaseModel:
         memo[id(parameter)] = nn.Parameter(_alias(parameter, shareable), requires_grad=False)
     for buffer in model.buffers():
         memo[id(buffer)] = _alias(buffer, shareable=False)
+    return _deepcopy(model, memo)
+
+
+def _deepcopy(model: BaseModel, memo: dict[int, Any]) -> BaseModel:
+    """A copy without compiled parts: their code would go on using the shared network."""
+    for part in reversed(list(model.modules())):  # inner ones first
+        if uncompiled(part) is not part:
+            memo[id(part)] = copy.deepcopy(uncompiled(part), memo)
     return copy.deepcopy(model, memo)
 
 

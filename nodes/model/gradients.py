@@ -37,31 +37,23 @@ def prepare(diffusion_model: Network, checkpointing: bool, verify: bool = True) 
     for layer in diffusion_model.modules():
         if "Norm" in type(layer).__name__:
             layer.register_forward_pre_hook(_keep_input)
-    if not checkpointing:
-        return
     blocks = [block for name, blocks in diffusion_model.named_children() if name in BLOCK_LISTS for block in blocks]
-    if not blocks:
+    if checkpointing and not blocks:
         raise ValueError(
             f"Gradient checkpointing doesn't know the blocks of {type(diffusion_model).__name__}: turn it off."
         )
     verified: set[type] = set() if verify else {type(block) for block in blocks}
     for block in blocks:
-        block.forward = _Checkpointed(block, verified)
+        block.forward = _Checkpointed(block, checkpointing, verified)
 
 
-def attention_override(device: torch.device) -> dict[str, Any]:
-    """transformer_options that replace an attention by PyTorch's where that is needed or faster.
+def attention_override() -> dict[str, Any]:
+    """transformer_options that replace any attention by PyTorch's, on every device.
 
-    Needed for those without a gradient (SageAttention, Flash, int8); faster on a CPU, where ComfyUI's default goes
-    through the sequence in parts to save memory.
+    Others have no gradient (SageAttention, Flash, int8), or go through the sequence in parts whose size follows the
+    free memory of the moment: a block that is computed again for its gradient must be computed as before.
     """
     from comfy.ldm.modules import attention
-
-    replaced = ["attention_sage", "attention_flash", "attention3_sage", "attention_comfy_kitchen_int8"]
-    if device.type == "cpu":
-        replaced += ["attention_sub_quad", "attention_basic"]
-    if attention.optimized_attention not in [getattr(attention, name, None) for name in replaced]:
-        return {}
 
     def pytorch_attention(_function: object, *args: Any, **kwargs: Any) -> Tensor:
         return attention.attention_pytorch(*args, **kwargs)
@@ -77,10 +69,11 @@ def _keep_input(_layer: nn.Module, args: tuple) -> tuple | None:
 
 
 class _Checkpointed:
-    """A block's forward that keeps only the inputs and computes everything else again in the backward pass."""
+    """A block's forward, verified; with checkpointing it keeps only the inputs and computes all else again backward."""
 
-    def __init__(self, block: nn.Module, verified: set[type]) -> None:
+    def __init__(self, block: nn.Module, checkpointing: bool, verified: set[type]) -> None:
         self.kind = type(block)
+        self.checkpointing = checkpointing
         self.forward = block.forward
         self.verified = verified  # block classes already checked, shared by all blocks of a model
 
@@ -89,6 +82,8 @@ class _Checkpointed:
             return self.forward(*args, **kwargs)
         if self.kind not in self.verified:
             self._verify(args, kwargs)
+        if not self.checkpointing:
+            return self.forward(*args, **kwargs)
         if "transformer_options" in kwargs:
             # The model goes on writing into it (block_index); the recomputation must see what this call sees.
             kwargs["transformer_options"] = dict(kwargs["transformer_options"])
@@ -110,8 +105,7 @@ class _Checkpointed:
             self._on_copies(*map(_leaf, args), **{name: _leaf(value) for name, value in kwargs.items()})
         if any(tensor._version != version for tensor, version in saved):
             raise RuntimeError(
-                f"{self.kind.__name__} changes tensors in place that its gradient needs, so gradient checkpointing "
-                "would train on wrong gradients: turn it off for this model."
+                f"{self.kind.__name__} changes tensors in place that its gradient needs: this model can't be trained."
             )
         self.verified.add(self.kind)
 

@@ -7,31 +7,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...mixgrpo_engine.gradient_scale import GradientScale
 from ..comfy_types import BaseModel
 from .condition import Call, PromptCondition
 from .families import velocity_of_output
-from .gradients import ATTENTION_OVERRIDE
-
-# Functions that a patch node hangs into the sampler. They see whole sampling state that training hasn't.
-_UNSUPPORTED_OPTIONS = ("sampler_calc_cond_batch_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
 
 
 class VelocityModule(nn.Module):
     """`module(latents, sigma, condition) -> velocity`, float32, shape as latents; one path for rollout and update."""
 
-    def __init__(self, model: BaseModel, model_options: dict, cfg: float) -> None:
-        """model: a private BaseModel. model_options: the MODEL's own. Raises ValueError for patches that can't act."""
+    def __init__(
+        self, model: BaseModel, model_options: dict, cfg: float, gradient_scale: GradientScale | None = None
+    ) -> None:
+        """model: a private BaseModel. model_options: of a MODEL that model_options.settled() has looked through.
+
+        gradient_scale: where it computes in float16.
+        """
         super().__init__()
-        for name in _UNSUPPORTED_OPTIONS:
-            if model_options.get(name):
-                raise ValueError(
-                    f"This MODEL carries a sampler patch ({name}) that can't be trained through: connect the MODEL "
-                    "from before the node that adds it."
-                )
         self.model: BaseModel = model
         self.cfg = cfg
+        self.gradient_scale = gradient_scale
         self.options: dict[str, Any] = model_options.get("transformer_options", {})
-        self.wrapper = model_options.get("model_function_wrapper")
         self.cfg_function = model_options.get("sampler_cfg_function")
         model.model_sampling.calculate_denoised = velocity_of_output(model.model_sampling)
 
@@ -39,8 +35,6 @@ class VelocityModule(nn.Module):
         """latents: (batch, ...) float32; sigma: in (0, 1], or (batch,), one a latent; condition: one row a latent."""
         if len(condition) != len(latents):
             raise ValueError(f"{len(latents)} latents came with {len(condition)} prompts: one prompt a latent.")
-        if isinstance(sigma, Tensor) and self.patched:
-            return self._one_sigma_a_call(latents, sigma, condition)
         calls, order = condition.plan()
         # Always a new tensor: some models write into their input.
         stacked = torch.cat([latents, latents]) if condition.guided else latents.clone()
@@ -48,19 +42,9 @@ class VelocityModule(nn.Module):
         timestep = timestep.repeat(len(stacked) // timestep.numel())
         outputs = [self._call(call, stacked, timestep) for call in calls]
         velocity = outputs[0] if order is None else torch.cat(outputs)[order]
-        return self._guide(velocity, latents, timestep) if condition.guided else velocity
-
-    @property
-    def patched(self) -> bool:
-        """Whether the MODEL carries patches of others. They may go by the noise level, and expect one a call."""
-        return bool(self.wrapper or self.cfg_function or self.options.keys() - {ATTENTION_OVERRIDE})
-
-    def _one_sigma_a_call(self, latents: Tensor, sigma: Tensor, condition: PromptCondition) -> Tensor:
-        velocity = torch.empty_like(latents)
-        for level in sigma.unique().tolist():
-            rows = (sigma == level).nonzero().flatten()
-            velocity = velocity.index_copy(0, rows, self(latents[rows], level, condition.select(rows.tolist())))
-        return velocity
+        if condition.guided:
+            velocity = self._guide(velocity, latents, timestep)
+        return velocity if self.gradient_scale is None else self.gradient_scale.applied(velocity)
 
     def _call(self, call: Call, latents: Tensor, timestep: Tensor) -> Tensor:
         if call.rows is not None:
@@ -73,10 +57,7 @@ class VelocityModule(nn.Module):
             "uuids": call.uuids,
             "sigmas": timestep[: len(timestep) // len(call.cond_or_uncond)],
         }
-        if self.wrapper is None:
-            return self.model.apply_model(latents, timestep, **inputs)
-        arguments = {"input": latents, "timestep": timestep, "c": inputs, "cond_or_uncond": call.cond_or_uncond}
-        return self.wrapper(self.model.apply_model, arguments)
+        return self.model.apply_model(latents, timestep, **inputs)
 
     def _guide(self, velocity: Tensor, latents: Tensor, timestep: Tensor) -> Tensor:
         """v_uncond + cfg * (v_cond - v_uncond), or what the MODEL's own cfg function makes of the two."""

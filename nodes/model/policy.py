@@ -7,22 +7,24 @@ import functools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...mixgrpo_engine import lora
 from ...mixgrpo_engine.config import AdapterConfig
+from ...mixgrpo_engine.gradient_scale import GradientScale
 from ..comfy_types import LatentFormat, Model, Vae
 from . import gradients, lora_names, schedule
 from .condition import ModelInputs, PromptCondition, model_inputs
 from .conditioning import Encoded
 from .decoding import decode_images, needs_tiles, unload
 from .encodings import StoredEncodings
-from .families import check_flow_matching, check_guidance, with_guidance
+from .families import check_guidance, check_trainable, with_guidance
 from .frozen_copy import private_copy
+from .model_options import settled
 from .module import VelocityModule
+from .precision import use_training_dtype
 from .video import filmstrip, latent_frames
 
 CACHED_PROMPTS = 128  # prompts whose model inputs stay on the device; a T5 prompt of FLUX is 4 MB
@@ -56,10 +58,10 @@ class ComfyPolicy:
         guidance: input of guidance-distilled models (FLUX.1-dev), for prompt and negative prompt alike; 0 leaves it to
         the prompts' own, or the model's default. frames: of a video, 1 for images. width, height: pixels of an image or
         frame. seed: of the adapter's starting values.
-        Raises ValueError for a MODEL that isn't a flow-matching image model, or a size, VAE, target or guidance that
-        doesn't fit it.
+        Raises ValueError for a MODEL that can't be trained as it is sampled, or a size, VAE, target or guidance that
+        doesn't fit it. What of the MODEL was left out is told in `notices`.
         """
-        check_flow_matching(model)
+        check_trainable(model)
         if adapter.kind != "lora":
             raise ValueError(f"The adapter's kind is '{adapter.kind}': a ComfyUI MODEL is trained by a LoRA only.")
         check_guidance(model.model, guidance)
@@ -71,15 +73,21 @@ class ComfyPolicy:
         self.device: torch.device = model.load_device
         length = latent_frames(model, vae, frames)
         self.noise_shape = latent_shape(model.model.latent_format, vae, width, height, length)
+        self.notices: list[str]
+        model, self.notices = settled(model, self.noise_shape)
         gradients.enable_training_mode()
         self._model = private_copy(model)
+        self.dtype = use_training_dtype(self._model, self.device, self.notices)
         self._model_sampling = copy.deepcopy(self._model.model_sampling)
         self._names = lora_names.FileNames(self._model)
         start = lora_names.start_of(adapter, self._model)
         self.adapted_layers = lora.inject(self._model.diffusion_model, adapter, seed, start)
         self._names.require(self.adapted_layers)
         gradients.prepare(self._model.diffusion_model, gradient_checkpointing)
-        self.module: nn.Module = VelocityModule(self._model, model_options(model, self.device), cfg)
+        self._gradient_scale = None
+        if self.dtype == torch.float16:
+            self._gradient_scale = GradientScale(lora.parameters(self._model.diffusion_model))
+        self.module: nn.Module = VelocityModule(self._model, model.model_options, cfg, self._gradient_scale)
         self._inputs = functools.lru_cache(CACHED_PROMPTS)(self._prepare_inputs)
 
     def sigmas(self, steps: int, shift: float = 0.0) -> Tensor:
@@ -110,6 +118,10 @@ class ComfyPolicy:
 
     def base(self) -> AbstractContextManager:
         return lora.disabled(self.module)
+
+    def rescale_gradients(self) -> bool:
+        """After gradients that weren't finite: whether the next may be, being scaled otherwise (float16 only)."""
+        return self._gradient_scale is not None and self._gradient_scale.lower()
 
     def adapter_state(self) -> dict[str, Tensor]:
         return lora.state(self._model.diffusion_model)
@@ -150,18 +162,3 @@ def latent_shape(latent_format: LatentFormat, vae: Vae, width: int, height: int,
 def seeded_noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
     """(len(seeds), *shape) standard normal on the CPU; row i depends on seeds[i] alone."""
     return torch.stack([torch.randn(*shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
-
-
-def model_options(model: Model, device: torch.device) -> dict[str, Any]:
-    """The MODEL's options, with its wrappers and callbacks where the model code looks for them."""
-    import comfy.model_patcher
-    import comfy.patcher_extension
-
-    options = comfy.model_patcher.create_model_options_clone(model.model_options)
-    transformer = options.setdefault("transformer_options", {})
-    for name in ("wrappers", "callbacks"):
-        registered = getattr(model, name, {})
-        if registered:
-            transformer[name] = comfy.patcher_extension.merge_nested_dicts(transformer.get(name, {}), registered)
-    transformer.update(gradients.attention_override(device))
-    return options

@@ -26,10 +26,12 @@ from .condition import ModelInputs, PromptCondition, model_inputs
 from .conditioning import Encoded
 from .decoding import bytes_to_move, decode_bytes, free_bytes, tile_shape
 from .encodings import StoredEncodings
-from .families import check_flow_matching, with_guidance
+from .families import check_trainable, with_guidance
 from .frozen_copy import weightless_copy
+from .model_options import settled
 from .module import VelocityModule
-from .policy import CACHED_PROMPTS, latent_shape, model_options
+from .policy import CACHED_PROMPTS, latent_shape
+from .precision import use_training_dtype
 from .video import latent_frames
 
 META = torch.device("meta")
@@ -54,8 +56,9 @@ class Preflight:
         rewards: Iterable[Reward] = (),
     ) -> None:
         """prompts: all of the run. rewards: the scorers; see scorer_bytes(). Raises ValueError for a wrong MODEL."""
-        check_flow_matching(model)
-        self.model, self.vae, self.encoded = model, vae, encoded
+        check_trainable(model)
+        self.model, _ = settled(model)
+        self.vae, self.encoded = vae, encoded
         self.prompts, self.rewards = list(prompts), list(rewards)
         self.device: torch.device = model.load_device
         self._known: Known = {}  # shared by all model calls, which are made of the same operators again and again
@@ -88,12 +91,14 @@ class Preflight:
     def _module(self, config: TrainConfig) -> VelocityModule:
         """What ComfyPolicy trains, without data."""
         base = weightless_copy(self.model)
+        use_training_dtype(base, self.device)
         start = lora_names.start_of(config.adapter, base)
         with META:
             lora.inject(base.diffusion_model, config.adapter, start=start)
         gradients.prepare(base.diffusion_model, config.run.gradient_checkpointing, verify=False)
-        options = model_options(self.model, META)
-        options.setdefault("transformer_options", {})[gradients.ATTENTION_OVERRIDE] = _pytorch_attention
+        options = dict(self.model.model_options)
+        counted = {gradients.ATTENTION_OVERRIDE: _pytorch_attention}
+        options["transformer_options"] = options["transformer_options"] | counted
         return VelocityModule(base, options, config.rollout.cfg)
 
     def _rows(self, shape: tuple[int, ...], config: TrainConfig) -> Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...mixgrpo_engine.schedule import flash_sigmas, flow_sigmas
+from ...mixgrpo_engine.schedule import diffusers_sigmas, flash_sigmas, flow_sigmas
 from ..comfy_types import ModelSampling
 
 
@@ -22,16 +22,20 @@ def model_shift(model_sampling: ModelSampling) -> float:
     return middle / (1 - middle)
 
 
-def window_sigmas(model_sampling: ModelSampling, steps: int, shift: float, window: range, flash_ratio: float) -> Tensor:
-    """The noise levels of a rollout with this window: model_sigmas, for flash_ratio < 1 re-spaced after the window.
+def window_sigmas(
+    model_sampling: ModelSampling, steps: int, shift: float, window: range, flash_ratio: float, spacing: str = "uniform"
+) -> Tensor:
+    """The noise levels of a rollout with this window, for flash_ratio < 1 re-spaced after the window.
 
     Returns float32, from 1 to 0. Raises ValueError when the window doesn't end before the last step.
     """
-    sigmas = model_sigmas(model_sampling, steps, shift)
+    own = shift if shift > 0 else model_shift(model_sampling)
+    even = spacing == "uniform"
+    sigmas = model_sigmas(model_sampling, steps, shift) if even else diffusers_sigmas(steps, own)
     if flash_ratio >= 1:
         return sigmas
     check_window(window, steps)
-    return flash_sigmas(sigmas, window, flash_ratio, shift if shift > 0 else model_shift(model_sampling))
+    return flash_sigmas(sigmas, window, flash_ratio, own)
 
 
 def check_window(window: range, steps: int) -> None:

@@ -36,7 +36,7 @@ def make(
         raise ValueError("run_name is empty: give the run a name.")
     _require_kinds(prompts, algorithm, lora)
     # An optional widget may be missing in an API request; the required ones ComfyUI has checked.
-    config = dataclasses.replace(algorithm, adapter=lora or AdapterConfig(), run=RunConfig())
+    config = dataclasses.replace(algorithm, adapter=lora or algorithm.adapter, run=RunConfig())
     for each in SETTINGS:
         if each.group == "run" and each.field in widgets:
             each.put(config, widgets[each.field])

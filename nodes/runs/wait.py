@@ -153,10 +153,17 @@ def line(status: dict) -> str:
         words = status.get("message") or status.get("stage") or status["state"]
         counted = status.get("stage") and status.get("phase") == status["stage"]
         return f"{words} {status.get('phase_done')} of {status.get('phase_total')} done." if counted else words
-    rewards = ", ".join(
-        f"{name} {value:.3f}" for name, value in (status.get("reward") or {}).items() if value is not None
-    )
     minutes = round((status.get("eta_seconds") or 0.0) / 60)
     left = f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
-    parts = [f"iteration {status['iteration']} of {status.get('iterations', '?')}", rewards, f"{left} left"]
+    parts = [
+        f"iteration {status['iteration']} of {status.get('iterations', '?')}",
+        scores(status.get("reward") or {}),
+        f"{left} left",
+    ]
     return ", ".join(part for part in parts if part)
+
+
+def scores(rewards: dict[str, float | None]) -> str:
+    """ "redness 0.412, ocr without score" """
+    told = {name: "without score" if value is None else f"{value:.3f}" for name, value in rewards.items()}
+    return ", ".join(f"{name} {words}" for name, words in told.items())

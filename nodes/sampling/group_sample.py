@@ -26,6 +26,7 @@ from ..model.schedule import check_window, window_sigmas
 from ..model.video import filmstrip, latent_frames, reward_of_videos, single_frames
 from ..rewards import REWARD
 from ..rewards.cancelling import until_cancelled
+from ..rewards.plain_prompts import reading_plain_prompts
 from .sampler import rollout_sampler
 
 CELL = 192  # pixels of an image in the grid
@@ -110,10 +111,12 @@ class MixGRPOGroupSample(io.ComfyNode):
         images = sample_group(model, vae, positive, negative, algorithm, window, seed, width, height, frames)
         size = len(images)
         with until_cancelled():
-            scored = score_images(reward_of_videos(reward, frames), [images], [prompt] * size)
+            scorer = reward_of_videos(reading_plain_prompts(reward), frames)
+            scored = score_images(scorer, [images], [prompt] * size)
         rewards, options = scored.parts, algorithm.loss
         # As the training does: each scorer of a mix has advantages of its own.
-        advantages = group_advantages(rewards, size, scored.shares, options.mix, options.advantage_clip)
+        clip, spread = options.advantage_clip, options.spread
+        advantages = group_advantages(rewards, size, scored.shares, options.mix, clip, spread)
         settings = {
             "prompt": prompt,
             "seed": seed,
@@ -144,9 +147,8 @@ def sample_group(
 
     options = algorithm.rollout
     check_window(window, options.steps)
-    sigmas = window_sigmas(
-        model.get_model_object("model_sampling"), options.steps, options.shift, window, options.flash_ratio
-    )
+    model_sampling = model.get_model_object("model_sampling")
+    sigmas = window_sigmas(model_sampling, options.steps, options.shift, window, options.flash_ratio, options.spacing)
     starts = 1 if options.shared_noise else options.group_size
     shape = latent_shape(model.model.latent_format, vae, width, height, latent_frames(model, vae, frames))
     noise = seeded_noise(shape, [seeds.derive(seed, "noise", 0, index) for index in range(starts)])

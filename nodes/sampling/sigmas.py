@@ -8,6 +8,7 @@ from ..category import SAMPLING
 from ..comfy_types import Model
 from ..model.families import check_flow_matching
 from ..model.schedule import window_sigmas
+from ..setting_widgets import setting, widget
 
 
 class MixGRPOSigmas(io.ComfyNode):
@@ -42,17 +43,20 @@ class MixGRPOSigmas(io.ComfyNode):
                     "window_size", default=4, min=0, max=9999,
                     tooltip="The sampler's window_size. It matters only with flash_ratio below 1.",
                 ),
+                widget(setting("rollout", "spacing"), optional=True),
             ],
             outputs=[io.Sigmas.Output(display_name="sigmas", tooltip="For SamplerCustomAdvanced: from 1 to 0.")],
         )  # fmt: skip
 
     @classmethod
     def execute(
-        cls, model: Model, steps: int, shift: float, flash_ratio: float, window_start: int, window_size: int
-    ) -> io.NodeOutput:
+        cls, model: Model, steps: int, shift: float, flash_ratio: float, window_start: int, window_size: int,
+        spacing: str = "uniform",
+    ) -> io.NodeOutput:  # fmt: skip
         check_flow_matching(model)
         window = range(window_start, window_start + window_size)
-        return io.NodeOutput(window_sigmas(model.get_model_object("model_sampling"), steps, shift, window, flash_ratio))
+        model_sampling = model.get_model_object("model_sampling")
+        return io.NodeOutput(window_sigmas(model_sampling, steps, shift, window, flash_ratio, spacing))
 
 
 NODES = [MixGRPOSigmas]

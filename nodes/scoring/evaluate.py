@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ...mixgrpo_engine.prompt_files import of_text
 from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.rewards import Reward
 from ..category import SCORING
@@ -131,7 +132,7 @@ class MixGRPOEvaluate(io.ComfyNode):
 
 def prompt_list(text: str, prompts: PromptSet | None) -> tuple[list[str], str]:
     """(distinct prompts, where they are from). Raises ValueError when there is none."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = of_text(text)
     given, source = [], "text"
     if prompts is not None:
         given = list(prompts.held_out or prompts.train)

@@ -14,6 +14,7 @@ from ..comfy_types import Model, Vae
 from ..model.conditioning import Encoded
 from ..model.video import reward_of_videos
 from ..rewards.cancelling import until_cancelled
+from ..rewards.plain_prompts import reading_plain_prompts
 from .stock_sampling import Sampling, sample_images
 
 
@@ -47,7 +48,7 @@ def evaluate(
     """
     import comfy.utils
 
-    reward = reward_of_videos(reward, sampling.frames)
+    reward = reward_of_videos(reading_plain_prompts(reward), sampling.frames)
     bar = comfy.utils.ProgressBar(len(models) * len(prompts) * sampling.model_steps(), node_id)
     scores, shown, reasons, shares = {}, {}, [], {}
     for name, model in models.items():

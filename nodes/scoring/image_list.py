@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...mixgrpo_engine.prompt_files import of_text
+
 
 def one(values: Sequence | None, default: Any = None) -> Any:
     """The value of an input that isn't meant to be a list: such a node gets every input as one."""
@@ -35,7 +37,7 @@ def prompts_of(prompt: Sequence[str], prompt_per_line: bool, sizes: Sequence[int
     """
     total, texts = sum(sizes), list(prompt)
     if prompt_per_line:
-        lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+        lines = [line for text in texts for line in of_text(text)]
         if len(lines) != total:
             raise ValueError(
                 f"prompt has {len(lines)} lines and there are {total} images: write one line an image, or switch "

@@ -10,6 +10,7 @@ from ...mixgrpo_engine.rewards.scoring import score_images
 from ..category import SCORING
 from ..rewards import REWARD
 from ..rewards.cancelling import until_cancelled
+from ..rewards.plain_prompts import reading_plain_prompts
 from . import score_list
 from .image_list import batches, one, prompts_of, select
 from .score import PER_LINE_TOOLTIP, PROMPT_TOOLTIP
@@ -135,7 +136,7 @@ def _report(
         raise ValueError("Neither reward nor scores is connected: connect one of them.")
     prompts = prompts_of(prompt, prompt_per_line, [len(batch) for batch in pictures])
     with until_cancelled():
-        return score_list.report(score_images(reward, pictures, prompts), prompts)
+        return score_list.report(score_images(reading_plain_prompts(reward), pictures, prompts), prompts)
 
 
 NODES = [MixGRPOPickBest]

@@ -10,6 +10,7 @@ from ...mixgrpo_engine.rewards.scoring import score_images
 from ..category import SCORING
 from ..rewards import REWARD
 from ..rewards.cancelling import until_cancelled
+from ..rewards.plain_prompts import reading_plain_prompts
 from . import score_list
 from .image_list import batches, one, prompts_of
 
@@ -66,7 +67,7 @@ class MixGRPOScore(io.ComfyNode):
         pictures = batches(images)
         prompts = prompts_of(prompt, one(prompt_per_line), [len(batch) for batch in pictures])
         with until_cancelled():
-            scored = score_images(one(reward), pictures, prompts)
+            scored = score_images(reading_plain_prompts(one(reward)), pictures, prompts)
         report = score_list.report(scored, prompts)
         text = score_list.table(report)
         return io.NodeOutput(

@@ -2,18 +2,20 @@
 //
 // The presets' values come with the node's own definition. Widgets only call back when a value is chosen or typed, or
 // an API prompt is dropped onto the canvas; loading a workflow, undo and paste set values silently and change nothing.
+// Only the fields that a loaded workflow doesn't know yet get what they meant before they were there.
 import { app } from "../../scripts/app.js";
 
 const NODE = "MixGRPO_Algorithm";
 const CUSTOM = "custom";
 
 let presets = {};
+let before = {};
 
 app.registerExtension({
   name: "mixgrpo.presets",
 
   beforeRegisterNodeDef(nodeType, nodeData) {
-    if (nodeData.name === NODE) presets = nodeData.input.optional.preset[1].presets;
+    if (nodeData.name === NODE) ({ presets, before } = nodeData.input.optional.preset[1]);
   },
 
   nodeCreated(node) {
@@ -57,6 +59,13 @@ function connect(node) {
       writing = false;
     }
   }
+
+  const configured = node.onConfigure;
+  node.onConfigure = function (saved, ...others) {
+    configured?.call(this, saved, ...others);
+    const known = saved.widgets_values?.length;
+    if (known) for (const widget of node.widgets.slice(known)) write(widget, before[widget.name]);
+  };
 
   for (const widget of node.widgets) {
     const callback = widget.callback;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ...mixgrpo_engine.records.events import Stage
+from ...mixgrpo_engine.records.events import Notice, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.training.pulse import Pulse
 from ..comfy_types import Clip
@@ -54,6 +54,7 @@ class Loader:
             self.stop.check()
             time.sleep(0.5)
         if not stored.missing():
+            stored.texts().require_distinct()
             return stored, self._execute(*self.wanted)
         if self._shares_a_loader():
             loaded = self._execute("clip", *self.wanted)
@@ -81,7 +82,10 @@ class Loader:
         return wanted
 
     def _encode(self, clip: Clip, stored: StoredEncodings) -> None:
-        """Raises StopRequested when the run is cancelled between two prompts; the files made so far stay."""
+        """Raises StopRequested when the run is cancelled between two prompts; the files made so far stay.
+
+        Raises ValueError when two prompts have the same encoding.
+        """
         total = len(stored)
         self.reporter.emit(Stage("encode", f"Encoding {total} prompts."))
         pulse = Pulse(self.reporter.emit, self.stop.requested, self.iterations)
@@ -92,6 +96,10 @@ class Loader:
 
         stored.encode(clip, before_each)
         self.stop.check()
+        texts = stored.texts()
+        texts.require_distinct()
+        if notice := texts.notice():
+            self.reporter.emit(Notice(self.reporter.checkpoint, notice))
 
     def _shares_a_loader(self) -> bool:
         """Whether one node gives both the text encoder and something else: loading twice would cost more."""

@@ -31,6 +31,7 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
     from ...mixgrpo_engine.training.trainer import Trainer
     from ..model.policy import ComfyPolicy
     from ..model.video import by_frames
+    from ..rewards.plain_prompts import by_plain_prompts
 
     reporter.emit(Stage("train", "Preparing the model for training."))
     if config.adapter.start_from:
@@ -52,7 +53,9 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
         seed=config.run.seed,
         gradient_checkpointing=config.run.gradient_checkpointing,
     )
-    rewards, watched = (by_frames(each, config.run.frames) for each in (rewards, watched))
+    for notice in policy.notices:
+        reporter.emit(Notice(reporter.checkpoint, notice))
+    rewards, watched = (by_frames(by_plain_prompts(each), config.run.frames) for each in (rewards, watched))
     trainer = Trainer(
         policy, rewards, prompts, config, folder, reporter.emit, stop.requested, weights, watched, watched_weights
     )

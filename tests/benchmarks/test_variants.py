@@ -37,7 +37,7 @@ ROLLOUT = {
     variants.FLOW_GRPO: [8] * 2,
     variants.UNSHARED: [8] * 2,
     variants.MIX_GRPO: [1 / 3 + 7, 2 / 3 + 6],
-    variants.FLASH: [1 / 3 + 3 + 2, 2 / 3 + 3 + 2],  # 0.4 of 4 and of 3 steps, rounded up
+    variants.FLASH: [1 / 3 + 3 + 1, 2 / 3 + 3 + 1],  # 0.4 of 4 and of 3 steps, rounded down
     variants.FLASH_STAR: [1 / 3 + 3 + 1] * 2,
 }
 

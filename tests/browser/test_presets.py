@@ -147,6 +147,19 @@ def test_loading_a_workflow_changes_nothing(page, presets):
     assert page.evaluate(VALUES) == changed and page.evaluate(POSTED) == changed
 
 
+def test_a_workflow_of_before_a_field_was_there_means_what_it_meant(page, presets):
+    """34 values are of the first release. Its runs had a LoRA with alpha = rank, whatever the first preset has now."""
+    page.evaluate(ADD)
+    graph = page.evaluate("() => JSON.parse(JSON.stringify(window.app.graph.serialize()))")
+    assert page.evaluate(VALUES)["lora_alpha"] == presets["MixGRPO"]["lora_alpha"] == 64
+    values = graph["nodes"][0]["widgets_values"]
+    graph["nodes"][0]["widgets_values"] = values[:34]
+    page.evaluate(LOAD, {**graph, "nodes": []})
+    page.evaluate(LOAD, graph)
+    new = {"spacing": "uniform", "advantage_spread": "group", "lora_alpha": 0, "lora_targets": ""}
+    assert page.evaluate(POSTED) == {"preset": "MixGRPO", **presets["MixGRPO"], **new}
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_an_api_prompt_means_the_same_when_it_is_dropped_onto_the_canvas(page, presets, reverse):
     """There a field that isn't given has the preset's value and a given one wins, in whatever order they stand."""

@@ -3,6 +3,7 @@
 import urllib.parse
 
 import pytest
+from safetensors.torch import load_file
 
 
 def test_run_is_named_after_its_name_and_content(server, first_run):
@@ -81,6 +82,19 @@ def test_a_preset_alone_is_an_algorithm(server, graphs):
     assert (rollout["steps"], rollout["group_size"], rollout["shift"], window["size"]) == (25, 12, 3.0, 4)
     graph["algorithm"]["inputs"] = {"preset": "MixGRPO", "window_size": 30}
     assert "window_size is 30 with 25 steps" in server.error(graph, 30)["exception_message"]
+
+
+def test_without_a_lora_node_the_presets_lora_is_trained(server, graphs):
+    graph = graphs.tiny("lora by preset")
+    graph["algorithm"]["inputs"] = {"preset": "MixGRPO SD3.5 UniRL", "group_size": 4, "prompts_per_iteration": 1}
+    del graph["lora"], graph["train"]["inputs"]["lora"]
+    run_id = server.run_id(server.outputs(graph))
+    assert server.run(run_id)["config"]["adapter"]["targets"] == "attn., attn1., attention."
+    lora = load_file(server.lora(run_id))
+    assert all(".attn." in name for name in lora)
+    assert {float(tensor) for name, tensor in lora.items() if name.endswith(".alpha")} == {64.0}
+    assert {tensor.shape[0] for name, tensor in lora.items() if name.endswith("lora_A.weight")} == {32}
+    assert all(tensor.any() for name, tensor in lora.items() if name.endswith("lora_B.weight"))
 
 
 def test_apply_run_holds_back_what_samples_until_the_training_has_ended(server, graphs):

@@ -21,6 +21,17 @@ def test_failing_loader_fails_the_node_with_its_message(server, graphs):
     assert not server.lora(run["run_id"]).exists()
 
 
+def test_layers_that_no_gradient_reaches_end_the_run_by_their_names(server, graphs):
+    graph = graphs.tiny("no backward")
+    graph["kernels"] = {"class_type": "Test_NoBackward", "inputs": {"model": ["model", 0]}}
+    graph["train"]["inputs"]["model"] = ["kernels", 0]
+    message = server.error(graph)["exception_message"]
+    assert "No gradient reaches 2 of " in message and "joint_blocks.0.x_block.attn.qkv" in message
+    assert "SageAttention" in message
+    run = server.get("/mixgrpo/runs")["runs"][0]
+    assert run["state"] == "failed" and not server.lora(run["run_id"]).exists()
+
+
 def test_broken_model_file_fails_with_the_loaders_reason(server, graphs):
     folder = server.base / "models" / "diffusion_models"
     folder.mkdir(parents=True, exist_ok=True)

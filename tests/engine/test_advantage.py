@@ -74,6 +74,40 @@ def test_one_valid_score_is_no_comparison():
     assert torch.equal(group_advantages({"a": torch.tensor([NAN, 3.0, NAN])}, 3), torch.zeros(3))
 
 
+def test_the_iterations_spread_is_that_of_all_rewards_in_every_group():
+    """All six have mean 11 and the variance (100 + 81 + 64 + 1 + 1 + 841) / 6."""
+    rewards, std = torch.tensor([1.0, 2.0, 3.0, 10.0, 10.0, 40.0]), (1088 / 6) ** 0.5
+    expected = torch.tensor([-1.0, 0.0, 1.0, -10.0, -10.0, 20.0]) / std
+    torch.testing.assert_close(group_advantages({"a": rewards}, 3, spread="iteration"), expected)
+    # One group alone: its own spread, divided by n.
+    one = group_advantages({"a": rewards[:3]}, 3, spread="iteration")
+    torch.testing.assert_close(one, torch.tensor([-1.0, 0.0, 1.0]) * 1.5**0.5)
+
+
+def test_with_the_iterations_spread_a_group_of_nearly_equal_images_weighs_little():
+    rewards = torch.tensor([0.50, 0.51, 0.0, 1.0])
+    assert group_advantages({"a": rewards}, 2)[1] == pytest.approx(0.5**0.5)
+    assert group_advantages({"a": rewards}, 2, spread="iteration")[1] == pytest.approx(0.005 / 0.3536, rel=1e-3)
+
+
+@pytest.mark.parametrize("mix", ["advantages", "rewards"])
+def test_the_iterations_spread_leaves_out_what_gives_no_signal(mix):
+    a = torch.tensor([1.0, NAN, 2.0, 4.0, 3.0, 3.0, 3.0, 3.0, NAN, NAN, NAN, NAN])
+    advantages = group_advantages({"a": a}, 4, mix=mix, spread="iteration")
+    known = torch.tensor([1.0, 2.0, 4.0, 3.0, 3.0, 3.0, 3.0])
+    std = ((known - known.mean()) ** 2).mean() ** 0.5
+    torch.testing.assert_close(advantages[[0, 2, 3]], (torch.tensor([1.0, 2.0, 4.0]) - 7 / 3) / std)
+    assert advantages[1] == 0 and not advantages[4:].any()
+    assert not group_advantages({"a": torch.full((4,), NAN)}, 4, mix=mix, spread="iteration").any()
+
+
+def test_each_reward_has_an_iterations_spread_of_its_own():
+    a, b = torch.rand(8), torch.rand(8)
+    both = group_advantages({"a": a, "b": 100 * b}, 4, spread="iteration")
+    parts = [group_advantages({"x": each}, 4, spread="iteration") for each in (a, b)]
+    torch.testing.assert_close(both, sum(parts) / 2)
+
+
 def test_clipping():
     rewards = torch.tensor([0.0] * 99 + [1.0])
     assert group_advantages({"a": rewards}, 100)[-1] == 5.0
@@ -91,6 +125,7 @@ def test_clipping():
         dict(rewards={"a": torch.rand(4)}, weights={"a": -1.0}),
         dict(rewards={"a": torch.rand(4)}, weights={"a": 0.0}),
         dict(rewards={"a": torch.rand(4)}, mix="x"),
+        dict(rewards={"a": torch.rand(4)}, spread="x"),
     ],
 )
 def test_bad_input(arguments):

@@ -11,6 +11,8 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     "groups,sentence",
     [
+        (dict(rollout={"spacing": "x"}), "spacing is 'x': choose uniform, diffusers"),
+        (dict(loss={"spread": "x"}), "advantage_spread is 'x': choose group, iteration"),
         (dict(rollout={"steps": 1}), "steps is 1: it must be 2 to 1000"),
         (dict(rollout={"transition": "x"}), "transition is 'x': choose flow_sde, dance_sde, cps"),
         (dict(rollout={"eta": 0.0}), "eta is 0.0: it must be 0.01 to 4"),
@@ -39,7 +41,7 @@ NAN = float("nan")
         (dict(loss={"clip_range": 0.0}), "clip_range is 0.0: it must be 1e-08 to 1"),
         (dict(loss={"kl_mask_threshold": 0.0}), "kl_mask_threshold is 0"),
         (dict(loss={"kl_weight": -0.1}), "kl_weight is -0.1"),
-        (dict(loss={"kl_space": "x"}), "kl_space is 'x': choose velocity, mean"),
+        (dict(loss={"kl_space": "x"}), "kl_space is 'x': choose velocity, mean, flow_grpo"),
         (dict(loss={"advantage_clip": 0.0}), "advantage_clip is 0"),
         (dict(loss={"mix": "x"}), "reward_mix is 'x'"),
         (dict(optimizer={"max_grad_norm": 0.0}), "max_grad_norm is 0"),
@@ -98,6 +100,7 @@ def test_released_widgets_keep_their_places():
         window_strategy window_size trained_share window_stride window_interval window_max_start window_wrap reward_mix
         advantage_clip surrogate clip_range kl_mask_threshold kl_weight kl_space learning_rate learning_rate_schedule
         weight_decay max_grad_norm updates ema_decay rollout_batch_size update_batch_size
+        spacing advantage_spread lora_alpha lora_targets
     """.split()  # noqa: SIM905
     places = {each.place: each.label for each in SETTINGS if each.place is not None}
     assert list(places) and sorted(places) == list(range(1, len(places) + 1))
@@ -107,7 +110,8 @@ def test_released_widgets_keep_their_places():
 def test_a_whole_number_is_a_number_and_nothing_else_is_turned_into_anything():
     by_label = {each.label: each for each in SETTINGS}
     assert type(by_label["eta"].check(1)) is float
-    for label, value in (("steps", True), ("steps", 8.0), ("steps", "8"), ("eta", "1"), ("eta", None), ("targets", 1)):
+    wrong = (("steps", True), ("steps", 8.0), ("steps", "8"), ("eta", "1"), ("eta", None), ("lora_targets", 1))
+    for label, value in wrong:
         with pytest.raises(ValueError, match=f"^{label} is .*: it must be a"):
             by_label[label].check(value)
     with pytest.raises(ValueError, match="settings.rollout.steps is 1:"):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mixgrpo_engine.objective import (
+    flow_grpo_kl,
     kl_mask_loss,
     mean_kl,
     mean_squared_shift,
@@ -12,7 +13,8 @@ from mixgrpo_engine.objective import (
     ratio_norm_loss,
     velocity_kl,
 )
-from mixgrpo_engine.transitions import log_prob
+from mixgrpo_engine.schedule import flow_sigmas
+from mixgrpo_engine.transitions import flow_sde, log_prob
 
 
 def test_at_ratio_1_the_loss_is_minus_the_mean_advantage_and_its_gradient_is_minus_the_advantage():
@@ -65,6 +67,21 @@ def test_mean_kl_is_the_kl_of_the_two_gaussians_and_has_a_gradient():
     torch.testing.assert_close(kl, expected)
     kl.sum().backward()
     torch.testing.assert_close(mean.grad, (mean.detach() - base) / (4 * std**2))
+
+
+def test_flow_grpo_kl_divides_by_the_diffusion_alone():
+    """(mu - mu_base)^2 / (2 g^2), g^2 = eta^2 sigma / (1 - sigma): the exact KL has g^2 * (sigma - sigma_next)."""
+    velocity, base = torch.randn(3, 4).requires_grad_(), torch.randn(3, 4)
+    stronger = []
+    for sigma, sigma_next in zip(*(flow_sigmas(10)[part].tolist() for part in (slice(-2), slice(1, -1))), strict=True):
+        (mean, std), (base_mean, _) = (flow_sde(0 * base, v, sigma, sigma_next, 0.7) for v in (velocity, base))
+        g2 = 0.49 * sigma / (1 - min(sigma, flow_sigmas(10)[1].item()))
+        kl = flow_grpo_kl(mean, base_mean, std, sigma - sigma_next)
+        torch.testing.assert_close(kl, (mean - base_mean).square().mean(1) / (2 * g2), rtol=1e-4, atol=1e-7)
+        stronger.append(float((mean_kl(mean, base_mean, std) / kl)[0].detach()))
+    assert (min(stronger), max(stronger)) == pytest.approx((5.6, 28.0), rel=1e-3)
+    (gradient,) = torch.autograd.grad(kl.sum(), velocity)
+    assert (gradient != 0).all()
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
+from random import Random
+
 import pytest
 
+from mixgrpo_engine import prompts as prompts_module
 from mixgrpo_engine.prompts import PromptSet, split
 
 
@@ -34,3 +37,28 @@ def test_every_epoch_shows_every_prompt_once():
     assert shown[:7] != shown[7:14]
     assert prompts.at(9, 2, seed=3) == shown[18:20]
     assert shown[:7] != [p for i in range(7) for p in prompts.at(i, 1, seed=4)]
+
+
+def test_the_order_is_the_released_one():
+    """A resumed run goes on with it: so it never changes."""
+    prompts = PromptSet(tuple("abcdefg"))
+    order = ["bcfag", "decgf", "abdec", "baged", "fdcea", "fbgcf"]
+    assert ["".join(prompts.at(i, 5, seed=3)) for i in range(6)] == order
+    assert "".join(prompts.at(1, 16, seed=0)) == "faecgecdgabfbfca"
+
+
+def test_an_epoch_is_shuffled_once(monkeypatch):
+    """A million prompts take half a second to shuffle: not for every prompt."""
+    shuffled = []
+
+    class Counting(Random):
+        def shuffle(self, order):
+            shuffled.append(len(order))
+            super().shuffle(order)
+
+    monkeypatch.setattr(prompts_module, "Random", Counting)
+    prompts_module._order.cache_clear()
+    prompts = PromptSet(tuple(map(str, range(1000))))
+    for iteration in range(50):  # 2000 prompts: two epochs
+        prompts.at(iteration, 40, seed=12345)
+    assert shuffled == [1000, 1000]

@@ -164,7 +164,7 @@ def test_flash_runs_fewer_steps_and_reaches_sigma_0():
     field, window = Field(), range(0, 4)
     sigmas = flash_sigmas(flow_sigmas(25), window, 0.2)
     rollout(field, noise(1), sigmas, window, group_size=2, tail=DPMSolverPP(2), generator=seeded(), **SETTINGS)
-    assert len(field.batches) == 4 + 5
+    assert len(field.batches) == 4 + 4
     assert sigmas[-1] == 0
 
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from mixgrpo_engine.schedule import flow_sigmas
+from mixgrpo_engine.presets import preset
+from mixgrpo_engine.schedule import diffusers_sigmas, flow_sigmas
 from mixgrpo_engine.transitions import TRANSITIONS, cps, dance_sde, draw, euler, flow_sde, log_prob
 
 SHAPE = (3, 4, 5, 5)
@@ -142,21 +143,74 @@ def test_draw_with_a_generator_a_row_does_not_depend_on_the_batch():
     assert torch.equal(rows(8)[0], plain)
 
 
-@pytest.mark.parametrize("transition", [flow_sde, dance_sde])
-def test_the_sde_keeps_the_marginals(transition):
-    """With the ideal velocity of Gaussian data, SDE sampling ends in the data's distribution as the ODE does."""
-    generator = torch.Generator().manual_seed(0)
-    data_mean, data_std = 1.0, 0.5
-    sigmas = flow_sigmas(200, 1.0)
-    x = torch.randn(100_000, 1, generator=generator)
-    for sigma, sigma_next in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
-        variance = ((1 - sigma) * data_std) ** 2 + sigma**2
+def marginals(transition, steps, eta=0.7, window=None):
+    """Of sampling Gaussian data N(.3, .6^2), shift 3, by its ideal velocity: after each step (mean - its exact value,
+    variance / its exact value).
+
+    Every step is linear in the latents, so it carries mean and variance along without any draw. window: the random
+    steps, all but the last without one; the others are Euler's.
+    """
+    data_mean, data_std, sigmas = 0.3, 0.6, flow_sigmas(steps, 3.0).tolist()
+    mean, variance, after = 0.0, 1.0, []
+    for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+        x = torch.tensor([[0.0], [1.0]])
+        exact = ((1 - sigma) * data_std) ** 2 + sigma**2
         centred = x - (1 - sigma) * data_mean
-        x0 = data_mean + (1 - sigma) * data_std**2 / variance * centred
-        x1 = sigma / variance * centred
-        if sigma_next == 0 or sigma == 1:
-            x = euler(x, x1 - x0, sigma, sigma_next)
+        x0, x1 = data_mean + (1 - sigma) * data_std**2 / exact * centred, sigma / exact * centred
+        if step in (range(steps - 1) if window is None else window):
+            moved, std = transition(x, x1 - x0, sigma, sigma_next, eta)
         else:
-            x = draw(*transition(x, x1 - x0, sigma, sigma_next, 0.5), generator)
-    assert float(x.mean()) == pytest.approx(data_mean, abs=0.02)
-    assert float(x.std()) == pytest.approx(data_std, abs=0.02)
+            moved, std = euler(x, x1 - x0, sigma, sigma_next), 0.0
+        offset, slope = float(moved[0]), float(moved[1] - moved[0])
+        mean, variance = offset + slope * mean, slope**2 * variance + std**2
+        exact = ((1 - sigma_next) * data_std) ** 2 + sigma_next**2
+        after.append((mean - (1 - sigma_next) * data_mean, variance / exact))
+    return after
+
+
+@pytest.mark.parametrize(
+    "transition,steps,share",
+    [
+        (flow_sde, 25, 0.887), (dance_sde, 25, 0.880), (cps, 25, 0.584),
+        (flow_sde, 1000, 1.000), (dance_sde, 1000, 0.997), (cps, 1000, 0.716),
+    ],
+)  # fmt: skip
+def test_the_images_variance_over_the_exact_one(transition, steps, share):
+    """The SDEs reach the data's distribution with many steps, from sigma 1 on. CPS doesn't: what it keeps is the noise
+    level of a known image, and it draws the images together (docs/algorithms.md has these figures)."""
+    assert marginals(transition, steps)[-1] == pytest.approx((0, share), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "transition,first,last", [(flow_sde, 0.899, 0.838), (dance_sde, 0.816, 0.866), (cps, 0.815, 0.607)]
+)
+def test_a_window_of_4_of_25_steps(transition, first, last):
+    """Euler without a window: 0.815. CPS at the last place draws the images together."""
+    for start, share in ((0, first), (20, last)):
+        assert marginals(transition, 25, window=range(start, start + 4))[-1] == pytest.approx((0, share), abs=1e-3)
+    assert marginals(transition, 25, window=())[-1][1] == pytest.approx(0.815, abs=1e-3)
+
+
+def test_flow_sdes_first_step_adds_eta_whatever_the_number_of_steps():
+    x = torch.zeros(1, 1)
+    stds = [flow_sde(x, x, 1.0, float(flow_sigmas(steps)[1]), 0.7)[1] for steps in (10, 25, 1000)]
+    assert stds == pytest.approx([0.7] * 3, rel=1e-3)
+    # Too much: the variance is off from there on, however small the steps are.
+    assert [marginals(flow_sde, steps)[1][1] for steps in (25, 1000)] == pytest.approx([1.116, 1.095], abs=1e-3)
+
+
+def test_which_clip_on_our_log_probability_is_others_1e_5_for_cps():
+    """Theirs leaves out 1 / (2 s^2): theirs = 2 s^2 * ours, step by step. At eta .8 and 10 steps of shift 3."""
+
+    def ours(sigmas):
+        x = torch.zeros(1, 1)
+        pairs = zip(sigmas[:-2].tolist(), sigmas[1:-1].tolist(), strict=True)
+        return [1e-5 / (2 * cps(x, x, *pair, 0.8)[1] ** 2) for pair in pairs]
+
+    even = ours(flow_sigmas(10))
+    assert (even[0], even[-1]) == pytest.approx((0.594e-5, 8.845e-5), rel=1e-3)
+    first_half = ours(diffusers_sigmas(10))[:5]
+    assert (first_half[0], first_half[-1]) == pytest.approx((0.600e-5, 1.105e-5), rel=1e-3)
+    # As often as a window of 3 at a random place in the first half holds each step.
+    mean = sum(clip * times for clip, times in zip(first_half, (1, 2, 3, 2, 1), strict=True)) / 9
+    assert preset("Few steps, no guidance").loss.clip_range == pytest.approx(mean, rel=0.03)

@@ -86,6 +86,9 @@ class ToyPolicy:
         finally:
             self.module.on = True
 
+    def rescale_gradients(self):
+        return False
+
     def adapter_state(self):
         return dict(self.module.adapter.state_dict())
 

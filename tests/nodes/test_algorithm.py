@@ -2,7 +2,7 @@
 
 import pytest
 
-GROUPS = ("rollout", "window", "loss", "optimizer")
+GROUPS = ("rollout", "window", "loss", "optimizer", "adapter")
 
 
 @pytest.fixture
@@ -38,6 +38,13 @@ def test_every_setting_of_a_training_on_one_gpu_but_the_betas_has_one_field(conf
     wanted = {each.label for each in config.SETTINGS if each.group in GROUPS}
     wanted -= {"beta1", "beta2"}
     wanted -= {"balanced"}  # what several processes gain by; a run file has it
+    wanted -= {
+        "rank",
+        "exclude",
+        "kind",
+        "dtype",
+        "start_from",
+    }  # of the LoRA only what presets set; MixGRPO LoRA has the others
     assert widgets(node).keys() == {"preset", *wanted}
 
 
@@ -47,7 +54,9 @@ def test_widgets_say_what_the_settings_say(config, node):
         if each.place:
             told = found[each.label].as_dict()
             kind = {bool: "BOOLEAN", int: "INT", float: "FLOAT", str: "COMBO"}[each.kind]
-            assert (found[each.label].io_type, told["tooltip"]) == (kind, each.tooltip)
+            assert found[each.label].io_type == kind or each.kind is str and not each.choices
+            only = "Of the LoRA where no MixGRPO LoRA is connected to Train. " * (each.group == "adapter")
+            assert told["tooltip"] == only + each.tooltip
             bounds = (told.get("min"), told.get("max"), told.get("step"))
             assert each.choices or bounds == (each.minimum, each.maximum, each.step)
             assert tuple(told.get("options", ())) == each.choices
@@ -101,6 +110,22 @@ def test_the_browser_is_told_the_values_that_the_server_takes(node, presets, set
         assert settings("custom", **values) == settings(name)
 
 
+def test_the_browser_is_told_what_a_field_meant_before_it_was_there(config, node):
+    told = node.define_schema().inputs[0].as_dict()["before"]
+    assert told == {each.label: each.default for each in config.SETTINGS if each.place}
+
+
+def test_the_lora_nodes_inputs_keep_their_names(room, config):
+    lora = room("nodes.algorithm").MixGRPOLoRA
+    assert [each.id for each in lora.define_schema().inputs] == [
+        "rank", "alpha", "targets", "exclude", "dtype", "start_from",
+    ]  # fmt: skip
+    given = {"rank": 4, "alpha": 8.0, "targets": "attn", "exclude": "mlp"}
+    assert lora.execute(**given).result[0] == config.AdapterConfig(**given)
+    with pytest.raises(ValueError, match="^alpha is -1.0: it must be 0 to 4096"):
+        lora.execute(alpha=-1.0)
+
+
 def test_a_whole_number_serves_where_a_number_is_wanted(settings):
     shift = settings("custom", shift=3)["rollout"]["shift"]
     assert shift == 3.0 and type(shift) is float
@@ -113,7 +138,7 @@ def test_a_whole_number_serves_where_a_number_is_wanted(settings):
         ({"trained_share": 0.0}, r"trained_share is 0\.0: it must be 0\.01 to 1\."),
         ({"surrogate": "ppo"}, r"surrogate is 'ppo': choose clip, ratio_norm, kl_mask\."),
         ({"kl_mask_threshold": 0.0}, r"kl_mask_threshold is 0\.0: it must be 1e-10 to 1\."),
-        ({"kl_space": "latent"}, r"kl_space is 'latent': choose velocity, mean\."),
+        ({"kl_space": "latent"}, r"kl_space is 'latent': choose velocity, mean, flow_grpo\."),
         ({"ema_decay": 1.0}, r"ema_decay is 1\.0: it must be 0 to 0\.9999\."),
         ({"tail_variant": "euler"}, r"tail_variant is 'euler': choose midpoint, heun\."),
         ({"reward_mix": "sum"}, r"reward_mix is 'sum': choose advantages, rewards\."),

@@ -51,6 +51,33 @@ class TestModel(Loader):
         return (tiny_models().sd3(context=32),)  # as wide as the tiny text encoder
 
 
+class TestNoBackward:
+    """A MODEL in which some layers run on a kernel without a backward pass, as quantised ones of other packs do."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "test", "replace", ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def replace(self, model):
+        import torch
+
+        class Kernel(torch.nn.Module):
+            def __init__(self, layer):
+                super().__init__()
+                self.layer = [layer]
+
+            def forward(self, x):
+                with torch.no_grad():
+                    return self.layer[0](x)
+
+        first = model.model.diffusion_model.joint_blocks[0]
+        for block in (first.x_block, first.context_block):
+            block.attn.proj = Kernel(block.attn.proj)
+        return (model,)
+
+
 class TestClip(Loader):
     """Takes half a second for each prompt with the word "slow", and leaves a trace of every one.
 
@@ -85,6 +112,19 @@ class TestClip(Loader):
 
             clip.encode_from_tokens_scheduled = widened
         return (clip,)
+
+
+class TestFluxClip(Loader):
+    """Of CLIP-L and T5, 32 wide: CLIP-L reads a prompt's first 77 tokens only."""
+
+    RETURN_TYPES = ("CLIP",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def load(self):
+        return (tiny_models().flux_clip(),)
 
 
 class TestVae(Loader):
@@ -159,6 +199,36 @@ class TestScripted(Loader):
     def load(self, scores):
         leave_trace("scripted")
         return (Scripted(scores),)
+
+
+class Reads:
+    """Writes down which prompts it is given. Images are scored by their red."""
+
+    name = "reads"
+
+    def score(self, images, prompts):
+        return self._read("score", images, prompts)
+
+    def strict(self, images, prompts):
+        return self._read("strict", images, prompts)
+
+    def _read(self, what, images, prompts):
+        import folder_paths
+
+        with open(Path(folder_paths.get_output_directory()) / "scored.txt", "a") as file:
+            file.writelines(f"{what} {prompt}\n" for prompt in prompts)
+        return images[..., 0].mean(dim=(1, 2))
+
+
+class TestReads(Loader):
+    RETURN_TYPES = ("MIXGRPO_REWARD",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def load(self):
+        return (Reads(),)
 
 
 class PassReward:
@@ -240,6 +310,35 @@ class Slow:
         return {"ui": {"text": ["slept"]}}
 
 
+class TestPatch(Loader):
+    """Hangs onto a MODEL what other packs do.
+
+    attention: one without a backward pass, as SageAttention's. option: a name that nobody knows.
+    """
+
+    RETURN_TYPES = ("MODEL",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        widgets = {"attention": ("BOOLEAN", {"default": False}), "option": ("STRING", {"default": ""})}
+        return {"required": {"model": ("MODEL",), **widgets}}
+
+    def load(self, model, attention, option):
+        import torch
+
+        def without_backward(function, *args, **kwargs):
+            with torch.no_grad():
+                return function(*args, **kwargs)
+
+        model = model.clone()
+        transformer = model.model_options["transformer_options"]
+        if attention:
+            transformer["optimized_attention_override"] = without_backward
+        if option:
+            transformer[option] = 0.5
+        return (model,)
+
+
 class EqualToAll(str):
     """The type "*" as packs write it: ComfyUI finds it equal to every other."""
 
@@ -262,6 +361,20 @@ class TestAnything(Loader):
         return ("anything",)
 
 
+class TestTextList(Loader):
+    """The lines of a text as a list, as packs do it that read captions from somewhere."""
+
+    RETURN_TYPES = ("STRING",)
+    OUTPUT_IS_LIST = (True,)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"text": ("STRING", {"default": ""})}}
+
+    def load(self, text):
+        return (text.split("\n"),)
+
+
 class TestImageList(Loader):
     """Two batches as a list, as packs do it whose images differ in size."""
 
@@ -277,15 +390,20 @@ class TestImageList(Loader):
 
 
 NODE_CLASS_MAPPINGS = {
+    "Test_NoBackward": TestNoBackward,
     "Test_Model": TestModel,
     "Test_Clip": TestClip,
+    "Test_FluxClip": TestFluxClip,
+    "Test_TextList": TestTextList,
     "Test_Vae": TestVae,
     "Test_Reward": TestReward,
     "Test_Scripted": TestScripted,
+    "Test_Reads": TestReads,
     "Test_PassReward": PassReward,
     "Test_CountPatches": CountPatches,
     "Test_SamePatches": SamePatches,
     "Test_Slow": Slow,
+    "Test_Patch": TestPatch,
     "Test_Anything": TestAnything,
     "Test_ImageList": TestImageList,
 }

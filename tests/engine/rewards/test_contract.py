@@ -1,5 +1,7 @@
 """What every scorer keeps: one score an image, NaN with a reason, and a sentence for input that can't be scored."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from mixgrpo_engine.rewards.judge.reward import JudgeOptions, JudgeReward
 from mixgrpo_engine.rewards.ocr import OcrReward
 from mixgrpo_engine.rewards.pick_score import PickScoreReward
 from mixgrpo_engine.rewards.shapes import ShapesReward
+from mixgrpo_engine.standalone.reward_table import REWARDS
 
 # None of these reads a file or asks a server before it has looked at its input.
 SCORERS = {
@@ -53,3 +56,10 @@ def test_no_images_have_no_scores(name):
 
 def test_half_precision_is_a_float_too():
     check_batch(torch.zeros(1, 8, 8, 3, dtype=torch.bfloat16), ["a"])
+
+
+def test_every_scorer_has_a_name_in_run_files_and_in_their_page():
+    named = {kind for _, kind in REWARDS.values()}
+    assert named == {type(make()).__name__ for make in SCORERS.values()}
+    page = (Path(__file__).resolve().parents[3] / "docs" / "without_comfyui.md").read_text(encoding="utf-8")
+    assert [name for name in REWARDS if f"`{name}`" not in page] == []

@@ -96,6 +96,28 @@ def test_a_run_trains_goes_on_and_is_evaluated(kind, models, write, tmp_path, ca
     assert "config.window.size was 1 and is 2" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["flux", "sd3"])
+def test_prompts_that_are_cut_off_are_counted_and_equal_ones_refused(kind, models, write, tmp_path, capsys):
+    """The tiny models spell: 75 letters fit into CLIP, 31 letters and spaces into T5 with these settings."""
+    settings, entry = {"run": {"iterations": 1, "evaluate_every": 0}}, model(models[kind])
+    long, longer = "a red circle on the left of the white square", "a red circle on " + "the left " * 10
+    path = write(settings, prompts=[*PROMPTS, long, longer], held_out=0, model=entry)
+    assert command.main(["train", str(path)]) == 0
+    folder = RunFolder(tmp_path / "out" / "my-run")
+    notices = [event["message"] for event in read(folder.events)[0] if event["type"] == "notice"]
+    first, second, t5 = [f"text_encoder{number}" for number in ("", "_2", "_3")]
+    counts = f"{second}: 2, {first}: 1" if kind == "flux" else f"{t5}: 2, {first}: 1, {second}: 1"
+    assert notices == [
+        f"2 of 6 prompts are longer than a text encoder reads ({counts}): the ends of 1 have no effect, the others' "
+        f"reach only other text encoders. The first: '{long}'."
+    ]
+    equal = ["a red circle on " + "the left " * 10 + end for end in ("two", "blue")]
+    path = write(settings, prompts=equal, held_out=0, model=entry, output="out/equal")
+    assert command.main(["train", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert "makes the same of the prompts 'a red" in error and "reads only their beginnings" in error
+
+
 def test_all_weights_end_as_a_transformer_that_diffusers_loads(models, write, tmp_path):
     from diffusers import SD3Transformer2DModel
 

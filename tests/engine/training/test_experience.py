@@ -189,9 +189,9 @@ def test_the_shift_is_the_settings_or_the_models(toy, tmp_path, shift, used):
 
 
 def test_flash_re_spaces_with_the_models_shift_and_saves_forwards(toy, tmp_path):
-    flash = toy.make(tmp_path / "run", toy.config(rollout={"flash_ratio": 0.4, "tail_order": 2}))
+    flash = toy.make(tmp_path / "run", toy.config(rollout={"flash_ratio": 0.7, "tail_order": 2}))
     trajectory = flash.sampler.rollout(0, range(1, 3), flash.policy.condition(["up", "down"]))
-    assert trajectory.forwards == 2 * 2 + (1 + 2) * 12  # of the 3 steps after the window, ceil(1.2) = 2 are left
+    assert trajectory.forwards == 2 * 2 + (1 + 2) * 12  # of the 3 steps after the window, floor(2.1) = 2 are left
     time_left = trajectory.sigmas / (3 - 2 * trajectory.sigmas)  # shift 3 undone: evenly spaced
     torch.testing.assert_close(time_left[3:], time_left[3] * torch.tensor([1.0, 0.5, 0.0]))
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 
 from mixgrpo_engine.training.policy_update import Minibatch, learning_rate, trained_places
 
@@ -29,6 +30,7 @@ def minibatches(trainer, iteration=0, advantages=None):
         return (torch.zeros(()),) * 3
 
     trainer.updates.accumulate = accumulate
+    trainer.updates.audit.check_norm = lambda norm: None  # nothing is computed
     trainer.updates.update(iteration, trajectory, condition, torch.ones(12) if advantages is None else advantages)
     return seen
 
@@ -206,3 +208,45 @@ def test_gradients_that_stay_not_finite_end_the_run(toy, tmp_path):
     spoil_gradients(trainer, 10_000)
     with pytest.raises(RuntimeError, match="A gradient isn't finite.*3 times in a row"):
         trainer.run()
+
+
+def give_scaler(trainer, scale):
+    """As accelerate does with mixed_precision fp16, for which it wants a GPU."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    trainer.accelerator.scaler = scaler
+    trainer.updates.optimizer = AcceleratedOptimizer(trainer.optimizer.optimizer, scaler=scaler)
+    trainer.accelerator._optimizers = [trainer.updates.optimizer]
+    return scaler
+
+
+def test_steps_that_the_scaler_of_fp16_skips_are_no_failures(toy, tmp_path):
+    """It begins too high, and halves itself with each gradient that overflows: here five times."""
+    trainer = toy.make(tmp_path / "run", toy.config(optimizer={"updates": 4}, run={"iterations": 2}))
+    before = toy.adapter(trainer)
+    scaler = give_scaler(trainer, 65536.0)
+    for parameter in trainer.parameters:
+        parameter.register_hook(lambda grad: grad * (torch.inf if scaler.get_scale() > 2048 else 1.0))
+    trainer.run()
+    assert scaler.get_scale() == 2048 and toy.events(trainer, "notice") == []
+    assert any(not torch.equal(before[name], value) for name, value in toy.adapter(trainer).items())
+
+
+def test_a_scaler_that_finds_no_scale_ends_the_run(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", toy.config(optimizer={"updates": 4}, run={"iterations": 20}))
+    give_scaler(trainer, 16.0)
+    for parameter in trainer.parameters:
+        parameter.register_hook(lambda grad: grad * torch.inf)
+    with pytest.raises(RuntimeError, match="A gradient isn't finite"):
+        trainer.run()
+
+
+def test_gradients_that_overflow_float16_are_made_again_smaller(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", toy.config(optimizer={"updates": 2}, run={"iterations": 1}))
+    lowered = []
+    trainer.policy.rescale_gradients = lambda: lowered.append(True) or len(lowered) < 4
+    for parameter in trainer.parameters:
+        parameter.register_hook(lambda grad: grad * (torch.inf if len(lowered) < 2 else 1.0))
+    trainer.run()
+    assert len(lowered) == 2 and toy.events(trainer, "notice") == []
+    (iteration,) = toy.events(trainer, "iteration")
+    assert 0 < iteration["grad_norm"] < float("inf")

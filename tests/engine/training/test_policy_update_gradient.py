@@ -80,6 +80,8 @@ def term(trainer, trajectory, condition, advantages, place, row):
     with torch.no_grad(), trainer.policy.base():
         base = trainer.module(before, sigma, prompt)
     kl = velocity_kl(velocity, base) if options.kl_space == "velocity" else mean_kl(mean, step(base)[0], std)
+    if options.kl_space == "flow_grpo":
+        kl = kl * (sigma - sigma_next)
     return loss + options.kl_weight * kl.mean(), torch.exp(new.detach() - old)
 
 
@@ -93,6 +95,8 @@ def term(trainer, trajectory, condition, advantages, place, row):
         dict(loss={"surrogate": "kl_mask", "kl_mask_threshold": 1e-3}),
         dict(loss={"kl_weight": 0.3}),
         dict(loss={"kl_weight": 0.3, "kl_space": "mean"}),
+        dict(loss={"kl_weight": 3.0, "kl_space": "flow_grpo"}),
+        dict(rollout={"spacing": "diffusers"}),
         dict(optimizer={"batch_size": 2}),
     ],
 )

@@ -106,10 +106,10 @@ def optimizer_steps(trainer):
     return steps
 
 
-@pytest.mark.parametrize("mix", ["advantages", "rewards"])
-def test_the_settings_reach_the_advantages(toy, tmp_path, mix):
+@pytest.mark.parametrize("mix,spread", [("advantages", "group"), ("rewards", "group"), ("advantages", "iteration")])
+def test_the_settings_reach_the_advantages(toy, tmp_path, mix, spread):
     weights = {"toy": 3.0, "brightness": 1.0}
-    settings = toy.config(loss={"mix": mix, "advantage_clip": 0.8}, run={"iterations": 1})
+    settings = toy.config(loss={"mix": mix, "advantage_clip": 0.8, "spread": spread}, run={"iterations": 1})
     trainer = toy.make(tmp_path / "run", settings, others=[toy.Brightness()], weights=weights)
     rewards, advantages = [], []
     collect, update = trainer.sampler.collect, trainer.updates.update
@@ -122,7 +122,7 @@ def test_the_settings_reach_the_advantages(toy, tmp_path, mix):
     trainer.sampler.collect = collected
     trainer.updates.update = lambda *arguments: advantages.append(arguments[-1]) or update(*arguments)
     trainer.run()
-    torch.testing.assert_close(advantages, [group_advantages(rewards[0], 6, weights, mix, 0.8)])
+    torch.testing.assert_close(advantages, [group_advantages(rewards[0], 6, weights, mix, 0.8, spread)])
 
 
 def test_events_tell_mean_and_spread_of_what_could_be_scored(toy, tmp_path):
@@ -140,6 +140,28 @@ def test_events_tell_mean_and_spread_of_what_could_be_scored(toy, tmp_path):
     assert event["reward"]["known"] == pytest.approx((15 + 66) / 11)
     # Inside the groups: 0 1 3 4 7 has variance 6, five 10 and a 16 have variance 5.
     assert event["reward_std"] == pytest.approx((6**0.5 + 5**0.5) / 2)
+
+
+def test_the_last_event_tells_of_iterations_without_a_score(toy, tmp_path):
+    """A resumed run counts those of before."""
+
+    class Dark(toy.Brightness):
+        calls = 0
+
+        def score(self, images, prompts):
+            Dark.calls += 1
+            return images.flatten(1).mean(1) * (float("nan") if Dark.calls in (3, 4) else 1.0)  # the second iteration
+
+    settings = {"evaluate_every": 0, "checkpoint_every": 1}
+    assert toy.make(tmp_path / "run", toy.config(run={**settings, "iterations": 2}), Dark()).run() == "finished"
+    trainer = toy.make(tmp_path / "run", toy.config(run={**settings, "iterations": 3}), Dark())
+    trainer.run()
+    sentence = "The reward 'brightness' could score no image in 1 of {} iterations: nothing was learned from it there."
+    done = toy.events(trainer, "done")
+    assert [event["message"] for event in done] == [sentence.format(2), sentence.format(3)]
+    scored = toy.make(tmp_path / "other", toy.config(run={**settings, "iterations": 1}))
+    scored.run()
+    assert toy.events(scored, "done")[0]["message"] == ""
 
 
 def test_the_time_left_is_told_from_the_iterations_so_far(toy, tmp_path):

@@ -28,18 +28,23 @@ def compiled_blocks(model):
     return model
 
 
-def test_a_compiled_modules_name_never_reaches_a_file(runs, run, policy_of):
-    plain = policy_of(tiny_models.flux())
-    policy = policy_of(compiled_blocks(tiny_models.flux()))
-    assert any("_orig_mod" in name for name, _ in policy.module.named_modules())
-    assert policy.adapted_layers == plain.adapted_layers
-    assert list(policy.adapter_state()) == list(plain.adapter_state())
-    folder = run(policy)
+def test_a_compiled_modules_name_never_reaches_a_file(room, runs, folder, policy_of):
+    """Should a compiled module ever get as far as the LoRA: policies unwrap it before."""
+    lora, config = room("mixgrpo_engine.lora"), room("mixgrpo_engine.config").AdapterConfig(rank=4)
+    plain, model = policy_of(tiny_models.flux()), compiled_blocks(tiny_models.flux()).model
+    names, network = room("nodes.model.lora_names").FileNames(model), model.diffusion_model
+    layers = lora.inject(network, config)
+    names.require(layers)
+    assert any("_orig_mod" in name for name, _ in network.named_modules())
+    assert layers == plain.adapted_layers and list(lora.state(network)) == list(plain.adapter_state())
+    folder.set_status(state="finished")
+    lora.export(network, folder.lora, rename=names.rename)
     assert not any("_orig_mod" in name for name in load_file(folder.lora))
-    assert len(runs.published_lora.apply(folder, tiny_models.flux(), 1.0).patches) == len(plain.adapted_layers)
+    runs.published_lora.publish(folder)
+    assert len(runs.published_lora.apply(folder, tiny_models.flux(), 1.0).patches) == len(layers)
     # A checkpoint of before may hold such names.
     state = {name.replace("blocks.0.", "blocks.0._orig_mod."): t for name, t in plain.adapter_state().items()}
-    policy.load_adapter_state(state)
+    plain.load_adapter_state(state)
 
 
 def test_apply_takes_all_layers(runs, run, policy_of):

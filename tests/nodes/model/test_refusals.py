@@ -52,13 +52,6 @@ def test_targets_and_exclude_choose_layers(comfy, policy_of):
         assert ("attn" in name or "mlp" in name) and "context_block" not in name and "attn2" not in name
 
 
-def test_a_sampler_patch_that_needs_a_sampler_is_refused(build, policy_of):
-    model = build()
-    model.set_model_sampler_post_cfg_function(lambda arguments: arguments["denoised"])
-    with pytest.raises(ValueError, match="sampler_post_cfg_function"):
-        policy_of(model)
-
-
 def test_prompts_with_regions_or_schedules_are_refused(build, policy_of, encoded):
     tokens, extras = encoded["red"][0]
     encoded.conditionings["masked"] = [[tokens, {**extras, "mask": torch.ones(1, 16, 16)}]]

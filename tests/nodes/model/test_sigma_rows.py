@@ -26,28 +26,3 @@ def test_rows_of_other_sigmas_equal_calls_of_their_own(policy):
     with torch.no_grad():
         joined = policy.module(latents, torch.tensor(LEVELS), condition)
         same(joined, apart(policy, latents, condition))
-
-
-def test_a_patched_model_sees_one_sigma_a_call(build, policy_of):
-    """Patches of others may go by the noise level: they get calls with one level, and the gradient is whole."""
-    seen = []
-
-    def wrapper(apply_model, arguments):
-        seen.append(arguments["timestep"].unique().tolist())
-        return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
-
-    model = build().clone()
-    model.set_model_unet_function_wrapper(wrapper)
-    policy = policy_of(model)
-    condition, latents = policy.condition(["red", "green", "red"]), policy.noise([1, 2, 3])
-    joined = policy.module(latents, torch.tensor(LEVELS), condition)
-    assert [len(levels) for levels in seen] == [1, 1]
-    with torch.no_grad():
-        same(joined, apart(policy, latents, condition))
-    joined.square().sum().backward()
-    got = [value.grad.clone() for value in policy.adapter_state().values()]
-    for value in policy.adapter_state().values():
-        value.grad = None
-    apart(policy, latents, condition).square().sum().backward()
-    for one, value in zip(got, policy.adapter_state().values(), strict=True):
-        same(one, value.grad)

@@ -37,45 +37,6 @@ def test_velocity_is_stock_x_minus_denoised_over_sigma(build, policy_of, encoded
         assert (velocity - expected).abs().max() < 2e-5 * expected.abs().max()
 
 
-def test_the_models_own_cfg_patch_acts_as_in_stock_sampling(build, policy_of, encoded):
-    from comfy_extras.nodes_model_advanced import RescaleCFG
-
-    model = build()
-    (patched,) = RescaleCFG().patch(model, multiplier=0.7)
-    x, sigma = policy_of(model).noise([5]), 0.6
-    expected = stock.one_velocity(patched, x, sigma, encoded["red"], encoded[""], 4.5)
-    plain = stock.one_velocity(model, x, sigma, encoded["red"], encoded[""], 4.5)
-    policy = policy_of(patched, cfg=4.5)
-    with torch.no_grad():
-        velocity = policy.module(x, sigma, policy.condition(["red"]))
-    assert (velocity - expected).abs().max() < 2e-5 * expected.abs().max()
-    assert (velocity - plain).abs().max() > 1e-2
-
-
-def test_wrappers_and_patches_of_the_model_are_honoured(build, policy_of):
-    import comfy.patcher_extension
-
-    seen = []
-
-    def inside_the_model(executor, *args, **kwargs):
-        seen.append("wrapper")
-        return executor(*args, **kwargs)
-
-    def around_the_model(apply_model, arguments):
-        seen.append(tuple(arguments["cond_or_uncond"]))
-        return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
-
-    model = build()
-    kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
-    model.add_wrapper_with_key(kind, "test", inside_the_model)
-    model.set_model_unet_function_wrapper(around_the_model)
-    policy = policy_of(model, cfg=2.0)
-    with torch.no_grad():
-        policy.module(policy.noise([1]), 0.5, policy.condition(["red"]))
-    # The negative prompt is longer, so it takes a call of its own.
-    assert seen == [(0,), "wrapper", (1,), "wrapper"]
-
-
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
 def test_mixed_prompts_in_a_batch_equal_them_one_by_one(build, policy_of, cfg):
     policy = policy_of(build(), cfg=cfg)

@@ -9,7 +9,11 @@ import torch
 from tests.conftest import ROOT
 from tests.fake_judge import chat, fake_judge
 
-NODES = {"judge": "MixGRPO_RewardJudge", "ocr": "MixGRPO_RewardOCR", "jpeg": "MixGRPO_RewardJPEG"}
+NODES = {
+    "judge": "MixGRPO_RewardJudge",
+    "ocr": "MixGRPO_RewardOCR",
+    "jpeg": "MixGRPO_RewardJPEG",
+}
 
 
 @pytest.fixture

@@ -21,6 +21,33 @@ def test_curve_takes_the_later_value_of_a_repeated_iteration(runs, pack, folder)
     assert runs.curve.draw(folder).read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_finished_run_says_what_could_not_be_scored(runs, room, folder):
+    last_words, run_status, events = (
+        room(f"mixgrpo_engine.records.{name}") for name in ("last_words", "run_status", "events")
+    )
+    history = [
+        {"type": "iteration", "iteration": 1, "reward": {"a": 0.1, "b": None, "c": None}},
+        {"type": "iteration", "iteration": 2, "reward": {"a": 0.1, "b": None, "c": None}},
+        {"type": "iteration", "iteration": 2, "reward": {"a": 0.2, "b": 0.5, "c": None}},
+        {"type": "evaluation", "iteration": 2, "reward": {"a": 0.5, "b": None}},
+    ]
+    words = last_words.unscored(history)
+    assert words == (
+        "The reward 'b' could score no image in 1 of 2 iterations: nothing was learned from it there. "
+        "The reward 'c' could score no image of the run: nothing was learned from it. "
+        "The last held-out images have no score by 'b'."
+    )
+    assert last_words.unscored([history[0] | {"reward": {"a": 0.1}}]) == ""
+    done = events.Done(2, "x.safetensors", 1.0, words)
+    nan = float("nan")
+    folder.set_status(iteration=2, iterations=2, reward={"a": 0.2, "b": nan}, held_out_reward={"a": 0.5, "b": nan})
+    folder.set_status(**run_status.fields_of(done))
+    told = room("nodes.training").describe(runs.overview.summary(folder), "finished").splitlines()
+    assert "a 0.200, b without score" in told[0]
+    assert told[1] == "Held-out prompts: a 0.500, b without score" and told[-1] == words
+    assert "b without score" in runs.wait.line(runs.stored.status(folder))
+
+
 @pytest.mark.parametrize("checkpoint, words", [(4, "its checkpoint holds 4 iterations"), (None, "before its first")])
 def test_cancelled_run_speaks_of_its_checkpoint(runs, folder, checkpoint, words):
     folder.set_status(state="cancelled", iteration=99, checkpoint=checkpoint)

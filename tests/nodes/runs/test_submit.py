@@ -1,8 +1,13 @@
 """Which run a job becomes: a new one, one that goes on, or one that is finished."""
 
+import dataclasses
 import time
 
 import pytest
+
+# Of the first release.
+PLAIN = "ce996ab39b7eb2083cc5bc874372924390e9b4d75da4e6683805139377c8fb79"
+FLASH = "a24e1ed47ccdf6443fb676ec0b18a1b28f891258ff0c6bb26cb57d5fb08307b2"
 
 
 def test_submitting_decides_by_fingerprint_and_state(runs, monkeypatch):
@@ -88,8 +93,20 @@ def test_settings_tell_runs_apart_only_where_they_change_the_training(runs, pack
     assert telling(adapter__dtype="bfloat16") == {"adapter": {"dtype": "bfloat16"}}
 
 
-def test_a_run_without_the_newer_widgets_is_the_run_with_their_defaults(runs, room):
-    """Jobs of API requests from before negative_prompt and guidance keep their identity."""
+FIRST_DEFAULTS = {
+    "steps": 25, "shift": 0.0, "transition": "flow_sde", "eta": 0.7, "cfg": 1.0, "group_size": 12,
+    "prompts_per_iteration": 1, "shared_noise": True, "flash_ratio": 1.0, "tail_order": 1, "tail_variant": "midpoint",
+    "window_strategy": "constant", "window_size": 4, "trained_share": 1.0, "window_stride": 1, "window_interval": 25,
+    "window_max_start": -1, "window_wrap": False, "reward_mix": "advantages", "advantage_clip": 5.0,
+    "surrogate": "clip", "clip_range": 1e-4, "kl_mask_threshold": 1e-6, "kl_weight": 0.0, "kl_space": "velocity",
+    "learning_rate": 1e-4, "learning_rate_schedule": "constant", "weight_decay": 1e-4, "max_grad_norm": 1.0,
+    "updates": 4, "ema_decay": 0.0, "rollout_batch_size": 0, "update_batch_size": 0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def made(runs, room):
+    """`made(**inputs)`: the job of a Train node with these inputs beside those of the first release."""
     algorithm = room("mixgrpo_engine.config").TrainConfig()
     prompts = room("mixgrpo_engine.prompts").PromptSet(("a",), ())
     nodes = {"1": {"class_type": "L", "inputs": {}}, "2": {"class_type": "Train", "inputs": {"model": ["1", 0]}}}
@@ -99,11 +116,31 @@ def test_a_run_without_the_newer_widgets_is_the_run_with_their_defaults(runs, ro
         "checkpoint_every": 1, "gradient_checkpointing": False, "mixed_precision": "no", "mode": "wait",
     }  # fmt: skip
 
-    def made(**more):
-        return runs.job.make(
-            prompt, "2", ["model"], prompts=prompts, algorithm=algorithm, run_name="n", **widgets, **more
-        )
+    def make(**more):
+        inputs = {"prompts": prompts, "algorithm": algorithm, "run_name": "n", **widgets, **more}
+        return runs.job.make(prompt, "2", ["model"], **inputs)
 
+    return make
+
+
+def test_without_a_lora_node_the_algorithms_lora_is_trained(made, room):
+    config, preset = room("mixgrpo_engine.config"), room("mixgrpo_engine.presets").preset
+    for algorithm, alpha in ((config.TrainConfig(), 0.0), (preset("MixGRPO"), 64.0)):
+        assert made(algorithm=algorithm)["config"]["adapter"]["alpha"] == alpha
+    own = config.AdapterConfig(rank=8)
+    assert made(algorithm=preset("MixGRPO"), lora=own)["config"]["adapter"] == dataclasses.asdict(own)
+
+
+def test_a_run_of_the_first_release_keeps_its_fingerprint(made, room):
+    """What tells it apart is written out: neither a new setting nor a preset's new value changes it."""
+    assert made()["fingerprint"] == PLAIN
+    changed = {"surrogate": "kl_mask", "flash_ratio": 0.4, "kl_space": "mean", "kl_weight": 0.04}
+    (algorithm,) = room("nodes.algorithm").MixGRPOAlgorithm.execute("custom", **{**FIRST_DEFAULTS, **changed}).result
+    assert made(algorithm=algorithm)["fingerprint"] == FLASH
+
+
+def test_a_run_without_the_newer_widgets_is_the_run_with_their_defaults(made):
+    """Jobs of API requests from before negative_prompt and guidance keep their identity."""
     old = made()
     assert made(negative_prompt="", guidance=0.0)["fingerprint"] == old["fingerprint"]
     assert old["config"]["run"]["negative_prompt"] == ""

@@ -148,13 +148,24 @@ def test_a_given_shift_and_a_patched_one(room, graph, sampling):
     assert torch.allclose(own, flow_sigmas(7, 2.0), atol=1e-6)
 
 
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_diffusers_spacing_is_comfyuis_scheduler_normal(comfy, graph, sampling, shift):
+    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+
+    model = ModelSamplingSD3().patch(graph.model, shift=shift)[0] if shift else graph.model
+    stock = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 10)
+    for given in (shift, 0.0):
+        got = sampling.MixGRPOSigmas.execute(model, 10, given, 1.0, 0, 4, "diffusers").result[0]
+        assert torch.allclose(got, stock, atol=1e-6)
+
+
 @pytest.mark.parametrize("shift", [0.0, 4.0])
 def test_flash_is_the_engines(room, graph, sampling, shift):
     schedule = room("mixgrpo_engine.schedule")
     got = sampling.MixGRPOSigmas.execute(graph.model, 25, shift, 0.4, 3, 4).result[0]
     used = shift or 3.0  # the embedded model's own
     expected = schedule.flash_sigmas(schedule.flow_sigmas(25, used), range(3, 7), 0.4, used)
-    assert len(got) - 1 == 3 + 4 + 8 and got[-1] == 0
+    assert len(got) - 1 == 3 + 4 + 7 and got[-1] == 0
     assert torch.allclose(got, expected, atol=1e-6)
 
 

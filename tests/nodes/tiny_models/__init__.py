@@ -19,9 +19,10 @@ from .families import (
     z_image,
 )
 from .parts import CONTEXT, POOLED, SIZE, clip, conditioning, sd15, train_a_little, vae, wan_vae
+from .text import flux_clip, hidream_clip
 
 __all__ = [
     "CONTEXT", "FAMILIES", "POOLED", "SIZE", "WAN_FILE", "Family", "auraflow", "chroma", "clip", "conditioning", "flux",
-    "flux2", "hidream", "hunyuan_image", "lumina2", "qwen_image", "randomise", "sd3", "sd15", "train_a_little", "vae", 
-    "wan21", "wan22", "wan_vae", "z_image",
+    "flux2", "flux_clip", "hidream", "hidream_clip", "hunyuan_image", "lumina2", "qwen_image", "randomise", "sd3",
+    "sd15", "train_a_little", "vae", "wan21", "wan22", "wan_vae", "z_image",
 ]  # fmt: skip

@@ -1,0 +1,33 @@
+"""What a run that has finished must not keep to itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def unscored(history: Iterable[dict]) -> str:
+    """A sentence or more about iterations, and a last evaluation, whose images couldn't be scored; else "".
+
+    history: all events of the run, as they stand in its log.
+    """
+    iterations: dict[int, dict] = {}
+    held_out: dict = {}
+    for event in history:
+        if event["type"] == "iteration":
+            iterations[event["iteration"]] = event["reward"]  # a resumed run may have repeated some
+        elif event["type"] == "evaluation":
+            held_out = event["reward"]
+    sentences = []
+    for name in dict.fromkeys(name for reward in iterations.values() for name in reward):
+        failed = sum(reward.get(name) is None for reward in iterations.values())
+        if failed == len(iterations):
+            sentences.append(f"The reward '{name}' could score no image of the run: nothing was learned from it.")
+        elif failed:
+            sentences.append(
+                f"The reward '{name}' could score no image in {failed} of {len(iterations)} iterations: nothing was "
+                "learned from it there."
+            )
+    sentences += [
+        f"The last held-out images have no score by '{name}'." for name, value in held_out.items() if value is None
+    ]
+    return " ".join(sentences)

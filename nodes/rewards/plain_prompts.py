@@ -1,0 +1,50 @@
+"""Scorers get a prompt's words without ComfyUI's weighting syntax, which only text encoders understand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
+
+from ...mixgrpo_engine.rewards import Reward, check_reward, failures
+from ...mixgrpo_engine.rewards.mix import RewardMix
+
+
+def without_weights(prompt: str) -> str:
+    """The text that ComfyUI's tokenizers see: "a (red:1.3) cat \\(asleep\\)" is "a red cat (asleep)"."""
+    from comfy import sd1_clip
+
+    segments = sd1_clip.token_weights(sd1_clip.escape_important(prompt), 1.0)
+    return "".join(sd1_clip.unescape_important(segment) for segment, _ in segments)
+
+
+class PlainPrompts:
+    """A reward that may be given prompts as text encoders get them. Implements the engine's Reward."""
+
+    def __init__(self, reward: Reward) -> None:
+        self.reward, self.name = reward, reward.name
+        if hasattr(reward, "strict"):
+            self.strict = _plainly(reward.strict)
+
+    @property
+    def failures(self) -> list[str]:
+        return failures(self.reward)
+
+    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        return _plainly(self.reward.score)(images, prompts)
+
+
+def by_plain_prompts(rewards: Mapping[str, Reward]) -> dict[str, Reward]:
+    return {name: PlainPrompts(reward) for name, reward in rewards.items()}
+
+
+def reading_plain_prompts(reward: Reward) -> Reward:
+    """The same of a reward, or a mix of several. Raises ValueError for what is no reward."""
+    if isinstance(reward, RewardMix):
+        return RewardMix(by_plain_prompts(reward.rewards), reward.weights, reward.normalisation)
+    check_reward(reward)
+    return PlainPrompts(reward)
+
+
+def _plainly(score: Callable[[Tensor, Sequence[str]], Tensor]) -> Callable[[Tensor, Sequence[str]], Tensor]:
+    return lambda images, prompts: score(images, [without_weights(prompt) for prompt in prompts])

@@ -1,0 +1,53 @@
+"""What patch nodes before Train do to a run: the LoRA learns and the run says what was left out, or nothing starts."""
+
+from safetensors.torch import load_file
+
+
+def after(graph, *patches):
+    """The graph with these nodes between model and Train, each (class, widgets)."""
+    for index, (kind, widgets) in enumerate(patches):
+        graph[f"patch {index}"] = {
+            "class_type": kind,
+            "inputs": {"model": graph["train"]["inputs"]["model"], **widgets},
+        }
+        graph["train"]["inputs"]["model"] = [f"patch {index}", 0]
+    return graph
+
+
+def notices(server, run_id):
+    return [event["message"] for event in server.events(run_id) if event["type"] == "notice"]
+
+
+def check_it_has_learned(server, run_id):
+    tensors = load_file(server.lora(run_id))
+    assert not [name for name in tensors if "_orig_mod" in name]
+    learned = {name: tensor.any() for name, tensor in tensors.items() if "lora_B" in name}
+    assert learned and all(learned.values()), learned
+
+
+def test_of_a_compiled_model_the_uncompiled_one_learns(server, graphs):
+    graph = after(graphs.tiny("compiled"), ("TorchCompileModel", {"backend": "cudagraphs"}))
+    run_id = server.run_id(server.outputs(graph))
+    assert any("compiled by torch.compile: the uncompiled network is trained" in n for n in notices(server, run_id))
+    check_it_has_learned(server, run_id)
+
+
+def test_an_attention_without_gradients_is_replaced_and_nodes_are_known_by_their_files(server, graphs):
+    graph = after(
+        graphs.tiny("other attention"),
+        ("RescaleCFG", {"multiplier": 0.7}),
+        ("HyperTile", {"tile_size": 32, "swap_size": 2, "max_depth": 0, "scale_depth": False}),
+        ("Test_Patch", {"attention": True}),
+    )
+    graph["algorithm"]["inputs"]["cfg"] = 3.0
+    run_id = server.run_id(server.outputs(graph))
+    told = notices(server, run_id)
+    assert any("an attention of its own" in notice for notice in told)
+    assert any("HyperTile doesn't act in training" in notice for notice in told)
+    check_it_has_learned(server, run_id)
+
+
+def test_an_option_that_nobody_knows_is_refused_by_its_name(server, graphs):
+    graph = after(graphs.tiny("unknown option"), ("Test_Patch", {"option": "their_cache_threshold"}))
+    message = server.error(graph)["exception_message"]
+    assert "what training can't make act as it does in sampling: their_cache_threshold. Connect the MODEL" in message

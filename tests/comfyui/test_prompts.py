@@ -1,0 +1,75 @@
+"""Prompts on a real server: a list of texts is one run, and what becomes of prompts is told."""
+
+import pytest
+
+LINES = "red\nblue\ngreen\nwhite\nblack\nyellow"
+LONG = "a red circle to the left of a blue square on a white background, " * 8
+
+
+def test_a_list_of_texts_is_one_list_of_prompts(server, graphs):
+    graph = graphs.train("list of texts", held_out=2)
+    graph["list"] = {"class_type": "Test_TextList", "inputs": {"text": LINES}}
+    graph["prompts"]["inputs"]["text"] = ["list", 0]
+    before = server.get("/mixgrpo/runs")["runs"]
+    outputs = server.outputs(graph)
+    runs = server.get("/mixgrpo/runs")["runs"]
+    assert len(runs) == len(before) + 1 and len(outputs["train"]["text"]) == 1
+    prompts = server.run(server.run_id(outputs))["prompts"]
+    assert len(prompts["train"]) == 4 and len(prompts["held_out"]) == 2
+    assert sorted([*prompts["train"], *prompts["held_out"]]) == sorted(LINES.split("\n"))
+    # The same prompts as a text: the same run.
+    graph["prompts"]["inputs"]["text"] = LINES
+    assert server.run_id(server.outputs(graph)) == server.run_id(outputs)
+    assert len(server.get("/mixgrpo/runs")["runs"]) == len(runs)
+
+
+def test_files_of_every_kind_are_offered_and_read(server, graphs):
+    folder = server.base / "input"
+    (folder / "captions.jsonl").write_text('{"prompt": "a\u2028b"}\n{"prompt": "c"}\n', encoding="utf-8")
+    (folder / "captions.csv").write_bytes("id,prompt\r\n1,d\r\n".encode("utf-16"))
+    offered = server.get("/object_info/MixGRPO_Prompts")["MixGRPO_Prompts"]["input"]["required"]["file"]
+    assert {"captions.jsonl", "captions.csv"} <= set(offered[1].get("options", offered[0]))
+    graph = graphs.train("captions", prompts="\ufeffe", held_out=0, iterations=1)
+    graph["prompts"]["inputs"]["file"] = "captions.jsonl"
+    run_id = server.run_id(server.outputs(graph))
+    assert server.run(run_id)["prompts"]["train"] == ["e", "a\u2028b", "c"]
+
+
+def test_prompts_that_are_cut_off_are_counted_in_a_notice(server, graphs):
+    graph = graphs.train("long prompts", prompts=f"red\n{LONG}one\n{LONG}two", held_out=0, iterations=1)
+    graph["clip"] = {"class_type": "Test_FluxClip", "inputs": {}}
+    run_id = server.run_id(server.outputs(graph))
+    notices = [event["message"] for event in server.events(run_id) if event["type"] == "notice"]
+    assert (
+        "2 of 4 prompts are longer than a text encoder reads (l: 2): their ends reach only other text encoders. "
+        f"The first: '{LONG}one'."
+    ) in notices
+
+
+def test_prompts_with_one_encoding_fail_the_run_before_the_training(server, graphs):
+    graph = graphs.train("twins", prompts="a red  cat\nblue\nA red cat", held_out=0)
+    for _ in range(2):  # queued again, the encodings are there already
+        error = server.error(graph)["exception_message"]
+        assert "makes the same of the prompts 'a red  cat' and 'A red cat'" in error
+    run = server.get("/mixgrpo/runs")["runs"][0]
+    assert run["state"] == "failed" and not run.get("iteration")
+
+
+def test_a_scorer_of_a_training_gets_no_weighting_syntax(server, graphs):
+    """The text encoder does."""
+    prompts = ["a (red:1.3) circle", r"a (((blue))) square \(big\)"]
+    graph = graphs.train("weights", prompts="\n".join(prompts), held_out=0, iterations=1, evaluate_every=1)
+    graph["reward"] = {"class_type": "Test_Reads", "inputs": {}}
+    server.outputs(graph)
+    assert set((server.output / "scored.txt").read_text().splitlines()) == {
+        "score a red circle", r"score a blue square (big)", "strict a red circle", "strict a blue square (big)"
+    }  # fmt: skip
+    assert set(prompts) <= set((server.output / "encoded.txt").read_text().splitlines())
+
+
+@pytest.mark.parametrize("scores,words", [("nan nan", "no image of the run: nothing"), ("1 nan", "1 of 2 iterations")])
+def test_a_run_whose_images_could_not_be_scored_says_so(server, graphs, scores, words):
+    graph = graphs.train(f"dark {words[0]}", held_out=0)
+    graph["reward"] = {"class_type": "Test_Scripted", "inputs": {"scores": scores}}
+    text = server.outputs(graph)["train"]["text"][0]
+    assert "scripted without score" in text and words in text
