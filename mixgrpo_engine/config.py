@@ -261,6 +261,11 @@ class AdapterConfig:
         "memory, but loses small updates in its rounding: for high learning rates only.",
         choices=ADAPTER_DTYPES, advanced=True,
     )  # fmt: skip
+    start_from: str = setting(
+        "", "A LoRA file to go on from, in place of a new LoRA: the training begins at exactly what it does. Rank and "
+        "layers are the file's, and so is alpha where it is 0.",
+        advanced=True,
+    )  # fmt: skip
 
 
 @dataclass
@@ -390,6 +395,11 @@ def _checks(c: TrainConfig) -> Iterator[tuple[bool, str]]:
     yield wrong, f"updates is {updates} with {r.group_size} images a prompt: {wanted}"
     wanted = "it must be 0 where all weights are trained, since no base model is kept."
     yield c.adapter.kind == "full" and c.loss.kl_weight > 0, f"kl_weight is {c.loss.kl_weight}: {wanted}"
+    a = c.adapter
+    wanted = "start_from takes all its layers from its file, so leave them empty."
+    yield bool(a.start_from and (a.targets or a.exclude)), f"targets or exclude is set: {wanted}"
+    wanted = "it goes on from a LoRA, so leave it empty where all weights are trained."
+    yield bool(a.start_from and a.kind == "full"), f"start_from is set: {wanted}"
     prompts, processes = r.prompts_per_iteration, c.run.processes
     wanted = f"each needs a prompt of its own, so set it to {processes} or a multiple of it."
     yield prompts < processes, f"prompts_per_iteration is {prompts} with {processes} processes: {wanted}"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,16 +40,35 @@ BLOCK_LISTS = frozenset(
     ]
 )
 _ADAPTER = "default"  # peft's name for an adapter without a name
+_COMPILED = re.compile(r"(^|\.)_orig_mod(?=\.|$)")  # torch.compile's name for the module that it wraps
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A layer's LoRA in a file: it adds alpha / rank * up @ down to the layer's weight."""
+
+    down: Tensor  # (rank, inputs)
+    up: Tensor  # (outputs, rank)
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
 
 
 # Parameters made under inference mode, in which ComfyUI runs its nodes, could never be trained.
 @torch.inference_mode(False)
-def inject(module: nn.Module, config: AdapterConfig, seed: int = 0) -> list[str]:
+def inject(
+    module: nn.Module, config: AdapterConfig, seed: int = 0, start: Mapping[str, Factors] | None = None
+) -> list[str]:
     """Gives the chosen linear layers of `module` a LoRA, in place, and freezes everything else.
 
     The new model equals the old one: A is drawn from `seed` (Kaiming uniform, as peft does it), B is zero. The
     adapter has the config's dtype whatever the base's. Returns the adapted layers' names, relative to `module`.
-    Raises ValueError when no layer is chosen, or the model's layers don't tell their sizes.
+
+    start: a LoRA to go on from instead, by layer. Layers and ranks are its, and so is alpha unless the config has one;
+    whatever that is, the new model equals the old one with that LoRA.
+    Raises ValueError when no layer is chosen, one of `start` isn't linear, or the layers don't tell their sizes.
     """
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import Linear as LoraLinear
@@ -55,10 +76,22 @@ def inject(module: nn.Module, config: AdapterConfig, seed: int = 0) -> list[str]
     linear = {name: layer for name, layer in module.named_modules() if _is_linear(layer)}
     if not linear:
         _check_sizes(module)
-    names = _chosen(list(linear), config)
+    start = start or {}
+    names = [name for name in linear if plain(name) in start] if start else _chosen(list(linear), config)
+    if start:
+        kept = [plain(name) for name in names]
+        require_all(start, kept, "layers of the LoRA are linear ones of this model", "take a LoRA of this model.")
     module.requires_grad_(False)
+    ranks = {name: start[plain(name)].rank if start else config.rank for name in names}
+    alphas = {name: config.alpha or (start[plain(name)].alpha if start else config.rank) for name in names}
     peft_config = LoraConfig(
-        r=config.rank, lora_alpha=config.alpha or config.rank, target_modules=names, init_lora_weights=False
+        r=config.rank,
+        lora_alpha=config.alpha or config.rank,
+        target_modules=names,
+        init_lora_weights=False,
+        # peft takes the first entry that fits the end of a layer's name.
+        rank_pattern={f"^{re.escape(name)}": rank for name, rank in ranks.items()} if start else {},
+        alpha_pattern={f"^{re.escape(name)}": alpha for name, alpha in alphas.items()} if start else {},
     )
     # Some quantised layers aren't nn.Linear, which peft goes by; all it needs of a layer is its two sizes.
     unusual = {type(linear[name]) for name in names if not isinstance(linear[name], nn.Linear)}
@@ -66,8 +99,8 @@ def inject(module: nn.Module, config: AdapterConfig, seed: int = 0) -> list[str]
     # peft draws starting values that are replaced below: the caller's random state shall not notice.
     with torch.random.fork_rng(devices=[]):
         inject_adapter_in_model(peft_config, module, adapter_name=_ADAPTER)
-    _initialise(module, seed, getattr(torch, config.dtype))
-    return names
+    _initialise(module, seed, getattr(torch, config.dtype), start)
+    return [plain(name) for name in names]
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
@@ -90,7 +123,7 @@ def load_state(module: nn.Module, values: Mapping[str, Tensor]) -> None:
 
     Raises ValueError when a tensor is missing, unknown or of another shape; nothing is changed then.
     """
-    own = state(module)
+    own, values = state(module), {plain(name): tensor for name, tensor in values.items()}
     for name in own.keys() - values.keys():
         raise ValueError(f"The saved adapter has no '{name}': it belongs to another model or other target layers.")
     for name in values.keys() - own.keys():
@@ -123,33 +156,72 @@ def export(
     path: str | os.PathLike,
     prefix: str = "diffusion_model.",
     metadata: Mapping[str, str] | None = None,
-    scale: float = 1.0,
-    fold_scale: bool = False,
+    rename: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
 ) -> None:
-    """Writes the adapter as a LoRA file: `<prefix><layer>.lora_A.weight`, `.lora_B.weight` and `.alpha` per layer.
+    """Writes the adapter as a LoRA file: `<prefix><layer>.lora_A.weight` and `.lora_B.weight` per layer.
 
-    A loader adds strength * alpha / rank * B @ A to a layer's weight; `scale` multiplies alpha. fold_scale writes no
-    alpha and multiplies B with alpha / rank instead, for loaders that don't know it. float32 safetensors, written
-    atomically.
+    Loaders add strength * B @ A to a layer's weight: alpha / rank is multiplied into B, since not all of them know
+    alpha. rename: gives a loader's own names in place of these. float32 safetensors, written atomically.
     """
-    tensors = {prefix + name: tensor.float() for name, tensor in state(module).items()}
+    tensors = {prefix + name: tensor.detach().float() for name, tensor in state(module).items()}
     for name, layer in adapted_layers(module):
-        if fold_scale:
-            b = f"{prefix}{name}.lora_B.weight"
-            tensors[b] = tensors[b] * (scale_of(layer) * scale)
-            continue
-        alpha = scale_of(layer) * layer.r[_ADAPTER] * scale
-        tensors[f"{prefix}{name}.alpha"] = torch.tensor(alpha, dtype=torch.float32)
-    tensor_files.save(tensors, path, metadata)
+        b = f"{prefix}{name}.lora_B.weight"
+        tensors[b] = tensors[b] * scale_of(layer)
+    tensor_files.save(rename(tensors), path, metadata)
+
+
+def read(path: str | os.PathLike, prefix: str) -> dict[str, Factors]:
+    """The reverse of export(), by layer; an alpha is taken, too.
+
+    Raises ValueError with one sentence that counts and names what else the file holds.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"The LoRA {path} can't be read ({error}): name a .safetensors file.") from None
+    found, known = {}, set()
+    for name in tensors:
+        layer = name.removeprefix(prefix).removesuffix(".lora_A.weight")
+        down, up, alpha = (f"{prefix}{layer}.{part}" for part in ("lora_A.weight", "lora_B.weight", "alpha"))
+        if name == down and up in tensors:
+            rank = tensors[down].shape[0]
+            found[layer] = Factors(tensors[down], tensors[up], float(tensors.get(alpha, torch.tensor(rank))))
+            known |= {down, up, alpha}
+    what = f"tensors of {path} are {prefix}<layer>.lora_A.weight or .lora_B.weight"
+    require_all(tensors, known, what, "take a plain LoRA in diffusers' names.")
+    return found
+
+
+def require_all(wanted: Iterable[str], there: Iterable[str], what: str, advice: str) -> None:
+    """Raises ValueError with one sentence when some of `wanted` aren't `there`: how many, and the first names."""
+    wanted, there = list(wanted), set(there)
+    missing = [name for name in wanted if name not in there]
+    if missing or not wanted:
+        more = f" and {len(missing) - 3} others" if len(missing) > 3 else ""
+        names = f", not {', '.join(missing[:3])}{more}" if missing else ""
+        raise ValueError(f"Only {len(wanted) - len(missing)} of {len(wanted)} {what}{names}: {advice}")
+
+
+def in_blocks(layer: str) -> bool:
+    """Whether a layer belongs to the transformer blocks, by its name."""
+    return plain(layer).split(".")[0] in BLOCK_LISTS
+
+
+def plain(name: str) -> str:
+    """A layer's name without what torch.compile puts into it: no loader knows that."""
+    return _COMPILED.sub("", name).removeprefix(".")
 
 
 def adapted_layers(module: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
-    """Name and peft layer of every adapted layer, in the module's order."""
+    """Plain name and peft layer of every adapted layer, in the module's order."""
     from peft.tuners.lora import LoraLayer
 
     for name, layer in module.named_modules():
         if isinstance(layer, LoraLayer):
-            yield name, layer
+            yield plain(name), layer
 
 
 def scale_of(layer: LoraLayer) -> float:
@@ -178,7 +250,7 @@ def _chosen(linear: list[str], config: AdapterConfig) -> list[str]:
     if targets:
         candidates = [name for name in linear if any(fragment in name for fragment in targets)]
     else:
-        candidates = [name for name in linear if name.split(".")[0] in BLOCK_LISTS]
+        candidates = [name for name in linear if in_blocks(name)]
     names = [name for name in candidates if not any(fragment in name for fragment in exclude)]
     if not names:
         wanted = f"targets '{config.targets}'" if targets else "the transformer blocks"
@@ -196,12 +268,17 @@ def _fragments(text: str) -> list[str]:
 
 
 @torch.no_grad()
-def _initialise(module: nn.Module, seed: int, dtype: torch.dtype) -> None:
+def _initialise(module: nn.Module, seed: int, dtype: torch.dtype, start: Mapping[str, Factors]) -> None:
     # Drawn on the CPU in float32: the same seed gives the same adapter on every device and for every base dtype.
     generator = torch.Generator().manual_seed(seed)
-    for _, layer in adapted_layers(module):
+    for name, layer in adapted_layers(module):
         for part in (layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER]):
             part.to(dtype).requires_grad_(True)
         a, b = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
+        if start:
+            factors = start[name]
+            a.copy_(factors.down)
+            b.copy_(factors.up.float() * (factors.alpha / factors.rank / scale_of(layer)))
+            continue
         a.copy_(nn.init.kaiming_uniform_(torch.empty(a.shape), a=math.sqrt(5), generator=generator))
         b.zero_()

@@ -10,6 +10,7 @@ from ..mixgrpo_engine import presets
 from ..mixgrpo_engine.config import SETTINGS, AdapterConfig, TrainConfig
 from ..mixgrpo_engine.settings import Setting
 from .category import CATEGORY
+from .runs import start_lora
 from .setting_widgets import setting, widget
 
 ALGORITHM = io.Custom("MIXGRPO_ALGORITHM")
@@ -24,6 +25,7 @@ CUSTOM = "custom"
 DEFAULT_PRESET = "MixGRPO"
 ALGORITHM_SETTINGS = sorted((each for each in SETTINGS if each.place), key=lambda each: each.place or 0)
 LORA_SETTINGS = [setting("adapter", name) for name in ("rank", "alpha", "targets", "exclude", "dtype")]
+START = setting("adapter", "start_from")
 
 
 class MixGRPOAlgorithm(io.ComfyNode):
@@ -58,18 +60,24 @@ class MixGRPOLoRA(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         *widgets, dtype = LORA_SETTINGS
+        start = io.Combo.Input(
+            START.label, options=start_lora.choices(), default=start_lora.NONE, optional=True, tooltip=START.tooltip
+        )
+        start.extra_dict["advanced"] = True
         return io.Schema(
             node_id="MixGRPO_LoRA",
             display_name="MixGRPO LoRA",
             category=CATEGORY,
             description="The adapter that the training learns: its size, and which layers get it.",
-            inputs=[*(widget(each, name=each.field) for each in widgets), widget(dtype, optional=True)],
+            inputs=[*(widget(each, name=each.field) for each in widgets), widget(dtype, optional=True), start],
             outputs=[LORA.Output(display_name="lora", tooltip="For MixGRPO Train.")],
         )
 
     @classmethod
-    def execute(cls, **given: Any) -> io.NodeOutput:
+    def execute(cls, start_from: str = start_lora.NONE, **given: Any) -> io.NodeOutput:
         values = {each.field: each.check(given.get(each.field, each.default), each.field) for each in LORA_SETTINGS}
+        if start_from != start_lora.NONE:
+            values[START.field] = START.check(start_from)
         return io.NodeOutput(AdapterConfig(**values))
 
 

@@ -129,7 +129,7 @@ class MixGRPOTrain(io.ComfyNode):
         folder = submission.folder
         if waits:
             await wait.wait_for(folder, node_id=cls.hidden.unique_id)
-        return run_output(folder, submission.action)
+        return run_output(folder, submission.action, submission.note)
 
 
 class MixGRPOWait(io.ComfyNode):
@@ -255,12 +255,12 @@ def find_run(run: dict | None, run_id: str) -> RunFolder:
     return folder
 
 
-def run_output(folder: RunFolder, action: str) -> io.NodeOutput:
-    """Outputs and ui of Train and Wait: always the same keys, always lists."""
+def run_output(folder: RunFolder, action: str, note: str = "") -> io.NodeOutput:
+    """Outputs and ui of Train and Wait: always the same keys, always lists. note: what else is to be said."""
     summary = overview.summary(folder)
     ui = {
         "images": summary["images"],
-        "text": [describe(summary, action)],
+        "text": ["\n".join(filter(None, [describe(summary, action), note]))],
         "run_id": [folder.name],
         "files": summary["files"],
     }

@@ -198,7 +198,8 @@ def group(config: TrainConfig, name: str) -> dict:
 
 def adapter(config: TrainConfig) -> dict:
     """The values of MixGRPO_LoRA's widgets: a node trains nothing but LoRAs."""
-    return {name: value for name, value in config.as_dict()["adapter"].items() if name != "kind"}
+    values = {name: value for name, value in config.as_dict()["adapter"].items() if name != "kind"}
+    return values | {"start_from": "none"}
 
 
 def samples(config: TrainConfig, steps: int, name: str) -> dict[str, dict]:

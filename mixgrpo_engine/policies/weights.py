@@ -31,7 +31,8 @@ class LoraWeights:
 
     def __init__(self, transformer: ModelMixin, config: AdapterConfig, seed: int) -> None:
         self.transformer = transformer
-        self.layers = lora.inject(transformer, config, seed)
+        start = lora.read(config.start_from, PREFIX) if config.start_from else None
+        self.layers = lora.inject(transformer, config, seed, start)
 
     def state(self) -> dict[str, Tensor]:
         return lora.state(self.transformer)
@@ -44,7 +45,7 @@ class LoraWeights:
 
     def export(self, path: Path, metadata: Mapping[str, str]) -> None:
         """A file for diffusers' load_lora_weights and for ComfyUI's stock LoRA loader."""
-        lora.export(self.transformer, path, PREFIX, metadata, fold_scale=True)
+        lora.export(self.transformer, path, PREFIX, metadata)
 
     def load_export(self, path: Path) -> None:
         """The reverse of export(). Raises ValueError for a LoRA of another model."""

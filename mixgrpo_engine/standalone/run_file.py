@@ -12,6 +12,7 @@ from .. import prompt_files
 from ..config import SETTINGS, TrainConfig
 from ..presets import preset
 from ..prompts import PromptSet, split
+from ..records.files import sha256
 from ..settings import KINDS, Setting
 from .reward_table import REWARDS
 
@@ -63,7 +64,9 @@ class RunFile:
 
     def description(self) -> dict:
         """Everything that makes the run what it is, as JSON-ready data; the output folder isn't."""
-        return json.loads(
+        start = self.config.adapter.start_from
+        about = {"start_sha256": sha256(Path(start))} if start else {}
+        return about | json.loads(
             json.dumps(
                 {
                     "model": dataclasses.asdict(self.model),
@@ -94,6 +97,10 @@ def read(path: str | Path) -> RunFile:
             raise ValueError(f"{path.name} has no entry '{name}': add it.")
     home = path.parent
     config = _config(values.get("preset"), values.get("settings", {}))
+    if config.adapter.start_from:
+        config.adapter.start_from = str(home / config.adapter.start_from)
+        if not Path(config.adapter.start_from).is_file():
+            raise FileNotFoundError(f"settings.adapter.start_from: there is no file {config.adapter.start_from}.")
     return RunFile(
         model=_model(values["model"], home),
         prompts=_prompts(values["prompts"], values.get("held_out", 0), home, config.run.seed),

@@ -258,10 +258,11 @@ def first_difference(old: object, new: object, where: str = "") -> tuple[str, ob
 def _fixed(description: dict) -> dict:
     """A run's description without what may change between a start and a resume.
 
-    That is what doesn't change the training, and how long it goes on.
+    That is what doesn't change the training, and how long it goes on, unless the learning rate falls with that.
     """
     config = {group: dict(values) for group, values in description.get("config", {}).items()}
+    constant = config.get("optimizer", {}).get("schedule") == "constant"
     for each in SETTINGS:
-        if not each.changes_training or (each.group, each.field) == ("run", "iterations"):
+        if not each.changes_training or ((each.group, each.field) == ("run", "iterations") and constant):
             config.get(each.group, {}).pop(each.field, None)
     return {**description, "config": config}

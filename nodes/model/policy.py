@@ -15,7 +15,7 @@ from ...mixgrpo_engine import lora
 from ...mixgrpo_engine.config import AdapterConfig
 from ...mixgrpo_engine.gradient_scale import GradientScale
 from ..comfy_types import LatentFormat, Model, Vae
-from . import gradients, schedule
+from . import gradients, lora_names, schedule
 from .condition import ModelInputs, PromptCondition, model_inputs
 from .conditioning import Encoded
 from .decoding import decode_images, needs_tiles, unload
@@ -79,7 +79,10 @@ class ComfyPolicy:
         self._model = private_copy(model)
         self.dtype = use_training_dtype(self._model, self.device, self.notices)
         self._model_sampling = copy.deepcopy(self._model.model_sampling)
-        self.adapted_layers = lora.inject(self._model.diffusion_model, adapter, seed)
+        self._names = lora_names.FileNames(self._model)
+        start = lora_names.start_of(adapter, self._model)
+        self.adapted_layers = lora.inject(self._model.diffusion_model, adapter, seed, start)
+        self._names.require(self.adapted_layers)
         gradients.prepare(self._model.diffusion_model, gradient_checkpointing)
         self._gradient_scale = None
         if self.dtype == torch.float16:
@@ -127,7 +130,7 @@ class ComfyPolicy:
         lora.load_state(self._model.diffusion_model, state)
 
     def export(self, path: Path, metadata: dict[str, str]) -> None:
-        lora.export(self._model.diffusion_model, path, metadata=metadata)
+        lora.export(self._model.diffusion_model, path, metadata=metadata, rename=self._names.rename)
 
     def _prepare_inputs(self, prompt: str, kind: str) -> ModelInputs:
         noise = torch.zeros(1, *self.noise_shape, device=self.device)

@@ -21,7 +21,7 @@ from ...mixgrpo_engine.memory.estimate import Line, Needs
 from ...mixgrpo_engine.memory.live_bytes import Known, attention_without_matrix, peak_bytes
 from ...mixgrpo_engine.rewards import Reward
 from ..comfy_types import Model, Vae
-from . import gradients
+from . import gradients, lora_names
 from .condition import ModelInputs, PromptCondition, model_inputs
 from .conditioning import Encoded
 from .decoding import bytes_to_move, decode_bytes, free_bytes, tile_shape
@@ -92,8 +92,9 @@ class Preflight:
         """What ComfyPolicy trains, without data."""
         base = weightless_copy(self.model)
         use_training_dtype(base, self.device)
+        start = lora_names.start_of(config.adapter, base)
         with META:
-            lora.inject(base.diffusion_model, config.adapter)
+            lora.inject(base.diffusion_model, config.adapter, start=start)
         gradients.prepare(base.diffusion_model, config.run.gradient_checkpointing, verify=False)
         options = dict(self.model.model_options)
         counted = {gradients.ATTENTION_OVERRIDE: _pytorch_attention}

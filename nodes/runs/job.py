@@ -11,7 +11,7 @@ from ... import mixgrpo_engine
 from ...mixgrpo_engine.config import SETTINGS, AdapterConfig, RunConfig, TrainConfig
 from ...mixgrpo_engine.prompts import PromptSet
 from ..comfy_types import DynamicPrompt
-from . import graph
+from . import graph, start_lora
 
 PACKS_FOLDER = "custom_nodes."
 
@@ -47,17 +47,27 @@ def make(
         raise ValueError("watch is connected but evaluate_every is 0: set it above 0, or nothing would be watched.")
     _refuse_nested_training(cut, node_id)
     settings = config.as_dict()
-    texts = {"train": list(prompts.train), "held_out": list(prompts.held_out)}
-    meaning = {"name": name, "prompts": texts, "config": telling(settings)}
-    return {
+    made = {
         "name": name,
-        "fingerprint": graph.fingerprint(cut, node_id, meaning),
         "node_id": node_id,
         "graph": cut,
         "config": settings,
-        "prompts": texts,
+        "prompts": {"train": list(prompts.train), "held_out": list(prompts.held_out)},
         "versions": versions(),
     }
+    if config.adapter.start_from:
+        made["start_sha256"] = start_lora.sha256(config.adapter.start_from)
+    return {**made, "fingerprint": fingerprint(made)}
+
+
+def fingerprint(made: dict, iterations: int | None = None) -> str:
+    """What tells a job's run from others; iterations: of a job that is the same but for them."""
+    run = made["config"]["run"]
+    settings = {**made["config"], "run": {**run, "iterations": iterations or run["iterations"]}}
+    meaning = {"name": made["name"], "prompts": made["prompts"], "config": telling(settings)}
+    if "start_sha256" in made:
+        meaning["start_sha256"] = made["start_sha256"]
+    return graph.fingerprint(made["graph"], made["node_id"], meaning)
 
 
 def telling(settings: dict) -> dict:

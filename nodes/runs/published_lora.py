@@ -9,6 +9,7 @@ from pathlib import Path
 from ...mixgrpo_engine.records.files import replace
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..comfy_types import Model
+from ..model import lora_names
 from . import liveness, paths, stored
 
 
@@ -70,7 +71,10 @@ def require_finished(folder: RunFolder, which: str = paths.LAST) -> None:
 
 
 def apply(folder: RunFolder, model: Model, strength: float, which: str = paths.LAST) -> Model:
-    """The model with the run's LoRA as patches, as LoraLoaderModelOnly gives it; the given model stays as it is."""
+    """The model with the run's LoRA as patches, as LoraLoaderModelOnly gives it; the given model stays as it is.
+
+    Raises ValueError with one sentence unless every layer of the LoRA is one of the model's: the loader only logs it.
+    """
     import comfy.sd
     import comfy.utils
 
@@ -78,4 +82,5 @@ def apply(folder: RunFolder, model: Model, strength: float, which: str = paths.L
     if strength == 0:
         return model
     weights = comfy.utils.load_torch_file(str(paths.lora_file(folder.name, which)), safe_load=True)
+    lora_names.read(model.model, weights, f"run {folder.name}'s LoRA", "connect the model that was trained.")
     return comfy.sd.load_lora_for_models(model, None, weights, strength, 0)[0]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
 
 from ...mixgrpo_engine.records.files import write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
+from . import job as job_of
 from . import liveness, paths, published_lora, signature, stored
 from .launch import launch
 
@@ -21,10 +24,11 @@ STOP_SECONDS = 90.0
 
 @dataclass
 class Submission:
-    """What became of a submitted job. action: started, resumed, reattached or finished."""
+    """What became of a submitted job. action: started, resumed, reattached or finished; note: a sentence, or ""."""
 
     folder: RunFolder
     action: str
+    note: str = ""
 
 
 class _StillStopping(Exception):
@@ -34,13 +38,30 @@ class _StillStopping(Exception):
 def submit(job: dict, restart: bool = False) -> Submission:
     """job: what job.json holds, with "name" and "fingerprint". restart: start anew even if the run exists.
 
-    Jobs of the same fingerprint are the same run. Nothing is ever overwritten: a restart gets the next free id.
+    Jobs of the same fingerprint are the same run. One that differs in nothing but more iterations goes on with the run
+    that has fewer, if its learning rate is constant. Nothing is ever overwritten: a restart gets the next free id.
     """
 
     def attempt() -> Submission:
         siblings = _siblings(_base_id(job))
-        same = [folder for folder in siblings if _fingerprint(folder) == job["fingerprint"]]
-        return _take_up(same[-1], job) if same and not restart else _start(job, siblings)
+        if restart:
+            return _start(job, siblings)
+        before = _of_this_name(job)
+        same = [folder for folder, theirs in before if theirs.get("fingerprint") == job["fingerprint"]]
+        if same:
+            return _take_up(same[-1], job)
+        shorter = [(folder, _iterations(theirs)) for folder, theirs in before if _is_shorter(theirs, job)]
+        if not shorter:
+            return _start(job, siblings)
+        folder, iterations = max(shorter, key=lambda each: each[1])
+        if job["config"]["optimizer"]["schedule"] == "constant":
+            return _extend(folder, job, iterations)
+        note = (
+            f"Run {folder.name} has the same settings and {iterations} iterations. Its learning rate falls to 0 at the "
+            "last one, so this is another run, which starts anew: to go on from that run's LoRA, choose it in "
+            "start_from of MixGRPO LoRA."
+        )
+        return dataclasses.replace(_start(job, siblings), note=note)
 
     return _once_stopped(attempt)
 
@@ -78,14 +99,25 @@ def _start(job: dict, siblings: list[RunFolder]) -> Submission:
     return Submission(folder, "started")
 
 
-def _take_up(folder: RunFolder, job: dict) -> Submission:
-    """job: what is to replace parts of the stored one, {} leaves it as it is."""
+def _extend(folder: RunFolder, job: dict, iterations: int) -> Submission:
+    now = liveness.state_of(folder)
+    if now in liveness.ACTIVE and not liveness.is_cancelling(folder):
+        raise ValueError(
+            f"Run {folder.name} has the same settings and is at work on its {iterations} iterations: queue this again "
+            "when it has ended, to go on from there, or choose if_exists = restart for a run of its own."
+        )
+    note = f"Went on from the {iterations} iterations that the run had before."
+    return dataclasses.replace(_take_up(folder, job, extend=True), note=note)
+
+
+def _take_up(folder: RunFolder, job: dict, extend: bool = False) -> Submission:
+    """job: what is to replace parts of the stored one, {} leaves it as it is. extend: go on with a finished run."""
     if liveness.is_cancelling(folder):
         raise _StillStopping(folder.name)
     now = liveness.state_of(folder)
     if now == liveness.UNREADABLE:
         raise ValueError(liveness.damage(folder))
-    if now == "finished":
+    if now == "finished" and not extend:
         published_lora.require_finished(folder)
         return Submission(folder, "finished")
     if now in liveness.ACTIVE:
@@ -103,12 +135,33 @@ def _write(folder: RunFolder, job: dict) -> None:
     write_json(folder.job, signature.signed(job, signature.install_key()))
 
 
-def _fingerprint(folder: RunFolder) -> str | None:
-    """None for a folder whose job can't be read: it is no run that could be taken up."""
+def _of_this_name(job: dict) -> list[tuple[RunFolder, dict]]:
+    """The runs of a job's name and their jobs, oldest first; those whose job can't be read couldn't be taken up."""
+    pattern = re.compile(rf"{paths.slug(job['name'])}-[0-9a-f]{{8}}(-[0-9]+)?")
+    found = []
+    for entry in paths.runs_directory().glob("*"):
+        if pattern.fullmatch(entry.name):
+            with contextlib.suppress(ValueError):
+                found.append((RunFolder(entry), stored.job(RunFolder(entry))))
+    return sorted(found, key=lambda each: _created(each[1]))
+
+
+def _is_shorter(theirs: dict, job: dict) -> bool:
+    """Whether a run's job is another one with fewer iterations and nothing else that tells runs apart."""
+    there, here = _iterations(theirs), _iterations(job)
+    return 0 < there < here and job_of.fingerprint(job, there) == theirs.get("fingerprint")
+
+
+def _created(job: dict) -> float:
+    return job["created"] if stored.is_number(job.get("created")) else 0.0
+
+
+def _iterations(job: dict) -> int:
+    """0 for a job that doesn't say."""
     try:
-        return stored.job(folder).get("fingerprint")
-    except ValueError:
-        return None
+        return int(job["config"]["run"]["iterations"])
+    except (KeyError, TypeError, ValueError):
+        return 0
 
 
 def _base_id(job: dict) -> str:
@@ -133,7 +186,7 @@ def _number(name: str, base: str) -> int:
     return int(rest) if rest != name and rest.isascii() and rest.isdigit() else 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def _submit_lock() -> Iterator[None]:
     """Raises TimeoutError with one sentence when another process doesn't let go of it."""
     path = paths.runs_directory() / ".submit.lock"

@@ -11,7 +11,7 @@ from ...mixgrpo_engine.records.events import Notice, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.rewards import Reward
 from ..model.encodings import StoredEncodings
-from ..runs import curve, paths, published_lora, stored
+from ..runs import curve, paths, published_lora, start_lora, stored
 from . import stages
 from .compat import Comfy
 from .report import LOG, Reporter
@@ -34,6 +34,8 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
     from ..rewards.plain_prompts import by_plain_prompts
 
     reporter.emit(Stage("train", "Preparing the model for training."))
+    if config.adapter.start_from:
+        start_lora.require_unchanged(config.adapter.start_from, job["start_sha256"])
     rewards, weights = mix.parts(loaded["reward"])
     watched, watched_weights = mix.parts(loaded["watch"]) if "watch" in loaded else ({}, {})
     config = plan_memory(loaded, encoded, prompts, [*rewards.values(), *watched.values()], config, reporter)

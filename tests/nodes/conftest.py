@@ -54,8 +54,9 @@ def encoded(room):
 def policy_of(room, vae, encoded):
     """`policy_of(model, **changes)` is a ComfyPolicy with a LoRA of rank 4 on all blocks."""
 
-    def make(model, vae=vae, *, rank=4, alpha=0.0, targets="", exclude="", dtype="float32", **changes):
-        adapter = room("mixgrpo_engine.config").AdapterConfig(rank, alpha, targets, exclude, dtype=dtype)
+    def make(model, vae=vae, *, rank=4, alpha=0.0, targets="", exclude="", dtype="float32", start_from="", **changes):
+        layers = {"targets": targets, "exclude": exclude, "start_from": start_from}
+        adapter = room("mixgrpo_engine.config").AdapterConfig(rank, alpha, dtype=dtype, **layers)
         size = {"width": tiny_models.SIZE, "height": tiny_models.SIZE}
         return room("nodes.model.policy").ComfyPolicy(
             model, vae, encoded, **{**size, "adapter": adapter, "seed": 3, **changes}
@@ -98,7 +99,7 @@ def runs(room, tmp_path, monkeypatch):
 
     for name in (
         "cancel", "curve", "follow", "job", "launch", "liveness", "locks", "overview", "paths", "process",
-        "published_lora", "routes", "signature", "stored", "submit", "wait",
+        "published_lora", "routes", "signature", "start_lora", "stored", "submit", "wait",
     ):  # fmt: skip
         room(f"nodes.runs.{name}")
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))

@@ -38,7 +38,13 @@ def test_every_setting_of_a_training_on_one_gpu_but_the_betas_has_one_field(conf
     wanted = {each.label for each in config.SETTINGS if each.group in GROUPS}
     wanted -= {"beta1", "beta2"}
     wanted -= {"balanced"}  # what several processes gain by; a run file has it
-    wanted -= {"rank", "exclude", "kind", "dtype"}  # of the LoRA only what presets set; MixGRPO LoRA has the others
+    wanted -= {
+        "rank",
+        "exclude",
+        "kind",
+        "dtype",
+        "start_from",
+    }  # of the LoRA only what presets set; MixGRPO LoRA has the others
     assert widgets(node).keys() == {"preset", *wanted}
 
 
@@ -111,7 +117,9 @@ def test_the_browser_is_told_what_a_field_meant_before_it_was_there(config, node
 
 def test_the_lora_nodes_inputs_keep_their_names(room, config):
     lora = room("nodes.algorithm").MixGRPOLoRA
-    assert [each.id for each in lora.define_schema().inputs] == ["rank", "alpha", "targets", "exclude", "dtype"]
+    assert [each.id for each in lora.define_schema().inputs] == [
+        "rank", "alpha", "targets", "exclude", "dtype", "start_from",
+    ]  # fmt: skip
     given = {"rank": 4, "alpha": 8.0, "targets": "attn", "exclude": "mlp"}
     assert lora.execute(**given).result[0] == config.AdapterConfig(**given)
     with pytest.raises(ValueError, match="^alpha is -1.0: it must be 0 to 4096"):

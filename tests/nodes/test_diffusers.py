@@ -91,6 +91,33 @@ def test_a_lora_trained_without_comfyui_acts_the_same_in_it(kind, models, room, 
     assert difference < 1e-4 < 1e-2 < (trained - base).abs().max()
 
 
+@pytest.mark.parametrize("kind", ["flux", "sd3"])
+def test_a_lora_trained_in_comfyui_acts_the_same_in_diffusers(kind, models, policy_of, room, comfy, tmp_path):
+    """By the pipeline's own load_lora_weights."""
+    import diffusers
+
+    folder = DiffusersFolder(models[kind])
+    encoded = EncodedPrompts(tmp_path / "prompts", PROMPTS, kind)
+    encode_prompts(folder, encoded, "cpu", torch.float32, 16)
+    without = DiffusersPolicy(folder, encoded, width=64, height=64, adapter=AdapterConfig(rank=1), seed=1)
+    latents, condition = without.noise([1, 2]), without.condition(PROMPTS)
+    model = comfy_model(kind, models[kind], room)
+    policy = policy_of(model, alpha=2.0)
+    tiny_models.train_a_little(policy)
+    policy.export(tmp_path / "run.safetensors", {})
+    patched, _ = comfy.sd.load_lora_for_models(model, None, load_file(tmp_path / "run.safetensors"), 1.0, 0.0)
+
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(models[kind])
+    with torch.no_grad():
+        base = without.module(latents, SIGMA, condition)
+        pipeline.load_lora_weights(str(tmp_path / "run.safetensors"))
+        without.module.transformer = pipeline.transformer
+        trained = without.module(latents, SIGMA, condition)
+    difference = (comfy_velocity(patched, latents, condition) - trained).abs().max()
+    print(f"\n{kind}: {float(difference):.1e} of {float(trained.abs().max()):.1f}")
+    assert difference < 1e-4 < 1e-2 < (trained - base).abs().max()
+
+
 @pytest.fixture
 def node(room, models, tmp_path, monkeypatch):
     """The node over an own models/diffusers folder with the tiny SD3; `node.root` is that folder."""

@@ -3,7 +3,7 @@
 import diffusers
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mixgrpo_engine import lora
 from mixgrpo_engine.config import AdapterConfig, TrainConfig
@@ -51,6 +51,64 @@ def test_the_lora_file_is_taken_over_by_another_policy(kind, policy_of, tmp_path
     assert torch.allclose(velocity(target), velocity(source), atol=1e-5)
     with pytest.raises(ValueError, match="rank or model differ"):
         policy_of(kind, adapter=AdapterConfig(rank=2)).load_export(tmp_path / "run.safetensors")
+
+
+@pytest.mark.parametrize("alpha", [0.0, 6.0])
+def test_a_lora_file_is_where_another_training_begins(kind, policy_of, tmp_path, alpha):
+    first = policy_of(kind, adapter=AdapterConfig(rank=3, alpha=2.0, targets="attn"))
+    move(first)
+    first.export(tmp_path / "run.safetensors", {})
+    adapter = AdapterConfig(rank=9, alpha=alpha, start_from=str(tmp_path / "run.safetensors"))
+    policy = policy_of(kind, adapter=adapter)
+    assert policy.weights.layers == first.weights.layers
+    assert {layer.scaling["default"] for _, layer in lora.adapted_layers(policy.module)} == {alpha / 3 or 1.0}
+    assert torch.allclose(velocity(policy), velocity(first), atol=1e-5)
+
+
+def test_alpha_and_ranks_of_a_file_are_its_own(folders, policy_of, tmp_path):
+    shapes = {"transformer_blocks.0.attn.to_q": 2, "transformer_blocks.10.attn.to_q": 3}
+    tensors = {}
+    for layer, rank in shapes.items():
+        tensors[f"transformer.{layer}.lora_A.weight"] = torch.ones(rank, 8)
+        tensors[f"transformer.{layer}.lora_B.weight"] = torch.ones(8, rank)
+        tensors[f"transformer.{layer}.alpha"] = torch.tensor(5.0)
+    save_file(tensors, tmp_path / "run.safetensors")
+    found = lora.read(tmp_path / "run.safetensors", "transformer.")
+    assert {layer: (factors.rank, factors.alpha) for layer, factors in found.items()} == {
+        layer: (rank, 5.0) for layer, rank in shapes.items()
+    }
+    # The names of the second begins as the first's does: each gets its own rank all the same.
+    block = {"attn": torch.nn.ModuleDict({"to_q": torch.nn.Linear(8, 8)})}
+    blocks = torch.nn.ModuleDict({number: torch.nn.ModuleDict(block) for number in ("0", "10")})
+    blocks["10"] = torch.nn.ModuleDict({"attn": torch.nn.ModuleDict({"to_q": torch.nn.Linear(8, 8)})})
+    net = torch.nn.ModuleDict({"transformer_blocks": blocks})
+    lora.inject(net, AdapterConfig(), start=found)
+    assert [(name, layer.r["default"], layer.scaling["default"]) for name, layer in lora.adapted_layers(net)] == [
+        ("transformer_blocks.0.attn.to_q", 2, 2.5), ("transformer_blocks.10.attn.to_q", 3, 5 / 3)
+    ]  # fmt: skip
+
+
+def test_a_start_that_does_not_fit_is_one_sentence(policy_of, tmp_path):
+    path = tmp_path / "run.safetensors"
+
+    def begin():
+        policy_of("sd3", adapter=AdapterConfig(start_from=str(path)))
+
+    with pytest.raises(ValueError, match="can't be read"):
+        begin()
+
+    def pair(layer):
+        return {f"{layer}.lora_A.weight": torch.ones(2, 128), f"{layer}.lora_B.weight": torch.ones(128, 2)}
+
+    known = pair("transformer.transformer_blocks.0.attn.to_out.0")
+    save_file({**pair("diffusion_model.joint_blocks.0.x_block.attn.proj"), **known}, path)
+    with pytest.raises(
+        ValueError, match="Only 2 of 4 tensors of .*, not diffusion_model.joint_blocks.0.*: take a plain"
+    ):
+        begin()
+    save_file({**known, **pair("transformer.no.such")}, path)
+    with pytest.raises(ValueError, match="Only 1 of 2 layers of the LoRA are linear ones of this model, not no.such:"):
+        begin()
 
 
 def full(policy_of, kind, **changes):

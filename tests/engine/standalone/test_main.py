@@ -170,6 +170,34 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_ends(kind, models, write, m
     assert straight[name].abs().max() > 0
 
 
+def test_more_iterations_go_on_unless_the_learning_rate_falls(models, write, capsys, tmp_path):
+    def train(iterations, schedule):
+        settings = {"run": {"iterations": iterations, "evaluate_every": 0}, "optimizer": {"schedule": schedule}}
+        return command.main(["train", str(write(settings, model=model(models["sd3"]), output=f"out/{schedule}"))])
+
+    assert [train(1, "constant"), train(2, "constant")] == [0, 0]
+    assert types(RunFolder(tmp_path / "out" / "constant")).count("iteration") == 2
+    assert [train(1, "linear"), train(1, "linear"), train(2, "linear")] == [0, 0, 1]
+    assert "holds another run (config.run.iterations was 1 and is 2)" in capsys.readouterr().err
+
+
+def test_a_run_begins_from_another_ones_lora(models, write, capsys, tmp_path):
+    def train(output, **adapter):
+        settings = {"adapter": adapter, "run": {"evaluate_every": 0, "iterations": 1}}
+        return command.main(["train", str(write(settings, model=model(models["sd3"]), output=output))])
+
+    assert train("first", rank=3) == 0
+    file = "first/first.safetensors"  # beside the run file
+    assert [train("second", start_from=file), train("second", start_from=file)] == [0, 0]
+    (tmp_path / file).write_bytes((tmp_path / "second" / "second.safetensors").read_bytes())
+    assert train("second", start_from=file) == 1
+    assert "holds another run (start_sha256 was " in capsys.readouterr().err
+    assert train("third", start_from="gone.safetensors") == 2
+    assert "settings.adapter.start_from: there is no file" in capsys.readouterr().err
+    assert train("third", start_from=file, kind="full") == 2
+    assert "leave it empty where all weights are trained" in capsys.readouterr().err
+
+
 def test_ctrl_c_saves_a_checkpoint_and_says_so(models, write, tmp_path):
     path = write({"run": {"iterations": 500, "checkpoint_every": 500, "evaluate_every": 0}}, model=model(models["sd3"]))
     process = subprocess.Popen(

@@ -111,7 +111,7 @@ def test_the_exported_lora_in_a_stock_loader_is_the_trained_model(
     with caplog.at_level(logging.WARNING):
         patched, _ = comfy.sd.load_lora_for_models(model, None, tensors, 1.0, 0.0)
     assert "not loaded" not in caplog.text.lower()
-    assert len(patched.patches) == len(policy.adapted_layers) and len(tensors) == 3 * len(patched.patches)
+    assert len(patched.patches) == len(policy.adapted_layers)
     x = policy.noise([3])
     loaded = stock.one_velocity(patched, x, 0.6, encoded["red"], encoded[""])
     original = stock.one_velocity(model, x, 0.6, encoded["red"], encoded[""])

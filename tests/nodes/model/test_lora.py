@@ -170,22 +170,21 @@ def test_state_loads_strictly_and_all_or_nothing(lora, config):
     assert torch.equal(source(x), target(x))
 
 
-def test_the_file_holds_a_pair_and_alpha_a_layer(lora, config, tmp_path):
+def test_the_file_holds_a_pair_a_layer_and_alpha_inside_it(lora, config, tmp_path):
     from safetensors import safe_open
 
     net = fill(Net())
     names = lora.inject(net, config)
     move(lora, net)
     path = tmp_path / "run.safetensors"
-    lora.export(net, path, metadata={"run": "seven"}, scale=0.5)
+    lora.export(net, path, metadata={"run": "seven"})
     with safe_open(path, "pt") as file:
         assert file.metadata()["run"] == "seven"
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    assert len(tensors) == 3 * len(names)
-    for name in names:
-        assert float(tensors[f"diffusion_model.{name}.alpha"]) == 0.5 * ALPHA
+    assert len(tensors) == 2 * len(names)
     for name, tensor in lora.state(net).items():
-        assert torch.equal(tensors[f"diffusion_model.{name}"], tensor)
+        scale = ALPHA / RANK if "lora_B" in name else 1.0
+        assert torch.equal(tensors[f"diffusion_model.{name}"], scale * tensor)
 
 
 def test_a_failed_export_leaves_the_old_file(lora, config, tmp_path):

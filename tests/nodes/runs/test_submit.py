@@ -149,3 +149,140 @@ def test_a_run_without_the_newer_widgets_is_the_run_with_their_defaults(made):
     assert others[0]["config"]["run"]["negative_prompt"] == "blurry" and others[1]["config"]["run"]["guidance"] == 2.5
     with pytest.raises(ValueError, match="guidance is nan: it must be 0 to 100"):
         made(guidance=float("nan"))
+
+
+@pytest.fixture
+def submitted(runs, room, monkeypatch):
+    """`submitted(iterations)` submits that job; `submitted.started` names the runs that got a worker."""
+    monkeypatch.setattr(runs.submit, "launch", lambda folder: submit.started.append(folder.name))
+    nodes = {"1": {"class_type": "L", "inputs": {}}, "2": {"class_type": "Train", "inputs": {"model": ["1", 0]}}}
+    prompt = type("Prompt", (), {"has_node": nodes.__contains__, "get_node": nodes.__getitem__})
+    prompts = room("mixgrpo_engine.prompts").PromptSet(("a",), ())
+
+    def job(iterations, schedule="constant", **changes):
+        algorithm = room("mixgrpo_engine.config").TrainConfig()
+        algorithm.optimizer.schedule = schedule
+        widgets = {"iterations": iterations, "seed": 0, "evaluate_every": 0, **changes}
+        return runs.job.make(prompt, "2", ["model"], prompts=prompts, algorithm=algorithm, run_name="n", **widgets)
+
+    def submit(*args, restart=False, **changes):
+        return runs.submit.submit(job(*args, **changes), restart)
+
+    submit.started, submit.job = [], job
+    return submit
+
+
+def end(folder, state="finished"):
+    folder.set_status(state=state)
+    folder.lora.write_bytes(b"weights")
+
+
+def test_a_finished_run_is_extended_by_more_iterations(runs, submitted):
+    first = submitted(2)
+    end(first.folder)
+    longer = submitted(5)
+    assert (longer.folder.name, longer.action) == (first.folder.name, "resumed")
+    assert longer.note == "Went on from the 2 iterations that the run had before."
+    assert runs.stored.job(first.folder)["config"]["run"]["iterations"] == 5
+    runs.signature.require(runs.stored.job(first.folder), first.folder.name, runs.signature.install_key())
+    end(first.folder)
+    # The longer graph is this run's now, and the shorter one would be another training.
+    again, once_more = submitted(5), submitted(9)
+    assert (again.folder.name, again.action, again.note) == (first.folder.name, "finished", "")
+    assert (once_more.folder.name, once_more.action) == (first.folder.name, "resumed")
+    end(first.folder)
+    shorter = submitted(2)
+    assert (shorter.folder.name, shorter.action) == (f"{first.folder.name}-2", "started")
+    assert submitted.started == [first.folder.name] * 3 + [shorter.folder.name]
+
+
+def test_the_longest_of_several_goes_on(submitted):
+    short, long = submitted(2), submitted(4, restart=True)
+    end(short.folder), end(long.folder)
+    assert short.folder.name != long.folder.name
+    assert submitted(6).folder.name == long.folder.name
+    end(long.folder)
+    assert submitted(2).action == "finished" and submitted(3).folder.name == short.folder.name
+
+
+@pytest.mark.parametrize("state", ["cancelled", "failed"])
+def test_an_ended_run_goes_on_to_more_iterations(submitted, state):
+    first = submitted(2)
+    end(first.folder, state)
+    assert (submitted(5).folder.name, submitted.started) == (first.folder.name, [first.folder.name] * 2)
+
+
+def test_a_run_at_work_is_not_extended_behind_its_back(runs, submitted, monkeypatch):
+    first = submitted(2)
+    monkeypatch.setattr(runs.liveness, "is_alive", lambda _: True)
+    first.folder.set_status(state="running")
+    with pytest.raises(
+        ValueError, match=f"Run {first.folder.name} has the same settings and is at work on its 2 itera"
+    ):
+        submitted(5)
+    assert submitted(2).action == "reattached"
+
+
+def test_another_setting_is_another_run(submitted):
+    first = submitted(2)
+    end(first.folder)
+    for other in (submitted(5, seed=1), submitted(5, width=256)):
+        assert (other.folder.name != first.folder.name, other.action, other.note) == (True, "started", "")
+
+
+def test_a_falling_learning_rate_makes_another_run_and_says_so(submitted):
+    first = submitted(2, "linear")
+    end(first.folder)
+    longer = submitted(5, "linear")
+    assert (longer.folder.name != first.folder.name, longer.action) == (True, "started")
+    assert longer.note.startswith(f"Run {first.folder.name} has the same settings and 2 iterations. Its learning rate ")
+    assert longer.note.endswith("choose it in start_from of MixGRPO LoRA.")
+
+
+def test_restart_never_extends(submitted):
+    first = submitted(2)
+    end(first.folder)
+    assert submitted(5, restart=True).folder.name != first.folder.name
+
+
+def test_jobs_keep_the_fingerprints_that_they_had(submitted):
+    """Of the release before runs could be extended or begin from a file."""
+    made = {each["fingerprint"][:16] for each in (submitted.job(2), submitted.job(300, "linear"))}
+    assert made == {"2d639139b4811255", "021fb4f6fec47152"}
+
+
+@pytest.fixture
+def loras(comfy, tmp_path, monkeypatch):
+    import folder_paths
+
+    (tmp_path / "loras").mkdir()
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(tmp_path / "loras")], {".safetensors"}))
+    return tmp_path / "loras"
+
+
+def test_a_changed_start_is_another_run(runs, submitted, room, loras):
+    def lora(**given):
+        return room("nodes.algorithm").MixGRPOLoRA.execute(**given).result[0]
+
+    file = loras / "a.safetensors"
+    file.write_bytes(b"one")
+    plain, none = submitted.job(2), submitted.job(2, lora=lora(start_from="none"))
+    made = submitted.job(2, lora=lora(start_from="a.safetensors"))
+    assert plain["fingerprint"] == none["fingerprint"] and "start_sha256" not in plain
+    assert made["config"]["adapter"]["start_from"] == "a.safetensors"
+    file.write_bytes(b"two")
+    changed = submitted.job(2, lora=lora(start_from="a.safetensors"))
+    assert len({each["fingerprint"] for each in (plain, made, changed)}) == 3
+    runs.start_lora.require_unchanged("a.safetensors", changed["start_sha256"])
+    with pytest.raises(ValueError, match="'a.safetensors' has changed since this run began from it"):
+        runs.start_lora.require_unchanged("a.safetensors", made["start_sha256"])
+    file.unlink()
+    with pytest.raises(ValueError, match="isn't among ComfyUI's LoRAs"):
+        submitted.job(2, lora=lora(start_from="a.safetensors"))
+
+
+def test_targets_beside_a_start_are_refused(submitted, room, loras):
+    (loras / "a.safetensors").write_bytes(b"one")
+    node = room("nodes.algorithm").MixGRPOLoRA
+    with pytest.raises(ValueError, match="targets or exclude is set: start_from takes all its layers from its file"):
+        submitted.job(2, lora=node.execute(start_from="a.safetensors", targets="attn").result[0])

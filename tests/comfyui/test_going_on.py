@@ -1,0 +1,108 @@
+"""Training that goes on: a finished run with more iterations, and a LoRA file as the start of another run."""
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+LORAS = "MixGRPO_LoRA"
+
+
+def listed(server):
+    """What the combo start_from offers now."""
+    spec = server.get(f"/object_info/{LORAS}")[LORAS]["input"]["optional"]["start_from"]
+    return spec[1]["options"] if spec[0] == "COMBO" else spec[0]
+
+
+def test_a_finished_run_goes_on_to_the_lora_of_a_longer_one(server, graphs):
+    """Bit for bit, in the same folder."""
+    whole = server.run_id(server.outputs(graphs.train("whole of four", iterations=4, evaluate_every=2)))
+    first = server.run_id(server.outputs(graphs.train("four in two parts", iterations=2, evaluate_every=2)))
+    outputs = server.outputs(graphs.train("four in two parts", iterations=4, evaluate_every=2))
+    assert server.run_id(outputs) == first
+    assert outputs["train"]["text"][0].endswith("Went on from the 2 iterations that the run had before.")
+    run = server.run(first)
+    assert (run["state"], run["iteration"], run["iterations"]) == ("finished", 4, 4)
+    assert [e["iteration"] for e in server.events(first) if e["type"] == "iteration"] == [1, 2, 3, 4]
+    assert graphs.same_tensors(server.lora(whole), server.lora(first))
+    before = len(server.events(first))
+    again = server.outputs(graphs.train("four in two parts", iterations=4, evaluate_every=2), 60)
+    assert (server.run_id(again), len(server.events(first))) == (first, before)
+
+
+def test_a_falling_learning_rate_starts_anew_and_says_so(server, graphs):
+    def graph(iterations):
+        made = graphs.train("falling", iterations=iterations)
+        made["algorithm"]["inputs"]["learning_rate_schedule"] = "linear"
+        return made
+
+    first = server.run_id(server.outputs(graph(1)))
+    outputs = server.outputs(graph(2))
+    assert server.run_id(outputs) != first
+    assert f"Run {first} has the same settings and 1 iterations." in outputs["train"]["text"][0]
+    assert [e["iteration"] for e in server.events(server.run_id(outputs)) if e["type"] == "iteration"] == [1, 2]
+
+
+def test_a_run_begins_from_another_ones_lora(server, graphs):
+    first = server.run_id(server.outputs(graphs.train("the first", evaluate_every=1)))
+    start = f"mixgrpo/{first}.safetensors"
+    assert listed(server)[0] == "none" and start in listed(server)
+
+    def graph(name, **settings):
+        made = graphs.train(name, **{"iterations": 3, "evaluate_every": 1, **settings})
+        made["lora"]["inputs"] |= {"rank": 7, "targets": "", "start_from": start}
+        return made
+
+    straight = server.run_id(server.outputs(graph("the second")))
+    # It begins as the first run's model: its held-out prompts score what they scored there in the end.
+    (*_, ended), (began, *_) = (
+        [event["reward"]["redness"] for event in server.events(run) if event["type"] == "evaluation"]
+        for run in (first, straight)
+    )
+    assert began == pytest.approx(ended, abs=1e-6)
+    before, after = load_file(server.lora(first)), load_file(server.lora(straight))
+    assert before.keys() == after.keys()
+    assert {name: tensor.shape for name, tensor in before.items()} == {name: t.shape for name, t in after.items()}
+    assert any((before[name] != after[name]).any() for name in before)
+
+    # Killed on the way and resumed, it ends at the same LoRA.
+    def held():
+        made = graph("resumed second")
+        made["reward"]["inputs"]["hold_at"] = 4 * 2 + 3 + 1  # the third iteration's first; a new process counts anew
+        return made
+
+    killed = server.start_run(held())
+    server.wait_for_iteration(killed, 2)
+    server.kill_worker(killed)
+    server.wait_for_state(killed, "dead", seconds=20)
+    resumed = server.run_id(server.outputs(held()))
+    assert resumed == killed and "resume" in [event.get("name") for event in server.events(killed)]
+    assert graphs.same_tensors(server.lora(straight), server.lora(resumed))
+
+    # Another content under the same name is another run.
+    save_file({name: 0.5 * tensor for name, tensor in before.items()}, server.lora(first))
+    assert server.start_run(graph("the second")) not in (straight, killed)
+
+
+def test_a_start_that_does_not_fit_ends_the_run_with_a_count(server, graphs):
+    first = server.run_id(server.outputs(graphs.train("a lora", iterations=1)))
+    tensors = load_file(server.lora(first))
+    name = f"mixgrpo/{first}.safetensors"
+    save_file({**tensors, "lora_te1_a.lora_up.weight": next(iter(tensors.values())).clone()}, server.lora(first))
+    graph = graphs.train("does not fit", iterations=1)
+    graph["lora"]["inputs"] |= {"targets": "", "start_from": name}
+    layers = len(tensors) // 2
+    message = server.error(graph)["exception_message"]
+    assert f"Only {layers} of {layers + 1} layers of the LoRA '{name}' fit this model, not lora_te1_a:" in message
+
+
+def test_apply_run_fails_where_a_part_of_the_lora_would_not_load(server, graphs):
+    run_id = server.run_id(server.outputs(graphs.train("half a lora", iterations=1)))
+    graph = {
+        "model": {"class_type": "MixGRPO_TinyModel", "inputs": {}},
+        "apply": {
+            "class_type": "MixGRPO_ApplyRun",
+            "inputs": {"model": ["model", 0], "run_id": run_id, "strength": 1.0},
+        },
+        "look": {"class_type": "Test_CountPatches", "inputs": {"model": ["apply", 0]}},
+    }
+    message = server.error(graph)["exception_message"]
+    assert f"layers of run {run_id}'s LoRA fit this model, not transformer." in message
