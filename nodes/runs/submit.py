@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from ...mixgrpo_engine.records.files import write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import liveness, paths, published_lora, signature, stored
-from .launch import launch
+from .launch import launch, require_devices
 
 LOCK_SECONDS = 120.0
 STOP_SECONDS = 90.0
@@ -70,6 +70,7 @@ def _once_stopped(attempt: Callable[[], Submission]) -> Submission:
 
 
 def _start(job: dict, siblings: list[RunFolder]) -> Submission:
+    require_devices(job)
     folder = paths.folder_of(_next_id(_base_id(job), siblings))
     folder.create()
     _write(folder, {**job, "run_id": folder.name, "created": time.time()})
@@ -93,7 +94,9 @@ def _take_up(folder: RunFolder, job: dict) -> Submission:
     before = stored.job(folder)
     signature.require(before, folder.name, signature.install_key())
     # Settings that don't change the training (memory, evaluations, checkpoints) are the new ones.
-    _write(folder, {**before, **job})
+    asked = {**before, **job}
+    require_devices(asked)
+    _write(folder, asked)
     launch(folder)
     logging.info("MixGRPO: resumed run %s (it was %s), its log is %s", folder.name, now, folder.log)
     return Submission(folder, "resumed")

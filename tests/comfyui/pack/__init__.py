@@ -6,6 +6,7 @@ Files may be tiny: see sizes_of_files.py.
 import asyncio
 import importlib.util
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -129,11 +130,22 @@ class TestReward(Loader):
     def INPUT_TYPES(cls):
         return {
             "required": {"seconds": ("FLOAT", {"default": 0.0}), "fail_at": ("INT", {"default": 0})},
-            "optional": {"hold_at": ("INT", {"default": 0}), "fail_rank": ("INT", {"default": -1, "min": -1})},
+            "optional": {
+                "hold_at": ("INT", {"default": 0}),
+                "fail_rank": ("INT", {"default": -1, "min": -1}),
+                "broken_rank": ("INT", {"default": -1, "min": -1}),
+                "kills": ("BOOLEAN", {"default": False}),
+            },
         }
 
-    def load(self, seconds, fail_at, hold_at=0, fail_rank=-1):
+    def load(self, seconds, fail_at, hold_at=0, fail_rank=-1, broken_rank=-1, kills=False):
+        """broken_rank: the process of that number can't load it (kills: dies of it), while the others still do."""
         leave_trace("reward")
+        if os.environ.get("RANK") == str(broken_rank):
+            if kills:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("The second lamp is missing.")
+        time.sleep(6.0 if broken_rank >= 0 and "RANK" in os.environ else 0.0)
         return (Redness(seconds, fail_at, hold_at, fail_rank),)
 
 
