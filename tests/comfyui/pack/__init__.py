@@ -5,6 +5,7 @@ Files may be tiny: see sizes_of_files.py.
 
 import asyncio
 import importlib.util
+import json
 import os
 import signal
 import sys
@@ -274,6 +275,19 @@ class TestAnything(Loader):
         return ("anything",)
 
 
+class TestValue(Loader):
+    """The value of a JSON text, for any input."""
+
+    RETURN_TYPES = (EqualToAll("*"),)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"text": ("STRING", {"default": "null"})}}
+
+    def load(self, text):
+        return (json.loads(text),)
+
+
 class TestImageList(Loader):
     """Two batches as a list, as packs do it whose images differ in size."""
 
@@ -299,5 +313,6 @@ NODE_CLASS_MAPPINGS = {
     "Test_SamePatches": SamePatches,
     "Test_Slow": Slow,
     "Test_Anything": TestAnything,
+    "Test_Value": TestValue,
     "Test_ImageList": TestImageList,
 }
