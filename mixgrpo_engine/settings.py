@@ -6,6 +6,7 @@ Widgets, checks, the command line's help, docs/settings.md and the templates' va
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,30 +43,42 @@ class Setting:
         setattr(getattr(config, self.group), self.field, self.check(value, name))
 
     def check(self, value: Any, name: str = "") -> Any:
-        """The value in its own kind: a whole number is a number, too. name: what the sentence calls it, if not label.
-
-        Raises ValueError with one sentence for another kind, and for what is out of bounds or no choice.
-        """
-        name = name or self.label
-        if self.kind is float and type(value) is int:
-            value = float(value)
-        kind = type(value)
-        if kind is not self.kind:
-            raise ValueError(f"{name} is {_shown(value)}: it must be {KINDS[self.kind]}.")
-        if self.choices and value not in self.choices:
-            raise ValueError(f"{name} is {_shown(value)}: choose {', '.join(self.choices)}.")
-        low, high = self.minimum, self.maximum
-        # Written so that NaN is refused.
-        if (low is not None and not value >= low) or (high is not None and not value <= high):
-            raise ValueError(f"{name} is {value}: it must be {self.bounds()}.")
-        if self.kind is int and self.step and value % self.step:
-            raise ValueError(f"{name} is {value}: it must be a multiple of {self.step}.")
-        return value
+        """check_value() with what is known of it. name: what the sentence calls it, if not label."""
+        return check_value(
+            value, name or self.label, self.kind, self.choices, self.minimum, self.maximum, self.step
+        )  # fmt: skip
 
     def bounds(self) -> str:
         """Its bounds in words, "" without any."""
-        low, high = _bound(self.minimum), _bound(self.maximum)
-        return f"{low} to {high}" if low and high else f"{low} or more" if low else f"at most {high}" if high else ""
+        return _bounds(self.minimum, self.maximum)
+
+
+def check_value(
+    value: Any,
+    name: str,
+    kind: type,
+    choices: Sequence[str] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    step: float | None = None,
+) -> Any:
+    """The value in its kind, one of KINDS: a whole number is a number, too. name: what the sentence calls it.
+
+    Raises ValueError with one sentence for another kind, and for what is out of bounds or no choice.
+    """
+    if kind is float and type(value) is int:
+        value = float(value)
+    found: type = type(value)
+    if found is not kind:
+        raise ValueError(f"{name} is {_shown(value)}: it must be {KINDS[kind]}.")
+    if choices and value not in choices:
+        raise ValueError(f"{name} is {_shown(value)}: choose {', '.join(choices)}.")
+    # Written so that NaN is refused.
+    if (minimum is not None and not value >= minimum) or (maximum is not None and not value <= maximum):
+        raise ValueError(f"{name} is {value}: it must be {_bounds(minimum, maximum)}.")
+    if kind is int and step and value % step:
+        raise ValueError(f"{name} is {value}: it must be a multiple of {step}.")
+    return value
 
 
 def setting(
@@ -95,6 +108,11 @@ def settings_of(config: Any) -> tuple[Setting, ...]:
             about = {**field.metadata, "label": field.metadata["label"] or field.name}
             found.append(Setting(group=group.name, field=field.name, default=field.default, **about))
     return tuple(found)
+
+
+def _bounds(minimum: float | None, maximum: float | None) -> str:
+    low, high = _bound(minimum), _bound(maximum)
+    return f"{low} to {high}" if low and high else f"{low} or more" if low else f"at most {high}" if high else ""
 
 
 def _bound(value: float | None) -> str:

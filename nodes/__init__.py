@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import algorithm, diffusers_model, prompts, rewards, runs, sampling, scoring, training
+from .checked_inputs import checked
 from .tiny import tiny_model
 
 
@@ -12,4 +13,4 @@ class MixGRPOExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         runs.register()
         rooms = (tiny_model, diffusers_model, prompts, rewards, algorithm, training, sampling, scoring)
-        return [node for room in rooms for node in room.NODES]
+        return [checked(node) for room in rooms for node in room.NODES]

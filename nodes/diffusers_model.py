@@ -26,6 +26,8 @@ STEMS = {"transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_mod
 
 
 class MixGRPODiffusersModel(io.ComfyNode):
+    FILES = ("folder", "transformer")
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

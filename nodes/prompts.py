@@ -19,6 +19,8 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 
 
 class MixGRPOPrompts(io.ComfyNode):
+    FILES = ("file",)
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -20,7 +20,6 @@ from .worker import stash
 
 RUN = io.Custom("MIXGRPO_RUN")
 LAZY = ("model", "clip", "vae", "reward", "watch")
-CHOICES = {"mode": ("wait", "detached"), "if_exists": ("reuse", "restart")}
 
 
 def run_widget(field: str, **options: Any) -> io.Input:
@@ -62,12 +61,12 @@ class MixGRPOTrain(io.ComfyNode):
                 run_widget("gradient_checkpointing"),
                 run_widget("mixed_precision"),
                 io.Combo.Input(
-                    "mode", options=list(CHOICES["mode"]), default="wait",
+                    "mode", options=["wait", "detached"], default="wait",
                     tooltip="wait: this node ends when the training ends, and Cancel stops it. detached: it ends at "
                     "once, the training goes on in the background; use MixGRPO Wait later.",
                 ),
                 io.Combo.Input(
-                    "if_exists", options=list(CHOICES["if_exists"]), default="reuse",
+                    "if_exists", options=["reuse", "restart"], default="reuse",
                     tooltip="When the same run exists. reuse: join it, go on with it, or return its result. restart: "
                     "train again from the start as a run of its own; the old one stays.",
                 ),
@@ -117,9 +116,6 @@ class MixGRPOTrain(io.ComfyNode):
         if launch.in_worker():
             stash.put({"model": model, "clip": clip, "vae": vae, "reward": reward, "watch": watch})
             return io.NodeOutput(None, None)
-        for name, choices in CHOICES.items():  # ComfyUI doesn't check them in every version
-            if settings[name] not in choices:
-                raise ValueError(f"{name} is '{settings[name]}': choose {' or '.join(choices)}.")
         made = job.make(cls.hidden.dynprompt, cls.hidden.unique_id, LAZY, **settings)
         restart, waits = settings["if_exists"] == "restart", settings["mode"] == "wait"
         submitting = wait.submit_for(made, restart) if waits else asyncio.to_thread(submit.submit, made, restart)

@@ -7,12 +7,13 @@ gradient and of the optimizer's state; a block's weights are put together while 
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import accelerate
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, broadcast
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, InitProcessGroupKwargs, broadcast
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 VERSION = "2"  # of FSDP
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+# How long processes wait for another that is at something of its own: writing a large checkpoint to a slow disk, or
+# waiting for a judge.
+PATIENCE = timedelta(hours=2)
 
 
 def wanted() -> bool:
@@ -59,7 +64,13 @@ def load_models_whole() -> None:
 def make_accelerator(mixed_precision: str, cpu: bool) -> Accelerator:
     """accelerate's Accelerator, with FSDP if the launch asks for it."""
     plugin = _plugin(mixed_precision) if wanted() else None
-    made = Accelerator(mixed_precision=mixed_precision, cpu=cpu, device_placement=False, fsdp_plugin=plugin)
+    made = Accelerator(
+        mixed_precision=mixed_precision,
+        cpu=cpu,
+        device_placement=False,
+        fsdp_plugin=plugin,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],  # where nobody has made the group before
+    )
     if plugin is not None and made.distributed_type == DistributedType.MULTI_CPU:
         # On CPUs accelerate leaves FSDP out, though PyTorch's works there. Told so, it does the rest by itself.
         made.state._shared_state.update(distributed_type=DistributedType.FSDP, fsdp_plugin=plugin)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..memory.micro_batches import OutOfMemory
 from . import Reward, asking, check_batch, checked_scores, failures
 from .mix import RewardMix, parts
 
@@ -33,12 +34,19 @@ def score_by_each(
     """Scores by every scorer; NaN where one failed, gave infinity, or got an image that isn't finite.
 
     images: float (images, height, width, 3) in 0..1. ask: called by scorers that take long; may raise to stop them.
-    Raises ValueError for a scorer that doesn't give one number an image.
+    Raises ValueError for a scorer that doesn't give one number an image, RuntimeError for one that runs out of memory.
     """
     scores = ScoresByName({}, {})
     with asking(ask):
         for name, reward in rewards.items():
-            scores.values[name] = checked_scores(reward, images, prompts)
+            try:
+                scores.values[name] = checked_scores(reward, images, prompts)
+            except OutOfMemory as error:
+                # Another kind of error: whoever samples these images in smaller parts can't help a scorer.
+                raise RuntimeError(
+                    f"Out of memory in the reward '{name}' with {len(images)} images: lower its batch_size or set its "
+                    f"device to cpu, where it has such settings, or free memory on its device. ({error})"
+                ) from error
             scores.failures[name] = failures(reward)
     return scores
 

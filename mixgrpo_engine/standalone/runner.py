@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
 
 import torch
 from accelerate import PartialState
@@ -33,10 +32,6 @@ from ..training.trainer import Trainer
 from . import reward_table
 from .run_file import RewardEntry, RunFile
 
-# How long processes wait for another that is at something of its own: writing a large checkpoint to a slow disk, or
-# waiting for a judge.
-PATIENCE = timedelta(hours=2)
-
 
 class Run:
     """A run file at work: its folder, devices, models and scorers. Every rank makes the same one."""
@@ -47,7 +42,7 @@ class Run:
         sharding.check_launch(self.config.adapter.kind)
         sharding.load_models_whole()
         wanted = file.model.device
-        self.ranks = PartialState(cpu=wanted == "cpu", timeout=PATIENCE)
+        self.ranks = PartialState(cpu=wanted == "cpu", timeout=sharding.PATIENCE)
         if self.ranks.num_processes > 1 and wanted not in ("auto", "cpu", "cuda"):
             raise ValueError(
                 f'model.device is "{wanted}" with {self.ranks.num_processes} processes, which would share it: use '

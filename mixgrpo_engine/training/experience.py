@@ -137,7 +137,7 @@ class Sampler:
             sigmas = flash_sigmas(sigmas, window, config.flash_ratio, shift)
         images = range(first * config.group_size, (first + len(condition)) * config.group_size)
         starts = range(first, first + len(condition)) if config.shared_noise else images
-        noise = self.policy.noise([seeds.derive(self.seed, "noise", iteration, index) for index in starts])
+        noise = self.policy.noise(seeds.start_seeds(self.seed, iteration, starts))
         return rollout(
             self.velocity(condition, self.batch_size.size),
             noise.to(self.policy.device),
@@ -147,7 +147,7 @@ class Sampler:
             eta=config.eta,
             group_size=config.group_size,
             tail=dpm_tail(config.tail_order, config.tail_variant),
-            generator=[seeds.generator(self.seed, "window", iteration, image) for image in images],
+            generator=seeds.window_generators(self.seed, iteration, images),
             shared_noise=config.shared_noise,
             keep_means=self.keep_means,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -124,7 +124,7 @@ class Trainer:
         except Exception:  # whatever it is, it is raised again: what was finished is only kept before
             # With several processes the others may be waiting elsewhere, and saving takes all of them.
             if self.iteration > saved and not self.updates.stepping and self.ranks.count == 1:
-                self._save()
+                self._rescue(saved)
             raise
         self._tick()
         with self.averaged():
@@ -219,6 +219,16 @@ class Trainer:
         progress = {"forwards": self.forwards, "train_seconds": self.train_seconds}
         path = self.checkpoints.save(self.iteration, progress)
         self.emit(CheckpointSaved(self.iteration, path.relative_to(self.folder.path).as_posix()))
+
+    def _rescue(self, saved: int) -> None:
+        """Saves before an error ends the run, which stays the one that is told if this fails, too."""
+        try:
+            self._save()
+        except Exception as error:
+            with suppress(OSError):  # a full disk holds no notice either
+                self.pulse.notice(
+                    f"What was trained after iteration {saved} couldn't be saved ({error}): the run goes on from there."
+                )
 
     def _spare_call(self) -> tuple:
         return self.policy.noise([0]).to(self.policy.device), 1.0, self.policy.condition(self.prompts.train[:1])

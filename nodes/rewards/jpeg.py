@@ -6,7 +6,6 @@ from comfy_api.latest import io
 
 from ...mixgrpo_engine.rewards.jpeg import KINDS, JpegReward
 from ..category import REWARDS
-from .combo import require_choice
 from .reward_type import REWARD
 
 
@@ -31,7 +30,6 @@ class MixGRPORewardJPEG(io.ComfyNode):
 
     @classmethod
     def execute(cls, kind: str) -> io.NodeOutput:
-        require_choice("kind", kind, KINDS)
         return io.NodeOutput(JpegReward(kind))
 
 

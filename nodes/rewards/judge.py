@@ -11,7 +11,6 @@ from ...mixgrpo_engine.rewards.judge.questions import PRESETS, Question
 from ...mixgrpo_engine.rewards.judge.reward import FORMATS, JudgeOptions, JudgeReward, servers
 from .. import owner_settings
 from ..category import REWARDS
-from .combo import require_choice
 from .reward_type import REWARD
 
 CUSTOM = "custom"
@@ -121,7 +120,6 @@ class MixGRPORewardJudge(io.ComfyNode):
         concurrency: int, timeout: float, retries: int, deadline: float, max_side: int, image_format: str,
         max_tokens: int, seed: int,
     ) -> io.NodeOutput:  # fmt: skip
-        require_choice("preset", preset, QUESTIONS)
         options = JudgeOptions(
             urls=tuple(lines(urls)),
             model=model.strip(),

@@ -17,7 +17,6 @@ from ...mixgrpo_engine.rewards.networks.clip_model import ACTIVATIONS
 from ...mixgrpo_engine.rewards.networks.model_reward import DTYPES, ModelReward
 from ..category import REWARDS
 from . import weights as files_of
-from .combo import require_choice
 from .fetch import obtain
 from .residence import AUTO, DEVICES, model_options, residence
 from .reward_type import REWARD
@@ -239,7 +238,6 @@ class MixGRPORewardCLIPScore(io.ComfyNode):
         from ...mixgrpo_engine.rewards.clip_score import ClipScoreReward
 
         _need_transformers("CLIPScore")
-        require_choice("activation", activation, ACTIVATIONS)
         return _make(
             ClipScoreReward,
             [obtain(files_of.CLIP, weights), clip_words()],

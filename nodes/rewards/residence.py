@@ -7,21 +7,18 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from ...mixgrpo_engine.rewards.networks.model_reward import DTYPES, ModelOptions, OwnResidence, Residence
+from ...mixgrpo_engine.rewards.networks.model_reward import ModelOptions, OwnResidence, Residence
 from ..comfy_types import Model
 from ..runs.launch import in_worker
-from .combo import require_choice
 
 DEVICES = ("default", "cpu")
 AUTO = "auto"
 
 
 def model_options(device: str, dtype: str, batch_size: int, keep_loaded: bool) -> ModelOptions:
-    """The widgets' values as the engine takes them. Raises ValueError with one sentence."""
+    """The widgets' values as the engine takes them."""
     import comfy.model_management
 
-    require_choice("device", device, DEVICES)
-    require_choice("dtype", dtype, (AUTO, *DTYPES))
     place = comfy.model_management.get_torch_device() if device == "default" else device
     if dtype == AUTO:
         half = device != "cpu" and comfy.model_management.should_use_fp16(place)

@@ -34,8 +34,7 @@ def make(
     name = run_name.strip()
     if not name:
         raise ValueError("run_name is empty: give the run a name.")
-    _require_kinds(prompts, algorithm, lora)
-    # An optional widget may be missing in an API request; the required ones ComfyUI has checked.
+    # An optional widget may be missing in an API request.
     config = dataclasses.replace(algorithm, adapter=lora or algorithm.adapter, run=RunConfig())
     for each in SETTINGS:
         if each.group == "run" and each.field in widgets:
@@ -115,26 +114,10 @@ def versions() -> dict[str, str]:
     }
 
 
-def _require_kinds(prompts: object, algorithm: object, lora: object) -> None:
-    """ComfyUI's validation lets plain values of the API through where a link belongs."""
-    for name, value, kind, node in (
-        ("prompts", prompts, PromptSet, "MixGRPO Prompts"),
-        ("algorithm", algorithm, TrainConfig, "MixGRPO Algorithm"),
-        ("lora", lora, (AdapterConfig, type(None)), "MixGRPO LoRA"),
-    ):
-        if not isinstance(value, kind):
-            raise ValueError(_not_connected(name, value, f"a {node} node"))
-
-
 def _require_links(inputs: dict, cut: dict) -> None:
     for name, value in inputs.items():
         if not graph.is_link(value) or value[0] not in cut:
-            raise ValueError(_not_connected(name, value, "a node that loads it"))
-
-
-def _not_connected(name: str, value: object, what: str) -> str:
-    kind = {str: "string", dict: "table", type(None): "missing value"}.get(type(value), type(value).__name__)
-    return f"{name} of MixGRPO Train is a {kind}: connect {what}."
+            raise ValueError(f"{name} of MixGRPO Train isn't connected: connect a node that loads it.")
 
 
 def _refuse_nested_training(cut: dict, node_id: str) -> None:

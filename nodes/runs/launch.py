@@ -24,6 +24,19 @@ def in_worker() -> bool:
     return bool(os.environ.get(WORKER_VARIABLE))
 
 
+def require_devices(made: dict) -> None:
+    """Raises ValueError with one sentence when a job asks for more processes than can compute side by side here."""
+    import comfy.model_management
+    import torch
+
+    wanted = made["config"].get("run", {}).get("processes", 1)
+    kind = comfy.model_management.get_torch_device().type
+    there = {"cpu": os.cpu_count() or 1, "cuda": torch.cuda.device_count()}.get(kind, 1)
+    if wanted > there:
+        what = "CPU cores" if kind == "cpu" else "GPUs that this ComfyUI sees"
+        raise ValueError(f"processes is {wanted} with {there} {what}: set it to {there} at most.")
+
+
 def launch(folder: RunFolder) -> None:
     """Starts the worker. The caller holds the submit lock and knows that no other worker of this run is alive.
 

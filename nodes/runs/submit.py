@@ -16,7 +16,7 @@ from ...mixgrpo_engine.records.files import write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import job as job_of
 from . import liveness, paths, published_lora, signature, stored
-from .launch import launch
+from .launch import launch, require_devices
 
 LOCK_SECONDS = 120.0
 STOP_SECONDS = 90.0
@@ -91,6 +91,7 @@ def _once_stopped(attempt: Callable[[], Submission]) -> Submission:
 
 
 def _start(job: dict, siblings: list[RunFolder]) -> Submission:
+    require_devices(job)
     folder = paths.folder_of(_next_id(_base_id(job), siblings))
     folder.create()
     _write(folder, {**job, "run_id": folder.name, "created": time.time()})
@@ -125,7 +126,9 @@ def _take_up(folder: RunFolder, job: dict, extend: bool = False) -> Submission:
     before = stored.job(folder)
     signature.require(before, folder.name, signature.install_key())
     # Settings that don't change the training (memory, evaluations, checkpoints) are the new ones.
-    _write(folder, {**before, **job})
+    asked = {**before, **job}
+    require_devices(asked)
+    _write(folder, asked)
     launch(folder)
     logging.info("MixGRPO: resumed run %s (it was %s), its log is %s", folder.name, now, folder.log)
     return Submission(folder, "resumed")

@@ -62,7 +62,8 @@ class MixGRPOGroupSample(io.ComfyNode):
                 io.Int.Input(
                     "seed", default=0, min=0, max=2**53 - 1, control_after_generate=False,
                     tooltip="Of the initial noise and the noise in the window; change it to see other groups. Image k "
-                    "is the same in a smaller or larger group.",
+                    "is the same in a smaller or larger group. A training's seed and the prompt that it begins with "
+                    "give its first group.",
                 ),
                 io.Int.Input("width", default=512, min=16, max=8192, step=8, tooltip="Pixels of an image."),
                 io.Int.Input("height", default=512, min=16, max=8192, step=8, tooltip="Pixels of an image."),
@@ -151,7 +152,7 @@ def sample_group(
     sigmas = window_sigmas(model_sampling, options.steps, options.shift, window, options.flash_ratio, options.spacing)
     starts = 1 if options.shared_noise else options.group_size
     shape = latent_shape(model.model.latent_format, vae, width, height, latent_frames(model, vae, frames))
-    noise = seeded_noise(shape, [seeds.derive(seed, "noise", 0, index) for index in range(starts)])
+    noise = seeded_noise(shape, seeds.start_seeds(seed, 0, range(starts)))
     noise = noise.expand(options.group_size, *shape).contiguous()
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
@@ -164,6 +165,7 @@ def sample_group(
         tail_variant=options.tail_variant,
         shared_noise=options.shared_noise,
         batch_size=options.batch_size,
+        generators=lambda count: seeds.window_generators(seed, 0, range(count)),
     )
     latents = guider.sample(
         noise,

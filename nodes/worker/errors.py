@@ -1,10 +1,18 @@
-"""How a worker's job can end early."""
+"""How a worker's job can end early, and what is told of it."""
 
 from __future__ import annotations
+
+import traceback
+
+from ...mixgrpo_engine.records.events import Failed
 
 
 class StopRequested(Exception):
     """The run was asked to stop before the training began."""
+
+
+class OthersEnded(Exception):
+    """Another process of several has ended, and the launcher ends this one, too: the reason isn't here."""
 
 
 class GraphError(Exception):
@@ -14,3 +22,18 @@ class GraphError(Exception):
         super().__init__(message)
         self.node_id = node_id
         self.traceback = traceback
+
+
+def failure_of(error: BaseException) -> Failed:
+    """What a run says of the error that ends it."""
+    if isinstance(error, GraphError):
+        return Failed(str(error), error.traceback, error.node_id)
+    sentence = str(error).strip() or type(error).__name__
+    if isinstance(error, SystemExit):
+        sentence = f"A node or library ended the training's process (SystemExit: {error.code})."
+    if type(error).__name__ == "OutOfMemoryError":
+        sentence += (
+            "\nThe memory is too small for these settings, and model calls are split by themselves as far as it goes: "
+            "switch on gradient_checkpointing, train smaller images, or end other programs that use the GPU."
+        )
+    return Failed(sentence, "".join(traceback.format_exception(type(error), error, error.__traceback__)))

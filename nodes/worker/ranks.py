@@ -11,15 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from ...mixgrpo_engine.records.events import Event, Failed
+from ...mixgrpo_engine.records.events import Cancelled, Event, Failed
 from ...mixgrpo_engine.records.files import read_json, write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..runs import stored
-from .errors import StopRequested
+from .errors import OthersEnded, StopRequested, failure_of
 from .report import LOG, Reporter
 from .stop import Stop
 
@@ -50,8 +49,6 @@ def orders() -> dict:
 
 def start_and_wait(folder: RunFolder, told: dict) -> int:
     """Starts the run's processes with accelerate and returns the exit code when all have ended."""
-    for path in folder.path.glob("rank-*.json"):
-        path.unlink()
     stop = Stop(folder)
     stop.listen()
     launcher = subprocess.Popen(_command(folder, wanted(folder)), env={**os.environ, ORDERS_VARIABLE: json.dumps(told)})
@@ -63,35 +60,50 @@ def start_and_wait(folder: RunFolder, told: dict) -> int:
             if stop.requested():
                 folder.cancel_file.touch()  # the ranks look for it between model calls
     if folder.status()["state"] not in ENDED:
-        silent = {"message": f"A process of the training ended without a word (code {code}).", "traceback": ""}
-        failed = first_failure(folder) or silent
-        Reporter(folder).emit(Failed(failed["message"], failed["traceback"]))
+        reporter, failed = Reporter(folder), first_failure(folder)
+        if failed is None and stop.requested():
+            reporter.emit(Cancelled(reporter.checkpoint, "Cancelled while its processes were starting."))
+        else:
+            silent = f"A process of the training ended without a word (code {code}; killed, or out of memory)."
+            reporter.emit(failed or Failed(silent))
     return 1 if folder.status()["state"] == "failed" else 0
 
 
 def follow(folder: RunFolder, work: Callable[[SilentReporter, Stop, Path], None]) -> int:
     """The life of a rank that isn't the first: it works, and says nothing unless it fails."""
-    stop = Stop(folder)
+    stop = Stop(folder, one_of_several=True)
     stop.listen()
     scratch = folder.path / f"temp-{index()}"
     try:
         work(SilentReporter(folder), stop, scratch)
     except StopRequested:
         return 0
+    except OthersEnded:
+        return 1
     except BaseException as error:  # the process's outermost frame: whatever it is, the run says it
         LOG.exception("Process %d of the run failed.", index())
-        message = f"Process {index()}: {str(error).strip() or type(error).__name__}"
-        write_json(_failure_file(folder, index()), {"message": message, "traceback": traceback.format_exc()})
+        failed = failure_of(error)
+        failed.message = f"Process {index()}: {failed.message}"
+        write_json(_failure_file(folder, index()), failed.as_dict())
         return 1
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return 0
 
 
-def first_failure(folder: RunFolder) -> dict | None:
-    """{"message", "traceback"} of the rank other than the first that failed before all others, if one has."""
+def forget_failures(folder: RunFolder) -> None:
+    """Of an earlier start of the run."""
+    for path in folder.path.glob("rank-*.json"):
+        path.unlink()
+
+
+def first_failure(folder: RunFolder) -> Failed | None:
+    """Of the rank other than the first that failed before all others, if one has."""
     paths = sorted(folder.path.glob("rank-*.json"), key=lambda path: path.stat().st_mtime)
-    return read_json(paths[0]) if paths else None
+    if not paths:
+        return None
+    told = read_json(paths[0])
+    return Failed(told["message"], told.get("traceback", ""), told.get("node_id", ""))
 
 
 def choose_device(uses_gpu: bool) -> None:

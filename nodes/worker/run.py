@@ -6,16 +6,15 @@ import importlib
 import json
 import shutil
 import sys
-import traceback
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ...mixgrpo_engine.records.events import Cancelled, Failed, Stage
+from ...mixgrpo_engine.records.events import Cancelled, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..runs import signature, stored
 from . import compat, gpu_lock, ranks
-from .errors import GraphError, StopRequested
+from .errors import OthersEnded, StopRequested, failure_of
 from .report import LOG, Reporter
 from .stop import Stop
 
@@ -32,8 +31,10 @@ def run(path: Path) -> int:
         print("This script is started by the MixGRPO Train node, which tells it the rest through its stdin.")
         return MISUSED
     folder = RunFolder(path)
-    if not ranks.is_rank() and ranks.wanted(folder) > 1:
-        return ranks.start_and_wait(folder, orders)
+    if not ranks.is_rank():
+        ranks.forget_failures(folder)
+        if ranks.wanted(folder) > 1:
+            return ranks.start_and_wait(folder, orders)
     if ranks.index() > 0:
         code = ranks.follow(folder, lambda *of_rank: _boot_and_train(folder, orders, *of_rank))
     else:
@@ -56,21 +57,19 @@ def _as_first_process(folder: RunFolder, orders: dict) -> int:
     except Timeout:
         print(f"Another worker is at run {folder.name} already: this one ends.", flush=True)
         return BUSY
-    reporter, stop = Reporter(folder), Stop(folder)
+    reporter, stop = Reporter(folder), Stop(folder, ranks.is_rank())
     stop.listen()
     scratch = folder.path / "temp"
     try:
         _boot_and_train(folder, orders, reporter, stop, scratch)
     except StopRequested:
         reporter.emit(Cancelled(reporter.checkpoint, "Cancelled before the training went on."))
-    except GraphError as error:
-        reporter.emit(Failed(str(error), error.traceback, error.node_id))
-        return FAILED
+    except OthersEnded:
+        return FAILED  # start_and_wait() tells why
     except BaseException as error:  # the process's outermost frame: whatever it is (SystemExit too), the run says it
         LOG.exception("The run failed.")
         # When another process of several fails, this one only loses its connection to it.
-        first = ranks.first_failure(folder) or {"message": _sentence(error), "traceback": traceback.format_exc()}
-        reporter.emit(Failed(first["message"], first["traceback"]))
+        reporter.emit(ranks.first_failure(folder) or failure_of(error))
         return FAILED
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -111,15 +110,3 @@ def _boot_and_train(folder: RunFolder, orders: dict, reporter: Reporter, stop: S
     finally:
         if gpu:
             gpu.release()
-
-
-def _sentence(error: BaseException) -> str:
-    sentence = str(error).strip() or type(error).__name__
-    if isinstance(error, SystemExit):
-        sentence = f"A node or library ended the training's process (SystemExit: {error.code})."
-    if type(error).__name__ == "OutOfMemoryError":
-        sentence += (
-            "\nThe memory is too small for these settings, and model calls are split by themselves as far as it goes: "
-            "switch on gradient_checkpointing, train smaller images, or end other programs that use the GPU."
-        )
-    return sentence

@@ -19,24 +19,6 @@ from .stop import Stop
 HEAVY = {"MODEL", "VAE", "CLIP"}
 
 
-KINDS = {
-    "model": (("model", "clone"), "a model: connect a diffusion model's loader"),
-    "clip": (("tokenize", "encode_from_tokens_scheduled"), "a text encoder: connect a CLIP loader"),
-    "vae": (("decode", "first_stage_model"), "a VAE: connect a VAE loader"),
-    "reward": (("name", "score"), "a reward: connect a MixGRPO reward node"),
-    "watch": (("name", "score"), "a reward: connect a MixGRPO reward node"),
-}
-"""What tells a value of the right kind, for other packs' classes too, and what to connect otherwise."""
-
-
-def require_kinds(values: dict) -> None:
-    """Raises ValueError with one sentence for the first value of the Train node that is of another kind."""
-    for name, value in values.items():
-        attributes, wanted = KINDS[name]
-        if not all(hasattr(value, attribute) for attribute in attributes):
-            raise ValueError(f"{name} of MixGRPO Train is a {type(value).__name__}, not {wanted}.")
-
-
 class Loader:
     """Executes parts of the cut graph: first the text encoder alone, if it can be loaded alone, then the rest."""
 
@@ -45,7 +27,7 @@ class Loader:
         self.folder, self.comfy, self.reporter, self.stop = folder, comfy, reporter, stop
         self.iterations = job["config"]["run"]["iterations"]
         # All that the training itself needs: whatever is connected but the text encoder.
-        self.wanted = [name for name in KINDS if name in self.graph[self.node_id]["inputs"] and name != "clip"]
+        self.wanted = [name for name in self.graph[self.node_id]["inputs"] if name != "clip"]
 
     def load(self, prompts: list[str]) -> tuple[StoredEncodings, dict[str, Any]]:
         """(encoded prompts, {"model", "vae", "reward", maybe "watch"}). Stored encodings are taken (a resume)."""
@@ -77,9 +59,10 @@ class Loader:
         # ComfyUI resets its interrupt flag when it starts: a request from just before is noticed here.
         self.stop.check()
         values = stash.take()
-        wanted = {name: values.get(name) for name in inputs}
-        require_kinds(wanted)
-        return wanted
+        for name in inputs:  # a node may give nothing, or block what comes after it
+            if values.get(name) is None:
+                raise ValueError(f"{name} of MixGRPO Train got nothing in the worker: connect a node that loads it.")
+        return {name: values[name] for name in inputs}
 
     def _encode(self, clip: Clip, stored: StoredEncodings) -> None:
         """Raises StopRequested when the run is cancelled between two prompts; the files made so far stay.

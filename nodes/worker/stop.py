@@ -1,4 +1,4 @@
-"""Asked to stop: by SIGTERM, or by a file named `cancel` in the run folder (the only way on Windows)."""
+"""Asked to stop: by SIGTERM, or by a file named `cancel` in the run folder (the only way on Windows, and for ranks)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import signal
 from collections.abc import Callable, Iterator
 
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from .errors import StopRequested
+from .errors import OthersEnded, StopRequested
 
 
 class Stop:
-    def __init__(self, folder: RunFolder) -> None:
-        self._file = folder.cancel_file
+    def __init__(self, folder: RunFolder, one_of_several: bool = False) -> None:
+        """one_of_several: a wish to stop comes with the file; a signal alone says that another process has ended."""
+        self._file, self._one_of_several = folder.cancel_file, one_of_several
         self._signalled = False
         self._interrupt: Callable[[], None] | None = None
 
@@ -31,11 +32,19 @@ class Stop:
         self._interrupt = interrupt
         try:
             yield
+        except StopRequested:
+            self.check()  # who interrupted ComfyUI?
+            raise
         finally:
             self._interrupt = None
 
     def requested(self) -> bool:
-        return self._signalled or self._file.exists()
+        """Raises OthersEnded in one of several processes when another one has ended."""
+        if self._file.exists():
+            return True
+        if self._signalled and self._one_of_several:
+            raise OthersEnded
+        return self._signalled
 
     def check(self) -> None:
         """Raises StopRequested if so."""

@@ -56,7 +56,8 @@ def test_watching_without_evaluations_is_one_sentence(server, graphs):
 def test_watched_value_of_a_wrong_kind_fails_with_its_name(server, graphs):
     graph = watched(graphs, "wrong watch", "0")
     graph["watch"] = {"class_type": "Test_Anything", "inputs": {}}
-    assert "watch of MixGRPO Train is a str, not a reward" in server.error(graph)["exception_message"]
+    message = server.error(graph)["exception_message"]
+    assert "watch of MixGRPO Train is a string: connect a MixGRPO reward node." in message
 
 
 def test_best_lora_stands_beside_the_last_one(server, graphs, watched_run):

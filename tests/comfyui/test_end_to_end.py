@@ -149,8 +149,8 @@ def test_apply_run_refuses_what_is_not_finished(server, graphs):
     [
         ("prompts", "a red circle", "prompts of MixGRPO Train is a string: connect a MixGRPO Prompts node."),
         ("algorithm", {"steps": 4}, "algorithm of MixGRPO Train is a table: connect a MixGRPO Algorithm node."),
-        ("lora", 32, "lora of MixGRPO Train is a int: connect a MixGRPO LoRA node."),
-        ("vae", "vae.safetensors", "vae of MixGRPO Train is a string: connect a node that loads it."),
+        ("lora", 32, "lora of MixGRPO Train is a number: connect a MixGRPO LoRA node."),
+        ("vae", "vae.safetensors", "vae of MixGRPO Train is a string: connect a VAE loader."),
     ],
 )
 def test_plain_values_where_links_belong_fail_in_the_server(server, graphs, name, value, sentence):
@@ -164,7 +164,7 @@ def test_value_of_a_wrong_kind_fails_in_the_worker_with_its_name(server, graphs)
     graph = graphs.train("wrong kind")
     graph["reward"] = {"class_type": "Test_Anything", "inputs": {}}
     message = server.error(graph)["exception_message"]
-    assert "reward of MixGRPO Train is a str, not a reward: connect a MixGRPO reward node." in message
+    assert "reward of MixGRPO Train is a string: connect a MixGRPO reward node." in message
 
 
 def test_deleted_lora_of_a_finished_run_is_published_again(server, first_graph, first_run):

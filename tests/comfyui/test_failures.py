@@ -6,7 +6,7 @@ def test_choice_that_does_not_exist_is_refused_before_anything_starts(server, gr
     status, answer = server.request("POST", "/prompt", {"prompt": graphs.train("no choice", if_exists="overwrite")})
     if status == 200:  # ComfyUI left it to the node
         message = graphs.error_of(server.result(answer["prompt_id"]))["exception_message"]
-        assert "if_exists is 'overwrite': choose reuse or restart." in message
+        assert "if_exists of MixGRPO Train is 'overwrite': choose reuse, restart." in message
     assert server.get("/mixgrpo/runs")["runs"] == runs
 
 

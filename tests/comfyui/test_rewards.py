@@ -84,7 +84,7 @@ def test_unknown_device_is_one_sentence(server, image_reward):
         assert "device" in answer["node_errors"]["reward"]["errors"][0]["details"]
     else:
         error = next(d for e, d in server.result(answer["prompt_id"])["status"]["messages"] if e == "execution_error")
-        assert "device is 'cuda:9': it must be one of default, cpu." in error["exception_message"]
+        assert "device of MixGRPO Reward: ImageReward is 'cuda:9': choose default, cpu." in error["exception_message"]
 
 
 def test_a_worker_trains_with_it(server, graphs, image_reward):

@@ -182,7 +182,8 @@ def test_what_is_no_reward_is_one_sentence(server):
         "mix": node("MixGRPO_RewardMix", reward_3=["reward", 0]),
         "score": node("MixGRPO_Score", images=[batch, 0], reward=["mix", 0], prompt=""),
     }
-    assert "A str is no reward" in server.error(graph)["exception_message"]
+    message = server.error(graph)["exception_message"]
+    assert "reward_3 of MixGRPO Reward Mix is a string: connect a MixGRPO reward node." in message
 
 
 @pytest.fixture(scope="module")

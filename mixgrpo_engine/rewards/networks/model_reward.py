@@ -74,7 +74,7 @@ class ModelReward(Generic[Network]):
         self.residence = residence or OwnResidence(self.options)
         self.failures: list[str] = []
         self._module: Network | None = None
-        self._batch_size = BatchSize(self.options.batch_size, "batch_size", LOG.warning)
+        self._batch_size = BatchSize(self.options.batch_size, f"batch_size of the reward '{self.name}'", LOG.warning)
 
     def load(self) -> Network:
         """The network in float32 on the CPU. Raises FileNotFoundError or ValueError with one sentence."""

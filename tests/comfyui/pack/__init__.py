@@ -5,7 +5,9 @@ Files may be tiny: see sizes_of_files.py.
 
 import asyncio
 import importlib.util
+import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -169,11 +171,22 @@ class TestReward(Loader):
     def INPUT_TYPES(cls):
         return {
             "required": {"seconds": ("FLOAT", {"default": 0.0}), "fail_at": ("INT", {"default": 0})},
-            "optional": {"hold_at": ("INT", {"default": 0}), "fail_rank": ("INT", {"default": -1, "min": -1})},
+            "optional": {
+                "hold_at": ("INT", {"default": 0}),
+                "fail_rank": ("INT", {"default": -1, "min": -1}),
+                "broken_rank": ("INT", {"default": -1, "min": -1}),
+                "kills": ("BOOLEAN", {"default": False}),
+            },
         }
 
-    def load(self, seconds, fail_at, hold_at=0, fail_rank=-1):
+    def load(self, seconds, fail_at, hold_at=0, fail_rank=-1, broken_rank=-1, kills=False):
+        """broken_rank: the process of that number can't load it (kills: dies of it), while the others still do."""
         leave_trace("reward")
+        if os.environ.get("RANK") == str(broken_rank):
+            if kills:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("The second lamp is missing.")
+        time.sleep(6.0 if broken_rank >= 0 and "RANK" in os.environ else 0.0)
         return (Redness(seconds, fail_at, hold_at, fail_rank),)
 
 
@@ -375,6 +388,19 @@ class TestTextList(Loader):
         return (text.split("\n"),)
 
 
+class TestValue(Loader):
+    """The value of a JSON text, for any input."""
+
+    RETURN_TYPES = (EqualToAll("*"),)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"text": ("STRING", {"default": "null"})}}
+
+    def load(self, text):
+        return (json.loads(text),)
+
+
 class TestImageList(Loader):
     """Two batches as a list, as packs do it whose images differ in size."""
 
@@ -405,5 +431,6 @@ NODE_CLASS_MAPPINGS = {
     "Test_Slow": Slow,
     "Test_Patch": TestPatch,
     "Test_Anything": TestAnything,
+    "Test_Value": TestValue,
     "Test_ImageList": TestImageList,
 }

@@ -47,8 +47,17 @@ def main(folder, iterations=4, prompts=4, kill=None, settings=None, run_json=Non
         "gradients": gradients,
         "adapter": toy.adapter(trainer),
         "held": held,
+        "patience": patience(),
     }
     torch.save(result, f"{folder}-rank{rank}.pt")
+
+
+def patience():
+    """Seconds that this process waits for the others; None where it is alone."""
+    if not torch.distributed.is_initialized():
+        return None
+    group = torch.distributed.distributed_c10d._get_default_group()
+    return group._get_backend(torch.device("cpu")).options._timeout.total_seconds()
 
 
 def of_toy(folder, iterations, prompts, settings):

@@ -57,6 +57,12 @@ def test_gradients_and_run_are_those_of_one_process(alone, together, count):
     assert {path.name for path in (launched / "run").iterdir()} == {path.name for path in folder.iterdir()}
 
 
+def test_processes_wait_two_hours_for_each_other(together):
+    """For a slow disk, or a judge; torch's own patience is half an hour, with NCCL ten minutes."""
+    launched, _, output = together(2)
+    assert [result["patience"] for result in results(launched / "run", 2, output)] == [7200.0, 7200.0]
+
+
 def test_a_killed_process_ends_the_job_and_the_checkpoint_goes_on_with_any_number(tmp_path, alone, together):
     launched, code, output = together(2)
     assert code != 0 and "SIGKILL" in output, output

@@ -106,3 +106,26 @@ def test_an_adapter_that_is_not_finite_is_never_saved(toy, tmp_path):
     with pytest.raises(RuntimeError, match="isn't saved"):
         trainer.checkpoints.save(1, {})
     assert trainer.checkpoints.complete() == []
+
+
+@pytest.mark.parametrize("can_tell", [True, False])
+def test_an_error_stays_the_one_that_is_told_when_saving_fails_after_it(toy, tmp_path, can_tell):
+    class Breaks(toy.ToyReward):
+        def score(self, images, prompts):
+            if len(toy.events(trainer, "iteration")) == 3:
+                raise RuntimeError("The scorer is gone.")
+            return super().score(images, prompts)
+
+    def full(*_):
+        raise OSError("No space left on device")
+
+    trainer = toy.make(tmp_path / "run", toy.config(run={"evaluate_every": 0, "checkpoint_every": 2}), Breaks())
+    save = trainer.checkpoints.save
+    trainer.checkpoints.save = lambda iteration, progress: save(iteration, progress) if iteration < 3 else full()
+    if not can_tell:
+        trainer.pulse.notice = full
+    with pytest.raises(RuntimeError, match="The scorer is gone."):
+        trainer.run()
+    notices = [event["message"] for event in toy.events(trainer, "notice")]
+    lost = "What was trained after iteration 2 couldn't be saved (No space left on device): the run goes on from there."
+    assert notices == ([lost] if can_tell else [])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mixgrpo_engine.memory.micro_batches import OutOfMemory
+from mixgrpo_engine.training.experience import _scoring_thread
 
 # An update moves the adapter by about 0.05; other batch sizes may round differently.
 SAME = {"atol": 1e-6, "rtol": 1e-5}
@@ -114,3 +115,36 @@ def test_an_error_that_comes_again_and_again_ends_the_run_by_its_name(train):
 
     with pytest.raises(OutOfMemory, match="made up"):
         train(in_update_forward, always)
+
+
+@pytest.mark.parametrize("beside", ["cpu", "cuda"])
+def test_a_scorer_without_memory_ends_the_run_by_its_own_name(toy, tmp_path, beside):
+    """In the training's own thread and in another one: no smaller rollout would help it."""
+
+    class Huge(toy.ToyReward):
+        name, calls = "huge", 0
+
+        def score(self, images, prompts):
+            self.calls += 1
+            if self.calls > 2:
+                raise OutOfMemory("Tried to allocate 3 GiB.")
+            return super().score(images, prompts)
+
+    scorer, settings = Huge(), toy.config(run={"evaluate_every": 0, "checkpoint_every": 50})
+    trainer = toy.make(tmp_path / "run", settings, scorer)
+    trainer.sampler._scoring = _scoring_thread(torch.device(beside))
+    with pytest.raises(RuntimeError, match=r"reward 'huge' with 6 images: lower its batch_size .* 3 GiB") as raised:
+        trainer.run()
+    assert not isinstance(raised.value, OutOfMemory), "whoever hears that one gives advice about the model"
+    assert scorer.calls <= 4 and trainer.sampler.batch_size.size == 0, "the rollout wasn't done again"
+    assert not toy.events(trainer, "notice")
+    assert [event["iteration"] for event in toy.events(trainer, "checkpoint")] == [1], "what was trained is kept"
+
+
+def test_a_scorer_without_memory_is_named_in_an_evaluation_too(toy, tmp_path):
+    class Huge(toy.ToyReward):
+        def score(self, images, prompts):
+            raise OutOfMemory("made up")
+
+    with pytest.raises(RuntimeError, match="Out of memory in the reward 'toy'"):
+        toy.make(tmp_path / "run", toy.config(), Huge()).run()

@@ -345,9 +345,6 @@ def test_same_files_and_settings_share_one_scorer(image_reward, models):
 def test_device_and_number_type(image_reward, room, monkeypatch):
     assert image_reward().options.dtype == "float32"
     assert image_reward(device="cpu", dtype="bfloat16").options.dtype == "bfloat16"
-    for wrong in ({"device": "cuda:7"}, {"dtype": "int8"}):
-        with pytest.raises(ValueError, match="it must be one of"):
-            image_reward(**wrong)
     own = room("mixgrpo_engine.rewards.networks.model_reward").OwnResidence
     residence, options = room("nodes.rewards.residence"), image_reward().options
     gpu = replace(options, device="cuda:0")

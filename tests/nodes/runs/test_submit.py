@@ -4,6 +4,7 @@ import dataclasses
 import time
 
 import pytest
+import torch
 
 # Of the first release.
 PLAIN = "ce996ab39b7eb2083cc5bc874372924390e9b4d75da4e6683805139377c8fb79"
@@ -71,6 +72,30 @@ def test_resume_takes_the_new_memory_and_evaluation_settings(runs, monkeypatch):
     stored = runs.stored.job(folder)
     assert stored["config"]["optimizer"]["batch_size"] == 1
     runs.signature.require(stored, folder.name, runs.signature.install_key())
+
+
+@pytest.mark.parametrize(("kind", "there"), [("cuda", "2 GPUs"), ("mps", "1 GPUs")])
+def test_more_processes_than_gpus_start_nothing(runs, comfy, monkeypatch, kind, there):
+    import comfy.model_management
+
+    monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: torch.device(kind))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(runs.submit, "launch", lambda _: None)
+
+    def job(processes):
+        return {"name": "n", "fingerprint": "a" * 64, "config": {"run": {"processes": processes}}}
+
+    with pytest.raises(ValueError, match=f"processes is 3 with {there} that this ComfyUI sees: set it to"):
+        runs.submit.submit(job(3))
+    assert not list(runs.paths.runs_directory().glob("n-*"))
+    folder = runs.submit.submit(job(1)).folder
+    folder.set_status(state="failed")
+    with pytest.raises(ValueError, match="processes is 3"):
+        runs.submit.submit(job(3))
+    assert runs.stored.job(folder)["config"]["run"]["processes"] == 1
+    folder.set_status(state="finished")
+    folder.lora.write_bytes(b"weights")
+    assert runs.submit.submit(job(3)).action == "finished", "nothing is to be started"
 
 
 def test_settings_tell_runs_apart_only_where_they_change_the_training(runs, pack):

@@ -84,7 +84,6 @@ def test_the_images_are_those_of_a_rollout_of_the_trainings_policy(room, graph, 
     if "flash_ratio" in changes:
         sigmas = schedule.flash_sigmas(sigmas, window, 0.4, policy.shift())
     noise = policy.noise([seeds.derive(1, "noise", 0, index) for index in range(1 if shared else SIZE)])
-    every = noise.expand(SIZE, *noise.shape[1:])
     condition = policy.condition([PROMPT])
     trajectory = room("mixgrpo_engine.rollout").rollout(
         lambda x, sigma: policy.module(x, sigma, condition.select([0] * len(x))),
@@ -97,7 +96,7 @@ def test_the_images_are_those_of_a_rollout_of_the_trainings_policy(room, graph, 
         tail=room("mixgrpo_engine.solvers").dpm_tail(
             changes.get("tail_order", 1), changes.get("tail_variant", "midpoint")
         ),
-        generator=room("nodes.sampling.sampler").row_generators(every, 1),
+        generator=[seeds.generator(1, "window", 0, image) for image in range(SIZE)],
         shared_noise=shared,
     )
     assert (policy.decode(trajectory.latents) - images).abs().max() < 2e-3

@@ -110,7 +110,8 @@ def test_halves_the_batch_when_memory_runs_out(caplog):
     reward = Brightness(ModelOptions(batch_size=8), limit=3)
     assert reward.score(images_of(*[0.5] * 8), [""] * 8).tolist() == [1] * 8
     assert reward.sizes == [8, 4, 2, 2, 2, 2]
-    assert "Set batch_size to 2" in caplog.messages[-1] and not reward.failures, "all images have a score"
+    assert "Set batch_size of the reward 'brightness' to 2" in caplog.messages[-1]
+    assert not reward.failures, "all images have a score"
     reward.score(images_of(*[0.5] * 8), [""] * 8)
     assert reward.sizes[6:] == [2, 2, 2, 2]
 
