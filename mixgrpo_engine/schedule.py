@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from .config import RolloutConfig
-    from .policy import Policy
 
 SPACINGS = ("uniform", "diffusers")
 
@@ -37,13 +32,6 @@ def diffusers_sigmas(steps: int, shift: float = 3.0) -> Tensor:
     lowest = float(shift_sigmas(torch.tensor(0.001, dtype=torch.float64), shift))
     sigmas = shift_sigmas(torch.linspace(1, lowest, steps, dtype=torch.float64), shift)
     return torch.cat([sigmas, torch.zeros(1)]).float()
-
-
-def policy_sigmas(policy: Policy, options: RolloutConfig) -> Tensor:
-    """The noise levels that a policy is trained and evaluated at."""
-    if options.spacing == "diffusers":
-        return diffusers_sigmas(options.steps, options.shift or policy.shift())
-    return policy.sigmas(options.steps, options.shift)
 
 
 def shift_sigmas(sigmas: Tensor, shift: float) -> Tensor:

@@ -10,7 +10,7 @@ from ..mixgrpo_engine import presets
 from ..mixgrpo_engine.config import SETTINGS, AdapterConfig, TrainConfig
 from ..mixgrpo_engine.settings import Setting
 from .category import CATEGORY
-from .runs import start_lora
+from .model import start_lora
 from .setting_widgets import setting, widget
 
 ALGORITHM = io.Custom("MIXGRPO_ALGORITHM")

@@ -25,8 +25,8 @@ from ..records.run_folder import RunFolder
 from ..rewards import Reward, mix
 from ..rewards.scoring import ScoresByName, score_by_each
 from ..rollout import sample_ode
-from ..schedule import policy_sigmas
 from ..training.evaluation import batches, evaluated, noise_seeds
+from ..training.experience import policy_sigmas
 from ..training.pulse import Stopped
 from ..training.trainer import Trainer
 from . import reward_table

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import seeds
-from ..config import TrainConfig
+from ..config import RolloutConfig, TrainConfig
 from ..distributed.lockstep import Lockstep
 from ..distributed.ranks import Ranks
 from ..memory.micro_batches import BatchedVelocity, BatchSize
@@ -20,7 +20,7 @@ from ..policy import Condition, Policy
 from ..rewards import Reward
 from ..rewards.scoring import ScoresByName, and_why, score_by_each
 from ..rollout import Trajectory, join, rollout, sample_ode
-from ..schedule import flash_sigmas, policy_sigmas
+from ..schedule import diffusers_sigmas, flash_sigmas
 from ..solvers import dpm_tail
 from .pulse import Pulse, Stopped
 
@@ -214,3 +214,10 @@ class _AtOnce(Executor):
         done: Future[Result] = Future()
         done.set_result(work(*args, **kwargs))
         return done
+
+
+def policy_sigmas(policy: Policy, options: RolloutConfig) -> Tensor:
+    """The noise levels that a policy is trained and evaluated at."""
+    if options.spacing == "diffusers":
+        return diffusers_sigmas(options.steps, options.shift or policy.shift())
+    return policy.sigmas(options.steps, options.shift)

@@ -18,7 +18,7 @@ from ...mixgrpo_engine import lora
 from ...mixgrpo_engine.config import AdapterConfig
 from ...mixgrpo_engine.lora import Factors
 from ..comfy_types import BaseModel
-from ..runs import start_lora
+from . import start_lora
 
 OWN = "diffusion_model."
 OTHERS = ("transformer.", OWN)

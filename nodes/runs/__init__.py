@@ -1,8 +1,9 @@
 """Runs as the server sees them: cut the graph, start and find workers, follow their events, answer over HTTP.
 
 graph.py cuts and fingerprints; job.py makes the job, signature.py signs it; submit.py decides (start, resume,
-reattach); launch.py starts the process; state.py reads; wait.py waits inside a node; follow.py and routes.py speak to
-the browser; lora.py publishes the result; curve.py draws the reward curve.
+reattach); launch.py starts the process; stored.py reads its files and liveness.py its state; wait.py waits inside a
+node; overview.py, follow.py and routes.py tell the browser; published_lora.py publishes the result; curve.py draws the
+reward curve.
 """
 
 from __future__ import annotations

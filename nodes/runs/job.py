@@ -11,7 +11,8 @@ from ... import mixgrpo_engine
 from ...mixgrpo_engine.config import SETTINGS, AdapterConfig, RunConfig, TrainConfig
 from ...mixgrpo_engine.prompts import PromptSet
 from ..comfy_types import DynamicPrompt
-from . import graph, start_lora
+from ..model import start_lora
+from . import graph
 
 PACKS_FOLDER = "custom_nodes."
 

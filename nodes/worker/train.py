@@ -10,8 +10,9 @@ from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.records.events import Notice, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.rewards import Reward
+from ..model import start_lora
 from ..model.encodings import StoredEncodings
-from ..runs import curve, paths, published_lora, start_lora, stored
+from ..runs import curve, paths, published_lora, stored
 from . import stages
 from .compat import Comfy
 from .report import LOG, Reporter

@@ -6,7 +6,8 @@ import torch
 
 from mixgrpo_engine.config import RolloutConfig
 from mixgrpo_engine.presets import preset
-from mixgrpo_engine.schedule import diffusers_sigmas, flash_sigmas, flash_steps, flow_sigmas, policy_sigmas
+from mixgrpo_engine.schedule import diffusers_sigmas, flash_sigmas, flash_steps, flow_sigmas
+from mixgrpo_engine.training.experience import policy_sigmas
 
 
 def test_flow_sigmas_known_values():

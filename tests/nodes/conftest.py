@@ -99,7 +99,7 @@ def runs(room, tmp_path, monkeypatch):
 
     for name in (
         "cancel", "curve", "follow", "job", "launch", "liveness", "locks", "overview", "paths", "process",
-        "published_lora", "routes", "signature", "start_lora", "stored", "submit", "wait",
+        "published_lora", "routes", "signature", "stored", "submit", "wait",
     ):  # fmt: skip
         room(f"nodes.runs.{name}")
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))

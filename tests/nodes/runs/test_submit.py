@@ -298,9 +298,9 @@ def test_a_changed_start_is_another_run(runs, submitted, room, loras):
     file.write_bytes(b"two")
     changed = submitted.job(2, lora=lora(start_from="a.safetensors"))
     assert len({each["fingerprint"] for each in (plain, made, changed)}) == 3
-    runs.start_lora.require_unchanged("a.safetensors", changed["start_sha256"])
+    room("nodes.model.start_lora").require_unchanged("a.safetensors", changed["start_sha256"])
     with pytest.raises(ValueError, match="'a.safetensors' has changed since this run began from it"):
-        runs.start_lora.require_unchanged("a.safetensors", made["start_sha256"])
+        room("nodes.model.start_lora").require_unchanged("a.safetensors", made["start_sha256"])
     file.unlink()
     with pytest.raises(ValueError, match="isn't among ComfyUI's LoRAs"):
         submitted.job(2, lora=lora(start_from="a.safetensors"))
