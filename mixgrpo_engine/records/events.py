@@ -59,6 +59,7 @@ class Iteration(Event):
     forwards: int  # image-forwards so far, rollout and update together
     seconds: dict[str, float]
     eta_seconds: float  # estimated time left
+    updates: int  # steps of the optimizer; fewer than wanted where no image had an advantage
 
 
 @dataclass

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def unscored(history: Iterable[dict]) -> str:
-    """A sentence or more about iterations, and a last evaluation, whose images couldn't be scored; else "".
+def not_learned(history: Iterable[dict]) -> str:
+    """A sentence or more about iterations without an update, and images that couldn't be scored; else "".
 
     history: all events of the run, as they stand in its log.
     """
@@ -14,12 +14,13 @@ def unscored(history: Iterable[dict]) -> str:
     held_out: dict = {}
     for event in history:
         if event["type"] == "iteration":
-            iterations[event["iteration"]] = event["reward"]  # a resumed run may have repeated some
+            iterations[event["iteration"]] = event  # a resumed run may have repeated some
         elif event["type"] == "evaluation":
             held_out = event["reward"]
     sentences = []
-    for name in dict.fromkeys(name for reward in iterations.values() for name in reward):
-        failed = sum(reward.get(name) is None for reward in iterations.values())
+    rewards = [event["reward"] for event in iterations.values()]
+    for name in dict.fromkeys(name for reward in rewards for name in reward):
+        failed = sum(reward.get(name) is None for reward in rewards)
         if failed == len(iterations):
             sentences.append(f"The reward '{name}' could score no image of the run: nothing was learned from it.")
         elif failed:
@@ -27,6 +28,13 @@ def unscored(history: Iterable[dict]) -> str:
                 f"The reward '{name}' could score no image in {failed} of {len(iterations)} iterations: nothing was "
                 "learned from it there."
             )
+    # Events of older versions don't tell.
+    idle = sum(event.get("updates") == 0 for event in iterations.values())
+    if idle and not sentences:
+        sentences.append(
+            f"In {'all' if idle == len(iterations) else f'{idle} of'} {len(iterations)} iterations no update was made, "
+            "because the images of each group scored alike or gradients weren't finite: nothing was learned there."
+        )
     sentences += [
         f"The last held-out images have no score by '{name}'." for name, value in held_out.items() if value is None
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,6 +13,7 @@ from ..policy import Policy
 from .pulse import Pulse
 
 NAMED = 4  # layers named in a message
+TRIAL = 0.1  # size of the values that show whether a layer acts
 ZEROS_IN_A_ROW = 2  # of iterations, before the run gives up
 
 CAUSES = (
@@ -31,9 +33,10 @@ class GradientAudit:
     def check_layers(self, velocity: Callable[[], Tensor] | None) -> None:
         """After a backward pass of images with an advantage: every layer with a LoRA has got a gradient.
 
-        It looks once. B begins as 0, and A's gradient is 0 as long as B is: it is B's that tells. A layer whose output
-        nothing uses (in the last block of some models) gets none and needs none: velocity() is the same whatever its
-        LoRA does; None where this process has no image. Raises RuntimeError that names the other layers without one.
+        It looks once. B begins as 0, and A's gradient is 0 as long as B is: it is B's that tells. Some layers may do
+        nothing: in the last block of some models the output of some is used nowhere, and an expert may get no token.
+        Such a layer needs no gradient, and velocity() is the same whatever its LoRA does (None where this process has
+        no image). They are told. Raises RuntimeError that names the other layers without one.
         """
         if self._passed:
             return
@@ -41,15 +44,23 @@ class GradientAudit:
         suffix = ".lora_B.weight"
         trained = {name.removesuffix(suffix): b for name, b in self.policy.adapter_state().items() if suffix in name}
         silent = {name: b for name, b in trained.items() if b.grad is None or not bool(b.grad.any())}
-        # All processes have the same gradients, and so come to the same.
-        without = _used(silent, velocity) if silent and velocity else []
+        if not silent:
+            return
+        # Elsewhere a layer without any effect is one that the model doesn't call: its own code runs another's.
+        idle = {name: silent[name] for name in _may_do_nothing(list(trained)) & silent.keys()}
+        without = [name for name in silent if name not in idle]
+        if velocity:
+            without += _used(idle, velocity)
+        # All processes have the same gradients; one without an image doesn't see which layers act.
         if self.ranks.any(bool(without)):
-            named = without or list(silent)
-            more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
             raise RuntimeError(
-                f"No gradient reaches {len(named)} of {len(trained)} layers with a LoRA "
-                f"({', '.join(named[:NAMED])}{more}): they would never be trained. {CAUSES}"
+                f"No gradient reaches {len(without or silent)} of {len(trained)} layers with a LoRA "
+                f"({_some(without or list(silent))}): they would never be trained. {CAUSES}"
             )
+        self.pulse.notice(
+            f"{len(silent)} of {len(trained)} layers with a LoRA do nothing for the first images, and so learn nothing "
+            f"from them ({_some(list(silent))})."
+        )
 
     def check_norm(self, norm: Tensor) -> None:
         """norm: the gradient's, of an iteration's first update, where no image has left it yet.
@@ -64,6 +75,20 @@ class GradientAudit:
         )
 
 
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _may_do_nothing(names: Sequence[str]) -> set[str]:
+    """Experts, and those in the last block of their list of blocks: "blocks.7.attn" beside "blocks.0.attn"."""
+    places = {name: (found[1], int(found[2])) for name in names if (found := re.match(r"(.*?)\.(\d+)\.", name))}
+    last: dict[str, int] = {}
+    for blocks, number in places.values():
+        last[blocks] = max(number, last.get(blocks, 0))
+    return {name for name, (blocks, number) in places.items() if number == last[blocks] or ".experts." in name}
+
+
 @torch.no_grad()
 def _used(layers: dict[str, Tensor], velocity: Callable[[], Tensor]) -> list[str]:
     """Those of the layers (name -> its B) that change the velocity."""
@@ -71,12 +96,15 @@ def _used(layers: dict[str, Tensor], velocity: Callable[[], Tensor]) -> list[str
     def changes(some: Sequence[Tensor]) -> bool:
         kept = [b.clone() for b in some]
         for b in some:
-            b.copy_(torch.randn(b.shape, generator=torch.Generator().manual_seed(0)))
+            b.copy_(TRIAL * torch.randn(b.shape, generator=torch.Generator().manual_seed(0)))
         after = velocity()
         for b, before in zip(some, kept, strict=True):
             b.copy_(before)
-        return bool((after - unchanged).abs().max() > 1e-4 * unchanged.abs().max())
+        # Written so that what isn't a number counts as a change.
+        return not bool((after - unchanged).abs().max() <= 1e-5 * unchanged.abs().max())
 
+    if not layers:
+        return []
     unchanged = velocity()
     if not changes(list(layers.values())):
         return []

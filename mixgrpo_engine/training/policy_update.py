@@ -42,6 +42,7 @@ class UpdateReport:
     ratio_deviation: float = 0.0  # mean |ratio - 1| of the last update
     clip_fraction: float = 0.0  # share of ratios outside 1 +- clip_range
     forwards: int = 0  # image-forwards
+    steps: int = 0  # of the optimizer
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class PolicyUpdate:
         mine = self.ranks.share(len(advantages) // self.config.rollout.group_size)
         mine = range(mine.start * self.config.rollout.group_size, mine.stop * self.config.rollout.group_size)
         advantages = advantages[mine.start : mine.stop].to(self.policy.device)
+        steps = 0
         norms: list[Tensor] = []
         reports: list[tuple[Tensor, ...]] = []
         for number, rows in enumerate(drawn):
@@ -128,15 +130,17 @@ class PolicyUpdate:
             own = signal[(signal >= mine.start) & (signal < mine.stop)] - mine.start
             minibatch = Minibatch(trajectory, condition, advantages, own, places, len(rows))
             report, norm = self._gradient(minibatch, len(signal))
-            while not norm.isfinite() and self.policy.rescale_gradients():
+            # Mixed precision's scaler finds its own scale, and can't take a gradient twice.
+            while not norm.isfinite() and self.accelerator.scaler is None and self.policy.rescale_gradients():
                 report, norm = self._gradient(minibatch, len(signal))
-            self.audit.check_layers(self._first_velocity(minibatch) if len(own) else None)
-            if not reports:  # nothing has left the gradient by moving too far yet
-                self.audit.check_norm(norm)
+            if norm.isfinite():
+                self.audit.check_layers(self._first_velocity(minibatch) if len(own) else None)
+                if not reports:  # nothing has left the gradient by moving too far yet
+                    self.audit.check_norm(norm)
             reports.append(report)
             norms.append(norm)
             self.stepping = True
-            self._step(norms[-1])
+            steps += self._step(norms[-1])
         self.stepping = False
         if not reports:
             return UpdateReport()
@@ -144,7 +148,7 @@ class PolicyUpdate:
         means = torch.stack([losses.mean(), torch.stack(norms).mean(), deviations[-1], fractions.mean()])
         forwards = self.ranks.summed(torch.tensor(self.forwards, device=self.policy.device))
         loss, grad_norm, deviation, clipped = means.tolist()
-        return UpdateReport(loss, grad_norm, deviation, clipped, int(forwards))
+        return UpdateReport(loss, grad_norm, deviation, clipped, int(forwards), steps)
 
     def _first_velocity(self, minibatch: Minibatch) -> Callable[[], Tensor]:
         """The velocity at one state of a minibatch."""
@@ -271,7 +275,7 @@ class PolicyUpdate:
         before = minibatch.trajectory.states[place, rows]
         return self.transition(before, velocity, *minibatch.sigmas(place), self.config.rollout.eta)
 
-    def _step(self, grad_norm: Tensor) -> None:
+    def _step(self, grad_norm: Tensor) -> bool:
         """Updates the adapter, unless the gradient isn't finite: one such step would spoil every weight for good."""
         finite, scaler = bool(grad_norm.isfinite()), self.accelerator.scaler
         # fp16's scaler skips such a step itself, and has to see it to lower its scale.
@@ -283,6 +287,7 @@ class PolicyUpdate:
             not finite and (scaler is None or scaler.get_scale() < LEAST_SCALE),
             "A gradient isn't finite, so its update was left out: lower the learning rate or change the precision.",
         )
+        return finite
 
 
 def _by_place(states: Sequence[SharedState]) -> list[tuple[int, list[int]]]:

@@ -18,7 +18,7 @@ from ..distributed.ranks import Ranks
 from ..policy import Policy
 from ..prompts import PromptSet
 from ..records.events import Cancelled, CheckpointSaved, Done, Event, Iteration, Stage, read
-from ..records.last_words import unscored
+from ..records.last_words import not_learned
 from ..records.run_folder import RunFolder
 from ..rewards import Reward
 from .adapter_average import AdapterAverage
@@ -130,7 +130,7 @@ class Trainer:
         with self.averaged():
             self.export(self.folder.lora)
         self.ranks.wait()
-        words = unscored(read(self.folder.events)[0]) if self.ranks.is_main else ""
+        words = not_learned(read(self.folder.events)[0]) if self.ranks.is_main else ""
         self.emit(Done(self.iteration, self.folder.lora.name, self.train_seconds, words))
         return "finished"
 
@@ -169,6 +169,7 @@ class Trainer:
                 reward_std=_group_spread(experience.rewards, config.rollout.group_size),
                 loss=report.loss,
                 grad_norm=report.grad_norm,
+                updates=report.steps,
                 ratio_deviation=report.ratio_deviation,
                 clip_fraction=report.clip_fraction,
                 forwards=self.forwards,

@@ -31,13 +31,13 @@ def test_a_finished_run_says_what_could_not_be_scored(runs, room, folder):
         {"type": "iteration", "iteration": 2, "reward": {"a": 0.2, "b": 0.5, "c": None}},
         {"type": "evaluation", "iteration": 2, "reward": {"a": 0.5, "b": None}},
     ]
-    words = last_words.unscored(history)
+    words = last_words.not_learned(history)
     assert words == (
         "The reward 'b' could score no image in 1 of 2 iterations: nothing was learned from it there. "
         "The reward 'c' could score no image of the run: nothing was learned from it. "
         "The last held-out images have no score by 'b'."
     )
-    assert last_words.unscored([history[0] | {"reward": {"a": 0.1}}]) == ""
+    assert last_words.not_learned([history[0] | {"reward": {"a": 0.1}}]) == ""
     done = events.Done(2, "x.safetensors", 1.0, words)
     nan = float("nan")
     folder.set_status(iteration=2, iterations=2, reward={"a": 0.2, "b": nan}, held_out_reward={"a": 0.5, "b": nan})
