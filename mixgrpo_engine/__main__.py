@@ -14,6 +14,7 @@ FINISHED, FAILED, MISUSED = 0, 1, 2
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 finished or cancelled, 1 failed, 2 a wrong run file."""
     asked = _parser().parse_args(arguments)
+    from .records import events
     from .standalone import console, run_file, runner, settings_page
 
     if asked.command == "settings":
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
             runner.train(run, should_stop)
         else:
             for which, rewards in runner.evaluate(run, should_stop).items():
-                _say(f"{which}: {console.scores(rewards)}")
+                _say(f"{which}: {events.scores(rewards)}")
     except runner.Stopped:
         _say("Cancelled.")
     except Exception as error:  # the outermost frame; the run folder has the traceback

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,6 +40,7 @@ BLOCK_LISTS = frozenset(
     ]
 )
 _ADAPTER = "default"  # peft's name for an adapter without a name
+_SCALE = "mixgrpo_scale"  # an exported file's metadata: alpha / rank in the training, which B has taken in
 _COMPILED = re.compile(r"(^|\.)_orig_mod(?=\.|$)")  # torch.compile's name for the module that it wraps
 
 
@@ -55,6 +56,10 @@ class Factors:
     def rank(self) -> int:
         return self.down.shape[0]
 
+    def at_scale(self, scale: float) -> Factors:
+        """The same LoRA with another alpha / rank."""
+        return replace(self, up=self.up.float() * (self.alpha / self.rank / scale), alpha=scale * self.rank)
+
 
 # Parameters made under inference mode, in which ComfyUI runs its nodes, could never be trained.
 @torch.inference_mode(False)
@@ -68,7 +73,8 @@ def inject(
 
     start: a LoRA to go on from instead, by layer. Layers and ranks are its, and so is alpha unless the config has one;
     whatever that is, the new model equals the old one with that LoRA.
-    Raises ValueError when no layer is chosen, one of `start` isn't linear, or the layers don't tell their sizes.
+    Raises ValueError when no layer is chosen, one of `start` isn't linear or of another size, or the layers don't tell
+    their sizes.
     """
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import Linear as LoraLinear
@@ -81,6 +87,8 @@ def inject(
     if start:
         kept = [plain(name) for name in names]
         require_all(start, kept, "layers of the LoRA are linear ones of this model", "take a LoRA of this model.")
+        for name in names:
+            _check_fit(plain(name), linear[name], start[plain(name)])
     module.requires_grad_(False)
     ranks = {name: start[plain(name)].rank if start else config.rank for name in names}
     alphas = {name: config.alpha or (start[plain(name)].alpha if start else config.rank) for name in names}
@@ -161,17 +169,20 @@ def export(
     """Writes the adapter as a LoRA file: `<prefix><layer>.lora_A.weight` and `.lora_B.weight` per layer.
 
     Loaders add strength * B @ A to a layer's weight: alpha / rank is multiplied into B, since not all of them know
-    alpha. rename: gives a loader's own names in place of these. float32 safetensors, written atomically.
+    alpha. Where it is one number it goes into the metadata, for restored(). rename: gives a loader's own names in place
+    of these. float32 safetensors, written atomically.
     """
     tensors = {prefix + name: tensor.detach().float() for name, tensor in state(module).items()}
     for name, layer in adapted_layers(module):
         b = f"{prefix}{name}.lora_B.weight"
         tensors[b] = tensors[b] * scale_of(layer)
-    tensor_files.save(rename(tensors), path, metadata)
+    scales = {scale_of(layer) for _, layer in adapted_layers(module)}
+    scale = {_SCALE: repr(scales.pop())} if len(scales) == 1 else {}
+    tensor_files.save(rename(tensors), path, {**(metadata or {}), **scale})
 
 
 def read(path: str | os.PathLike, prefix: str) -> dict[str, Factors]:
-    """The reverse of export(), by layer; an alpha is taken, too.
+    """The reverse of export(), by layer, restored(); an alpha is taken, too.
 
     Raises ValueError with one sentence that counts and names what else the file holds.
     """
@@ -192,7 +203,19 @@ def read(path: str | os.PathLike, prefix: str) -> dict[str, Factors]:
             known |= {down, up, alpha}
     what = f"tensors of {path} are {prefix}<layer>.lora_A.weight or .lora_B.weight"
     require_all(tensors, known, what, "take a plain LoRA in diffusers' names.")
-    return found
+    return restored(found, path)
+
+
+def restored(factors: dict[str, Factors], path: str | os.PathLike) -> dict[str, Factors]:
+    """What a file holds, and if export() wrote it, at the alpha / rank of its training: it then learns as it did."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            scale = float((file.metadata() or {})[_SCALE])
+    except (KeyError, ValueError, OSError, SafetensorError):  # another program's, or another format
+        return factors
+    return {name: each.at_scale(scale) for name, each in factors.items()} if 0 < scale < math.inf else factors
 
 
 def require_all(wanted: Iterable[str], there: Iterable[str], what: str, advice: str) -> None:
@@ -244,6 +267,16 @@ def _check_sizes(module: nn.Module) -> None:
             )
 
 
+def _check_fit(name: str, layer: nn.Module, factors: Factors) -> None:
+    wanted = [factors.rank, layer.in_features], [layer.out_features, factors.rank]
+    found = list(factors.down.shape), list(factors.up.shape)
+    if found != wanted:
+        raise ValueError(
+            f"The LoRA's layer {name} has the sizes {found[0]} and {found[1]}, but this model's needs {wanted[0]} and "
+            f"{wanted[1]}: take a LoRA of this model."
+        )
+
+
 def _chosen(linear: list[str], config: AdapterConfig) -> list[str]:
     """The names that the config picks out of all linear layers' names."""
     targets, exclude = _fragments(config.targets), _fragments(config.exclude)
@@ -276,9 +309,9 @@ def _initialise(module: nn.Module, seed: int, dtype: torch.dtype, start: Mapping
             part.to(dtype).requires_grad_(True)
         a, b = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
         if start:
-            factors = start[name]
+            factors = start[name].at_scale(scale_of(layer))
             a.copy_(factors.down)
-            b.copy_(factors.up.float() * (factors.alpha / factors.rank / scale_of(layer)))
+            b.copy_(factors.up)
             continue
         a.copy_(nn.init.kaiming_uniform_(torch.empty(a.shape), a=math.sqrt(5), generator=generator))
         b.zero_()

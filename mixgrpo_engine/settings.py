@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+CHOICES_TOLD = 10  # in one sentence
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def check_value(
     if found is not kind:
         raise ValueError(f"{name} is {_shown(value)}: it must be {KINDS[kind]}.")
     if choices and value not in choices:
-        raise ValueError(f"{name} is {_shown(value)}: choose {', '.join(choices)}.")
+        more = f" or another of the {len(choices)}" if len(choices) > CHOICES_TOLD else ""
+        raise ValueError(f"{name} is {_shown(value)}: choose {', '.join(choices[:CHOICES_TOLD])}{more}.")
     # Written so that NaN is refused.
     if (minimum is not None and not value >= minimum) or (maximum is not None and not value <= maximum):
         raise ValueError(f"{name} is {value}: it must be {_bounds(minimum, maximum)}.")

@@ -57,6 +57,8 @@ class MixGRPOAlgorithm(io.ComfyNode):
 
 
 class MixGRPOLoRA(io.ComfyNode):
+    FILES = (START.field,)
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         *widgets, dtype = LORA_SETTINGS
@@ -77,6 +79,7 @@ class MixGRPOLoRA(io.ComfyNode):
     def execute(cls, start_from: str = start_lora.NONE, **given: Any) -> io.NodeOutput:
         values = {each.field: each.check(given.get(each.field, each.default), each.field) for each in LORA_SETTINGS}
         if start_from != start_lora.NONE:
+            start_lora.path(start_from)
             values[START.field] = START.check(start_from)
         return io.NodeOutput(AdapterConfig(**values))
 

@@ -65,8 +65,6 @@ class MixGRPOPrompts(io.ComfyNode):
 
     @classmethod
     def execute(cls, text: list[str], file: list[str], held_out: list[int], split_seed: list[int]) -> io.NodeOutput:
-        if not all(isinstance(each, str) for each in text):
-            raise ValueError("text of MixGRPO Prompts isn't text: connect a text, or a list of texts.")
         listed, name = prompt_files.of_texts(text), only("file", file)
         if name != NO_FILE:
             listed += read_file(name)

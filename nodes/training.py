@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..mixgrpo_engine.records import events
 from ..mixgrpo_engine.records.run_folder import RunFolder
 from ..mixgrpo_engine.rewards import Reward
 from .algorithm import ALGORITHM, LORA
@@ -267,7 +268,7 @@ def describe(summary: dict, action: str) -> str:
     """A run in a few lines for people."""
     lines = [f"Run {summary['run_id']}: {summary['state']}, {wait.line(summary)}"]
     if summary.get("held_out_reward"):
-        lines.append(f"Held-out prompts: {wait.scores(summary['held_out_reward'])}")
+        lines.append(f"Held-out prompts: {events.scores(summary['held_out_reward'])}")
     best = summary.get("best")
     if best and best.get("lora"):
         score = "" if best.get("score") is None else f" ({best['score']:.3f})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -134,6 +134,15 @@ class Failed(Event):
     message: str
     traceback: str = ""
     node_id: str = ""
+
+
+def scores(rewards: Mapping[str, float | None]) -> str:
+    """For people: "shapes 0.812, ocr without score"; None is what finite() makes of NaN."""
+
+    def told(value: float | None) -> str:
+        return "without score" if value is None or math.isnan(value) else f"{value:.4g}"
+
+    return ", ".join(f"{name} {told(value)}" for name, value in rewards.items())
 
 
 def finite(value: Any) -> Any:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from math import isnan
+from collections.abc import Callable
 from typing import Any
 
-from ..records.events import Evaluation, Event, Iteration
+from ..records.events import Evaluation, Event, Iteration, scores
 
 
 def line(event: Event) -> str:
     """One line, or "" for what nobody needs to read."""
     return _LINES.get(event.type, lambda _: "")(event)
-
-
-def scores(rewards: Mapping[str, float]) -> str:
-    """ "shapes 0.812, jpeg 31.2" """
-    return ", ".join(f"{name} {'without score' if isnan(value) else f'{value:.4g}'}" for name, value in rewards.items())
 
 
 def duration(seconds: float) -> str:

@@ -195,11 +195,12 @@ def _rewards(values: object, where: str, may_be_empty: bool = False) -> list[Rew
 
 def _config(name: object, settings: object) -> TrainConfig:
     """The preset's settings (the defaults without one), with those of `settings` in their place."""
+    settings = _object(settings, "settings")
     config = preset(_text(name, "preset")) if name is not None else TrainConfig()
     groups: dict[str, dict[str, Setting]] = {}
     for each in SETTINGS:
         groups.setdefault(each.group, {})[each.field] = each
-    for group, changes in _object(settings, "settings").items():
+    for group, changes in settings.items():
         if group not in groups:
             raise ValueError(f"settings has an unknown group '{group}': the groups are {', '.join(groups)}.")
         for field_, value in _object(changes, f"settings.{group}").items():
@@ -207,6 +208,10 @@ def _config(name: object, settings: object) -> TrainConfig:
             if field_ not in groups[group]:
                 raise ValueError(f"{where} is unknown: the settings are {', '.join(groups[group])}.")
             groups[group][field_].put(config, value, where)
+    if config.adapter.start_from:
+        # A preset's are of a new LoRA; this one has its own.
+        for field_ in {"alpha", "targets", "exclude"} - settings["adapter"].keys():
+            setattr(config.adapter, field_, groups["adapter"][field_].default)
     try:
         config.validate()
     except ValueError as error:

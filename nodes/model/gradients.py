@@ -44,7 +44,7 @@ def prepare(diffusion_model: Network, checkpointing: bool, verify: bool = True) 
         )
     verified: set[type] = set() if verify else {type(block) for block in blocks}
     for block in blocks:
-        block.forward = _Checkpointed(block, checkpointing, verified)
+        block.forward = _VerifiedBlock(block, checkpointing, verified)
 
 
 def attention_override() -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _keep_input(_layer: nn.Module, args: tuple) -> tuple | None:
     return (stream.clone(), *args[1:]) if stream.ndim == _STREAM_DIMENSIONS else None
 
 
-class _Checkpointed:
+class _VerifiedBlock:
     """A block's forward, verified; with checkpointing it keeps only the inputs and computes all else again backward."""
 
     def __init__(self, block: nn.Module, checkpointing: bool, verified: set[type]) -> None:

@@ -94,7 +94,8 @@ def start_of(adapter: AdapterConfig, model: BaseModel) -> dict[str, Factors] | N
         return None
     tensors = start_lora.load(adapter.start_from)
     what = f"the LoRA '{adapter.start_from}'"
-    return read(model, tensors, what, "start_from takes plain LoRA layers of this model and nothing else.")
+    found = read(model, tensors, what, "start_from takes plain LoRA layers of this model and nothing else.")
+    return lora.restored(found, start_lora.path(adapter.start_from))
 
 
 def read(model: BaseModel, tensors: dict[str, Tensor], what: str, advice: str) -> dict[str, Factors]:

@@ -19,14 +19,14 @@ def choices() -> list[str]:
 
 def sha256(name: str) -> str:
     """Of the file's content: a changed file makes another run."""
-    return files.sha256(_path(name))
+    return files.sha256(path(name))
 
 
 def load(name: str) -> dict[str, Tensor]:
     """Its tensors, as ComfyUI's LoRA loaders read them."""
     import comfy.utils
 
-    tensors: dict[str, Tensor] = comfy.utils.load_torch_file(str(_path(name)), safe_load=True)
+    tensors: dict[str, Tensor] = comfy.utils.load_torch_file(str(path(name)), safe_load=True)
     return tensors
 
 
@@ -39,10 +39,11 @@ def require_unchanged(name: str, expected: str) -> None:
         )
 
 
-def _path(name: str) -> Path:
+def path(name: str) -> Path:
+    """Of the file. Raises ValueError for a name that ComfyUI's LoRA loaders don't know."""
     import folder_paths
 
-    path = folder_paths.get_full_path("loras", name)
-    if path is None:
+    found = folder_paths.get_full_path("loras", name)
+    if found is None:
         raise ValueError(f"start_from is '{name}', which isn't among ComfyUI's LoRAs: press R and choose another one.")
-    return Path(path)
+    return Path(found)

@@ -157,13 +157,7 @@ def line(status: dict) -> str:
     left = f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
     parts = [
         f"iteration {status['iteration']} of {status.get('iterations', '?')}",
-        scores(status.get("reward") or {}),
+        events.scores(status.get("reward") or {}),
         f"{left} left",
     ]
     return ", ".join(part for part in parts if part)
-
-
-def scores(rewards: dict[str, float | None]) -> str:
-    """ "redness 0.412, ocr without score" """
-    told = {name: "without score" if value is None else f"{value:.3f}" for name, value in rewards.items()}
-    return ", ".join(f"{name} {words}" for name, words in told.items())

@@ -213,13 +213,14 @@ def sample_training_images(
     if cfg != options.cfg:
         raise ValueError(f"cfg is {cfg:g} in the guider and {options.cfg:g} in the algorithm: set it to the latter.")
     own = window_sigmas(
-        model_patcher.get_model_object("model_sampling"), options.steps, options.shift, window, options.flash_ratio
-    )
+        model_patcher.get_model_object("model_sampling"), options.steps, options.shift, window, options.flash_ratio,
+        options.spacing,
+    )  # fmt: skip
     if own.shape != sigmas.shape or not torch.allclose(own, sigmas.cpu().float(), atol=1e-6):
         raise ValueError(
             f"The sigmas aren't this training's in iteration {iteration + 1}: connect MixGRPO Sigmas with "
             f"steps {options.steps}, shift {options.shift:g}, flash_ratio {options.flash_ratio:g}, "
-            f"window_start {window.start} and window_size {len(window)}."
+            f"window_start {window.start}, window_size {len(window)} and spacing {options.spacing}."
         )
     if extra_args and extra_args.get("denoise_mask") is not None:
         raise ValueError("The latents have a noise mask, which a training hasn't: remove it.")

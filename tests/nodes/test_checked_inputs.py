@@ -71,6 +71,8 @@ def test_options_of_every_combo(every_node):
     assert "choose wait, detached." in told["MixGRPO_Train", "mode"]
     assert "choose default, cpu." in told["MixGRPO_RewardHPS", "device"]
     assert ("MixGRPO_RewardHPS", "weights") not in told and ("MixGRPO_Prompts", "file") not in told
+    assert ("MixGRPO_LoRA", "start_from") not in told
+    assert "or another of the " in told["MixGRPO_Algorithm", "preset"]
     assert len(told) > 30
 
 
@@ -84,6 +86,21 @@ def test_what_is_no_value_of_a_wire_is_refused_by_every_node(every_node, value):
                 assert ": connect " in refused(node, about.id, value), kind
                 seen += 1
     assert seen > 40
+
+
+def test_a_lora_that_is_gone_is_told_without_all_the_others(room, monkeypatch, tmp_path):
+    import folder_paths
+
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(tmp_path)], {".safetensors"}))
+    for number in range(40):
+        (tmp_path / f"{number}.safetensors").touch()
+    node = room("nodes.checked_inputs").checked(room("nodes.algorithm").MixGRPOLoRA)
+    for name in ("gone.safetensors", ""):
+        with pytest.raises(ValueError) as raised:
+            node.execute(start_from=name)
+        assert str(raised.value) == (
+            f"start_from is '{name}', which isn't among ComfyUI's LoRAs: press R and choose another one."
+        )
 
 
 def taking(room, node):

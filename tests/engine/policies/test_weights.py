@@ -61,7 +61,7 @@ def test_a_lora_file_is_where_another_training_begins(kind, policy_of, tmp_path,
     adapter = AdapterConfig(rank=9, alpha=alpha, start_from=str(tmp_path / "run.safetensors"))
     policy = policy_of(kind, adapter=adapter)
     assert policy.weights.layers == first.weights.layers
-    assert {layer.scaling["default"] for _, layer in lora.adapted_layers(policy.module)} == {alpha / 3 or 1.0}
+    assert {layer.scaling["default"] for _, layer in lora.adapted_layers(policy.module)} == {alpha / 3 or 2 / 3}
     assert torch.allclose(velocity(policy), velocity(first), atol=1e-5)
 
 
@@ -109,6 +109,19 @@ def test_a_start_that_does_not_fit_is_one_sentence(policy_of, tmp_path):
     save_file({**known, **pair("transformer.no.such")}, path)
     with pytest.raises(ValueError, match="Only 1 of 2 layers of the LoRA are linear ones of this model, not no.such:"):
         begin()
+
+
+def test_a_start_of_another_size_is_one_sentence(policy_of, tmp_path):
+    policy = policy_of("sd3", adapter=AdapterConfig(rank=2, targets="to_out"))
+    policy.export(tmp_path / "run.safetensors", {})
+    tensors = load_file(tmp_path / "run.safetensors")
+    name = next(each for each in tensors if each.endswith("lora_A.weight"))
+    width, layer = tensors[name].shape[1], name.removeprefix("transformer.").removesuffix(".lora_A.weight")
+    tensors[name] = torch.ones(2, width + 8)
+    save_file(tensors, tmp_path / "wide.safetensors")
+    sizes = rf"\[2, {width + 8}\] and \[{width}, 2\], but this model's needs \[2, {width}\] and \[{width}, 2\]"
+    with pytest.raises(ValueError, match=f"layer {layer} has the sizes {sizes}: take a LoRA of this model"):
+        policy_of("sd3", adapter=AdapterConfig(start_from=str(tmp_path / "wide.safetensors")))
 
 
 def full(policy_of, kind, **changes):

@@ -181,6 +181,21 @@ def test_more_iterations_go_on_unless_the_learning_rate_falls(models, write, cap
     assert "holds another run (config.run.iterations was 1 and is 2)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["Flow-GRPO", "MixGRPO"])
+def test_a_preset_s_lora_gives_way_to_the_start(write, tmp_path, name):
+    (tmp_path / "a.safetensors").touch()
+
+    def adapter(**given):
+        path = write({"adapter": {"start_from": "a.safetensors", **given}}, preset=name)
+        return run_file.read(path).config.adapter
+
+    chosen = adapter()
+    assert (chosen.alpha, chosen.targets, chosen.exclude) == (0.0, "", "")
+    assert adapter(alpha=8.0).alpha == 8.0
+    with pytest.raises(ValueError, match="targets or exclude is set"):
+        adapter(targets="attn")
+
+
 def test_a_run_begins_from_another_ones_lora(models, write, capsys, tmp_path):
     def train(output, **adapter):
         settings = {"adapter": adapter, "run": {"evaluate_every": 0, "iterations": 1}}

@@ -84,7 +84,12 @@ def test_it_begins_at_the_files_function(comfy, build, policy_of, encoded, loras
     assert_begins_at(comfy, model, policy, loras / "other.safetensors", encoded)
 
 
-def test_layers_that_were_split_for_diffusers_are_one_again(comfy, build, policy_of, encoded, loras):
+def scales(room, policy):
+    lora = room("mixgrpo_engine.lora")
+    return {lora.scale_of(layer) for _, layer in lora.adapted_layers(policy.module)}
+
+
+def test_layers_that_were_split_for_diffusers_are_one_again(comfy, room, build, policy_of, encoded, loras):
     model = build()
     first = policy_of(model, alpha=2.0)
     tiny_models.train_a_little(first)
@@ -93,6 +98,7 @@ def test_layers_that_were_split_for_diffusers_are_one_again(comfy, build, policy
     policy = policy_of(model, start_from="mine.safetensors")
     assert sorted(policy.adapted_layers) == sorted(first.adapted_layers)
     assert set(ranks(policy)) == {4}
+    assert scales(room, policy) == scales(room, first) == {0.5}
     assert_begins_at(comfy, model, policy, loras / "mine.safetensors", encoded)
 
 

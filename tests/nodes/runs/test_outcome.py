@@ -43,8 +43,9 @@ def test_a_finished_run_says_what_could_not_be_scored(runs, room, folder):
     folder.set_status(iteration=2, iterations=2, reward={"a": 0.2, "b": nan}, held_out_reward={"a": 0.5, "b": nan})
     folder.set_status(**run_status.fields_of(done))
     told = room("nodes.training").describe(runs.overview.summary(folder), "finished").splitlines()
-    assert "a 0.200, b without score" in told[0]
-    assert told[1] == "Held-out prompts: a 0.500, b without score" and told[-1] == words
+    assert events.scores({"a": 0.2, "b": None}) == events.scores({"a": 0.2, "b": nan}) == "a 0.2, b without score"
+    assert "a 0.2, b without score" in told[0]
+    assert told[1] == "Held-out prompts: a 0.5, b without score" and told[-1] == words
     assert "b without score" in runs.wait.line(runs.stored.status(folder))
 
 

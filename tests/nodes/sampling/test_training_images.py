@@ -67,8 +67,9 @@ def sampled(room, sampling, parts, config, prompts, folder, *, iteration, image,
     ).result  # fmt: skip
     options, window = config.rollout, config.sliding_window().at(iteration - 1)
     sigmas = sampling.MixGRPOSigmas.execute(
-        parts.model, options.steps, options.shift, options.flash_ratio, window.start, len(window)
-    ).result[0]
+        parts.model, options.steps, options.shift, options.flash_ratio, window.start, len(window),
+        options.spacing,
+    ).result[0]  # fmt: skip
     weights = comfy.utils.load_torch_file(str(folder / f"{iteration - 1}.safetensors"), safe_load=True)
     model = comfy.sd.load_lora_for_models(parts.model, None, weights, 1.0, 0)[0]
     graph = sampling_graph.Graph.__new__(sampling_graph.Graph)
@@ -87,6 +88,7 @@ def sampled(room, sampling, parts, config, prompts, folder, *, iteration, image,
         {"steps": 14, "flash_ratio": 0.4, "tail_order": 2, "tail_variant": "heun"},
         {"window": {"strategy": "random"}, "shared_noise": False, "transition": "dance_sde", "eta": 0.4},
         {"batch_size": 2},
+        {"spacing": "diffusers", "shift": 3.0},
     ],
 )
 def test_each_image_of_a_training_is_made_again(room, sampling, parts, train, settings):
@@ -126,10 +128,10 @@ def test_what_is_not_the_training_is_refused(room, sampling, parts, train):
     with pytest.raises(ValueError, match="cfg is 1 in the guider and 2 in the algorithm"):
         sampled(*rest, iteration=1, image=0, cfg=1.0)
     other = sampling.MixGRPOSigmas.execute(parts.model, 8, 5.0, 1.0, 0, 4).result[0]
-    for sigmas in (other, other[:-1]):
-        with pytest.raises(
-            ValueError, match="iteration 2: connect MixGRPO Sigmas with steps 8, shift 0, .* window_start 1 and"
-        ):
+    uneven = sampling.MixGRPOSigmas.execute(parts.model, 8, 0.0, 1.0, 0, 4, "diffusers").result[0]
+    wanted = "iteration 2: connect MixGRPO Sigmas with steps 8, shift 0, .* window_start 1, .* and spacing uniform"
+    for sigmas in (other, other[:-1], uneven):
+        with pytest.raises(ValueError, match=wanted):
             sampled(*rest, iteration=2, image=0, sigmas=sigmas)
 
 
