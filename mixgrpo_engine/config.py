@@ -69,24 +69,20 @@ class RolloutConfig:
         place=9, minimum=0.01, maximum=1.0, step=0.01, advanced=True,
     )  # fmt: skip
     tail_order: int = setting(
-        1, "Order of the DPM-Solver++ after the window: 1 is Euler, 2 goes with flash_ratio < 1. A step costs the "
-        "same.",
+        1, "Order of the DPM-Solver++ after the window: 1 is Euler, 2 goes with flash_ratio < 1. All cost the same.",
         place=10, minimum=1, maximum=3, advanced=True,
     )  # fmt: skip
     tail_variant: str = setting(
-        "midpoint", "Form of the second-order solver; the other orders have only one. midpoint is the better one in "
-        "the paper.",
+        "midpoint", "Form of the second-order solver; other orders have only one. The paper's better one is midpoint.",
         place=11, choices=VARIANTS, advanced=True,
     )  # fmt: skip
     cfg: float = setting(
-        1.0, "Classifier-free guidance in training. 1 turns it off and halves the cost. Sample later with the same "
-        "value.",
+        1.0, "Classifier-free guidance in training. 1: off, at half the cost. Sample later with the same value.",
         place=5, minimum=0.0, maximum=30.0, step=0.1,
     )  # fmt: skip
     # With a small one prompts are rolled out one after another, and scored while the next one is sampled.
     batch_size: int = setting(
-        0, "Images a model call while sampling. 0 takes as many as should fit, and half as many whenever memory runs "
-        "out.",
+        0, "Images a model call while sampling. 0 takes what should fit, and half as many whenever memory runs out.",
         label="rollout_batch_size", place=32, minimum=0, maximum=1024, changes_training=False, advanced=True,
     )  # fmt: skip
 
@@ -141,8 +137,7 @@ class LossConfig:
     )  # fmt: skip
     clip_range: float = setting(
         1e-4, "For clip and ratio_norm: probability ratios leave the gradient beyond 1 +- this. It belongs to the mean "
-        "log-probability over all latent values and isn't PPO's 0.2. The paper: 0.0001; ratio_norm needs 0.000002 to "
-        "0.000004.",
+        "log-probability over all latent values and isn't PPO's 0.2. The paper: 0.0001; ratio_norm: 2e-6 to 4e-6.",
         place=22, minimum=1e-8, maximum=1.0, step=1e-7, advanced=True,
     )  # fmt: skip
     kl_mask_threshold: float = setting(
@@ -238,8 +233,7 @@ class AdapterConfig:
         32, "Width of the low-rank matrices. File size, memory and capacity grow with it.", minimum=1, maximum=1024
     )
     alpha: float = setting(
-        0.0, "The adapter's output is scaled by alpha / rank; so are, in effect, its learning steps. 0 takes alpha = "
-        "rank.",
+        0.0, "The adapter's output is scaled by alpha / rank; so are, in effect, its learning steps. 0 takes the rank.",
         label="lora_alpha", place=36, minimum=0.0, maximum=4096.0, step=0.1, advanced=True,
     )  # fmt: skip
     targets: str = setting(
@@ -299,8 +293,7 @@ class RunConfig:
         choices=PRECISIONS, advanced=True,
     )  # fmt: skip
     gradient_checkpointing: bool = setting(
-        False, "Computes activations twice instead of keeping them: much less memory, about a third more time an "
-        "update.",
+        False, "Computes activations twice, keeping none: much less memory, about a third more time an update.",
         changes_training=False,
     )  # fmt: skip
     # Started by accelerate; the result is that of one process but for rounding.

@@ -17,7 +17,8 @@ rollout, window, loss and optimizer are **MixGRPO Algorithm**, adapter is **MixG
 where a widget of Algorithm or Train has another name, it is told. A preset changes the defaults of some.
 
 *Resumable* settings don't change what is trained: a run that was cancelled or killed goes on with a new value. Any
-other change makes another run, but for iterations without ComfyUI. *Advanced* ones can be left alone.
+other change makes another run, but for more iterations: with a constant learning rate the run goes on to them, finished
+or not, in ComfyUI and on the command line. *Advanced* ones can be left alone.
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -41,6 +42,7 @@ def version(folder: RunFolder, which: str = paths.LAST) -> tuple:
 def require_finished(folder: RunFolder, which: str = paths.LAST) -> None:
     """Makes sure that the run's LoRA is there under its name; one that was deleted is published again.
 
+    A run that was finished, went on to more iterations and was stopped on the way still has that LoRA.
     Raises ValueError with one sentence when the run has none, or none yet.
     """
     if which not in paths.WHICH:
@@ -48,7 +50,9 @@ def require_finished(folder: RunFolder, which: str = paths.LAST) -> None:
     now = liveness.state_of(folder)
     if now == liveness.UNREADABLE:
         raise ValueError(liveness.damage(folder))
-    if now != "finished":
+    # A run that never was finished has no last LoRA; both places, since a deleted run may have left one of its name.
+    was_finished = now not in liveness.ACTIVE and folder.lora.exists() and paths.lora_file(folder.name).exists()
+    if now != "finished" and not was_finished:
         advice = (
             "put MixGRPO Wait between, or queue again when it has ended"
             if now in liveness.ACTIVE
@@ -79,6 +83,9 @@ def apply(folder: RunFolder, model: Model, strength: float, which: str = paths.L
     import comfy.utils
 
     require_finished(folder, which)
+    now = liveness.state_of(folder)
+    if now != "finished":
+        logging.warning("MixGRPO: run %s is %s: its LoRA is the one that it had finished before.", folder.name, now)
     if strength == 0:
         return model
     weights = comfy.utils.load_torch_file(str(paths.lora_file(folder.name, which)), safe_load=True)

@@ -39,7 +39,8 @@ def submit(job: dict, restart: bool = False) -> Submission:
     """job: what job.json holds, with "name" and "fingerprint". restart: start anew even if the run exists.
 
     Jobs of the same fingerprint are the same run. One that differs in nothing but more iterations goes on with the run
-    that has fewer, if its learning rate is constant. Nothing is ever overwritten: a restart gets the next free id.
+    that has fewer, if its learning rate is constant and it has a checkpoint: its job and, once that is finished, its
+    LoRA are replaced. Nothing else is ever overwritten: a restart gets the next free id.
     """
 
     def attempt() -> Submission:
@@ -55,7 +56,7 @@ def submit(job: dict, restart: bool = False) -> Submission:
             return _start(job, siblings)
         folder, iterations = max(shorter, key=lambda each: each[1])
         if job["config"]["optimizer"]["schedule"] == "constant":
-            return _extend(folder, job, iterations)
+            return _extend(folder, job, iterations, siblings)
         note = (
             f"Run {folder.name} has the same settings and {iterations} iterations. Its learning rate falls to 0 at the "
             "last one, so this is another run, which starts anew: to go on from that run's LoRA, choose it in "
@@ -100,15 +101,24 @@ def _start(job: dict, siblings: list[RunFolder]) -> Submission:
     return Submission(folder, "started")
 
 
-def _extend(folder: RunFolder, job: dict, iterations: int) -> Submission:
+def _extend(folder: RunFolder, job: dict, iterations: int, siblings: list[RunFolder]) -> Submission:
     now = liveness.state_of(folder)
     if now in liveness.ACTIVE and not liveness.is_cancelling(folder):
         raise ValueError(
             f"Run {folder.name} has the same settings and is at work on its {iterations} iterations: queue this again "
             "when it has ended, to go on from there, or choose if_exists = restart for a run of its own."
         )
-    note = f"Went on from the {iterations} iterations that the run had before."
+    saved = _saved(folder)
+    if not saved and not liveness.is_cancelling(folder):
+        note = f"Run {folder.name} has the same settings, but no checkpoint to go on from: this is another run."
+        return dataclasses.replace(_start(job, siblings), note=note)
+    note = f"Went on from the {saved} iterations that the run had before."
     return dataclasses.replace(_take_up(folder, job, extend=True), note=note)
+
+
+def _saved(folder: RunFolder) -> int:
+    """How many iterations the run's newest checkpoint holds, 0 without one."""
+    return max((int(path.name) for path in folder.checkpoints.glob("*") if path.name.isdigit()), default=0)
 
 
 def _take_up(folder: RunFolder, job: dict, extend: bool = False) -> Submission:

@@ -62,11 +62,19 @@ def start_and_wait(folder: RunFolder, told: dict) -> int:
     if folder.status()["state"] not in ENDED:
         reporter, failed = Reporter(folder), first_failure(folder)
         if failed is None and stop.requested():
-            reporter.emit(Cancelled(reporter.checkpoint, "Cancelled while its processes were starting."))
+            reporter.emit(Cancelled(reporter.checkpoint, _cancelled(reporter)))
         else:
             silent = f"A process of the training ended without a word (code {code}; killed, or out of memory)."
             reporter.emit(failed or Failed(silent))
     return 1 if folder.status()["state"] == "failed" else 0
+
+
+def _cancelled(reporter: Reporter) -> str:
+    """For a cancelled run whose first process had no last word."""
+    if reporter.checkpoint:
+        return f"Cancelled, its checkpoint holds {reporter.checkpoint} iterations."
+    began = reporter.folder.status().get("iteration")
+    return "Cancelled before its first checkpoint." if began else "Cancelled while its processes were starting."
 
 
 def follow(folder: RunFolder, work: Callable[[SilentReporter, Stop, Path], None]) -> int:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Callable, Iterator
 
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from .errors import OthersEnded, StopRequested
+
+FILE_SECONDS = 3.0
+"""Who signals all processes at once, as a machine that shuts down, reaches one before the launcher's `cancel` file."""
 
 
 class Stop:
     def __init__(self, folder: RunFolder, one_of_several: bool = False) -> None:
         """one_of_several: a wish to stop comes with the file; a signal alone says that another process has ended."""
         self._file, self._one_of_several = folder.cancel_file, one_of_several
-        self._signalled = False
+        self._signalled = 0.0  # when
         self._interrupt: Callable[[], None] | None = None
 
     def listen(self) -> None:
@@ -43,8 +47,12 @@ class Stop:
         if self._file.exists():
             return True
         if self._signalled and self._one_of_several:
+            while time.monotonic() < self._signalled + FILE_SECONDS:
+                if self._file.exists():
+                    return True
+                time.sleep(0.05)
             raise OthersEnded
-        return self._signalled
+        return bool(self._signalled)
 
     def check(self) -> None:
         """Raises StopRequested if so."""
@@ -52,6 +60,6 @@ class Stop:
             raise StopRequested
 
     def _on_signal(self, *_: object) -> None:
-        self._signalled = True
+        self._signalled = self._signalled or time.monotonic()
         if self._interrupt:
             self._interrupt()

@@ -1,6 +1,9 @@
 """A training in two processes on the real server: one run, one LoRA, one voice."""
 
 import os
+import signal
+
+import psutil
 
 
 def test_two_processes_train_one_run(server, graphs):
@@ -59,6 +62,21 @@ def test_cancel_stops_all_processes_and_a_single_one_goes_on(server, graphs):
     server.request("POST", f"/mixgrpo/runs/{run_id}/cancel")
     run = server.wait_for_state(run_id, "cancelled", "finished", "failed", "dead")
     assert run["state"] == "cancelled" and run["checkpoint"] >= 1
+
+
+def test_a_signal_to_all_processes_at_once_saves_a_checkpoint(server, graphs):
+    """As a machine or a container does it that stops."""
+    graph = graphs.train("shut down", processes=2, iterations=40, seconds=0.2)
+    graph["algorithm"]["inputs"]["prompts_per_iteration"] = 2
+    graph["train"]["inputs"]["checkpoint_every"] = 100
+    run_id = server.start_run(graph)
+    server.wait_for_iteration(run_id, 1)
+    launcher = psutil.Process(server.run(run_id)["pid"]).parent().parent()  # of accelerate, which started the ranks
+    for process in [*launcher.children(recursive=True)[::-1], launcher]:
+        process.send_signal(signal.SIGTERM)
+    run = server.wait_for_state(run_id, "cancelled", "finished", "failed", "dead")
+    assert run["state"] == "cancelled" and run["checkpoint"] >= 1
+    assert run["message"] == f"Cancelled after {run['checkpoint']} of 40 iterations."
 
 
 def test_fewer_prompts_than_processes_are_refused_with_a_sentence(server, graphs):

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import sizes_of_files
+from . import patches, sizes_of_files
 
 sizes_of_files.install()
 TINY_MODELS = Path(__file__).resolve().parent.parent.parent / "nodes" / "tiny_models" / "__init__.py"
@@ -51,33 +51,6 @@ class TestModel(Loader):
         if fail:
             raise RuntimeError(fail)
         return (tiny_models().sd3(context=32),)  # as wide as the tiny text encoder
-
-
-class TestNoBackward:
-    """A MODEL in which some layers run on a kernel without a backward pass, as quantised ones of other packs do."""
-
-    CATEGORY, FUNCTION, RETURN_TYPES = "test", "replace", ("MODEL",)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",)}}
-
-    def replace(self, model):
-        import torch
-
-        class Kernel(torch.nn.Module):
-            def __init__(self, layer):
-                super().__init__()
-                self.layer = [layer]
-
-            def forward(self, x):
-                with torch.no_grad():
-                    return self.layer[0](x)
-
-        first = model.model.diffusion_model.joint_blocks[0]
-        for block in (first.x_block, first.context_block):
-            block.attn.proj = Kernel(block.attn.proj)
-        return (model,)
 
 
 class TestClip(Loader):
@@ -259,45 +232,6 @@ class PassReward:
         return (reward,)
 
 
-class CountPatches:
-    """How many weights of a model are patched, as text."""
-
-    CATEGORY = "test"
-    FUNCTION = "count"
-    RETURN_TYPES = ()
-    OUTPUT_NODE = True
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",)}}
-
-    def count(self, model):
-        return {"ui": {"text": [str(len(model.patches))]}}
-
-
-class SamePatches:
-    """How many weights two models have patched with the very same values, as text; fails where they differ."""
-
-    CATEGORY = "test"
-    FUNCTION = "compare"
-    RETURN_TYPES = ()
-    OUTPUT_NODE = True
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"one": ("MODEL",), "other": ("MODEL",)}}
-
-    def compare(self, one, other):
-        if one.patches.keys() != other.patches.keys():
-            raise ValueError("Other weights are patched.")
-        for key in one.patches:
-            mine, theirs = (model.patches[key][0][1].weights for model in (one, other))
-            # The two low-rank matrices.
-            if (mine[0] != theirs[0]).any() or (mine[1] != theirs[1]).any():
-                raise ValueError(f"{key} is patched with other values.")
-        return {"ui": {"text": [str(len(one.patches))]}}
-
-
 class Slow:
     """Lets other nodes start, then holds the prompt's event loop, deaf but to ComfyUI's interrupt."""
 
@@ -321,35 +255,6 @@ class Slow:
             throw_exception_if_processing_interrupted()
             time.sleep(0.05)
         return {"ui": {"text": ["slept"]}}
-
-
-class TestPatch(Loader):
-    """Hangs onto a MODEL what other packs do.
-
-    attention: one without a backward pass, as SageAttention's. option: a name that nobody knows.
-    """
-
-    RETURN_TYPES = ("MODEL",)
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        widgets = {"attention": ("BOOLEAN", {"default": False}), "option": ("STRING", {"default": ""})}
-        return {"required": {"model": ("MODEL",), **widgets}}
-
-    def load(self, model, attention, option):
-        import torch
-
-        def without_backward(function, *args, **kwargs):
-            with torch.no_grad():
-                return function(*args, **kwargs)
-
-        model = model.clone()
-        transformer = model.model_options["transformer_options"]
-        if attention:
-            transformer["optimized_attention_override"] = without_backward
-        if option:
-            transformer[option] = 0.5
-        return (model,)
 
 
 class EqualToAll(str):
@@ -416,7 +321,7 @@ class TestImageList(Loader):
 
 
 NODE_CLASS_MAPPINGS = {
-    "Test_NoBackward": TestNoBackward,
+    **patches.NODES,
     "Test_Model": TestModel,
     "Test_Clip": TestClip,
     "Test_FluxClip": TestFluxClip,
@@ -426,10 +331,7 @@ NODE_CLASS_MAPPINGS = {
     "Test_Scripted": TestScripted,
     "Test_Reads": TestReads,
     "Test_PassReward": PassReward,
-    "Test_CountPatches": CountPatches,
-    "Test_SamePatches": SamePatches,
     "Test_Slow": Slow,
-    "Test_Patch": TestPatch,
     "Test_Anything": TestAnything,
     "Test_Value": TestValue,
     "Test_ImageList": TestImageList,

@@ -56,6 +56,28 @@ def test_cancelled_run_speaks_of_its_checkpoint(runs, folder, checkpoint, words)
     assert words in sentence and "99" not in sentence
 
 
+@pytest.mark.parametrize("state", ["cancelled", "failed"])
+def test_a_run_that_went_on_and_was_stopped_keeps_the_lora_that_it_had_finished(runs, folder, state):
+    folder.set_status(state="finished")
+    folder.lora.write_bytes(b"weights")
+    runs.published_lora.require_finished(folder)
+    folder.set_status(state=state)
+    runs.published_lora.require_finished(folder)
+    folder.lora.unlink()  # of a deleted run of this name: this one never was finished
+    with pytest.raises(ValueError, match=f"is {state}, not finished: queue its training again"):
+        runs.published_lora.require_finished(folder)
+
+
+def test_a_run_that_goes_on_gives_no_lora_meanwhile(runs, folder, monkeypatch):
+    folder.set_status(state="finished")
+    folder.lora.write_bytes(b"weights")
+    runs.published_lora.require_finished(folder)
+    monkeypatch.setattr(runs.liveness, "is_alive", lambda _: True)
+    folder.set_status(state="running")
+    with pytest.raises(ValueError, match="is running, not finished: put MixGRPO Wait between"):
+        runs.published_lora.require_finished(folder)
+
+
 def test_lora_that_was_deleted_is_published_again_or_named(runs, folder):
     folder.set_status(state="finished")
     with pytest.raises(ValueError, match="is gone, also from its folder"):

@@ -197,9 +197,10 @@ def submitted(runs, room, monkeypatch):
     return submit
 
 
-def end(folder, state="finished"):
+def end(folder, state="finished", saved=2):
     folder.set_status(state=state)
     folder.lora.write_bytes(b"weights")
+    (folder.checkpoints / f"{saved:06d}").mkdir(exist_ok=True)
 
 
 def test_a_finished_run_is_extended_by_more_iterations(runs, submitted):
@@ -219,6 +220,21 @@ def test_a_finished_run_is_extended_by_more_iterations(runs, submitted):
     shorter = submitted(2)
     assert (shorter.folder.name, shorter.action) == (f"{first.folder.name}-2", "started")
     assert submitted.started == [first.folder.name] * 3 + [shorter.folder.name]
+
+
+def test_a_run_goes_on_from_its_newest_checkpoint_or_stays_as_it_is(submitted):
+    first = submitted(4)
+    end(first.folder, "cancelled", saved=3)
+    (first.folder.checkpoints / ".000004.tmp").mkdir()
+    assert submitted(5).note == "Went on from the 3 iterations that the run had before."
+    end(first.folder)
+    for path in first.folder.checkpoints.iterdir():
+        path.rmdir()
+    job = first.folder.job.read_bytes()
+    longer = submitted(9)
+    assert (longer.folder.name != first.folder.name, longer.action) == (True, "started")
+    assert longer.note.startswith(f"Run {first.folder.name} has the same settings, but no checkpoint to go on from")
+    assert first.folder.job.read_bytes() == job and first.folder.status()["state"] == "finished"
 
 
 def test_the_longest_of_several_goes_on(submitted):
