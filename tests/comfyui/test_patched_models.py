@@ -21,8 +21,9 @@ def notices(server, run_id):
 def check_it_has_learned(server, run_id):
     tensors = load_file(server.lora(run_id))
     assert not [name for name in tensors if "_orig_mod" in name]
-    learned = {name: tensor.any() for name, tensor in tensors.items() if "lora_B" in name}
-    assert learned and all(learned.values()), learned
+    idle = {name for name, tensor in tensors.items() if "lora_B" in name and not tensor.any()}
+    # The queries of the text in the last block, whose answers nothing uses.
+    assert idle <= {"transformer.transformer_blocks.1.attn.add_q_proj.lora_B.weight"}
 
 
 def test_of_a_compiled_model_the_uncompiled_one_learns(server, graphs):
