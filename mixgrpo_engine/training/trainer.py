@@ -225,7 +225,7 @@ class Trainer:
         """Saves before an error ends the run, which stays the one that is told if this fails, too."""
         try:
             self._save()
-        except Exception as error:
+        except Exception as error:  # whatever saving raises, it is the second error: the first one is raised
             with suppress(OSError):  # a full disk holds no notice either
                 self.pulse.notice(
                     f"What was trained after iteration {saved} couldn't be saved ({error}): the run goes on from there."

@@ -73,22 +73,24 @@ def conditioning(seed, tokens=8):
     ]
 
 
+CLIP_CONFIG = {
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "hidden_act": "quick_gelu",
+    "max_position_embeddings": 77,
+    "eos_token_id": 49407,
+}
+
+
 def clip():
     """A CLIP of two layers, 32 wide, random, with ComfyUI's own CLIP-L tokenizer."""
     import comfy.sd
     import comfy.sd1_clip
     import comfy.supported_models_base
 
-    config = {
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "hidden_act": "quick_gelu",
-        "max_position_embeddings": 77,
-        "eos_token_id": 49407,
-    }
-    encoder = functools.partial(comfy.sd1_clip.SDClipModel, textmodel_json_config=config)
+    encoder = functools.partial(comfy.sd1_clip.SDClipModel, textmodel_json_config=dict(CLIP_CONFIG))
     model = functools.partial(comfy.sd1_clip.SD1ClipModel, clip_model=encoder)
     target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, model)
     result = comfy.sd.CLIP(target)

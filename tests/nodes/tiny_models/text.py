@@ -3,6 +3,7 @@
 import torch
 
 from .build import randomise
+from .parts import CLIP_CONFIG
 
 
 def flux_clip():
@@ -33,16 +34,7 @@ def hidream_clip():
 def _clip():
     import comfy.sd1_clip
 
-    config = {
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "hidden_act": "quick_gelu",
-        "max_position_embeddings": 77,
-        "eos_token_id": 49407,
-    }
-    return comfy.sd1_clip.SDClipModel(textmodel_json_config=config, return_projected_pooled=False)
+    return comfy.sd1_clip.SDClipModel(textmodel_json_config=dict(CLIP_CONFIG), return_projected_pooled=False)
 
 
 def _t5():
