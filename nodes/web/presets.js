@@ -64,7 +64,8 @@ function connect(node) {
   node.onConfigure = function (saved, ...others) {
     configured?.call(this, saved, ...others);
     const known = saved.widgets_values?.length;
-    if (known) for (const widget of node.widgets.slice(known)) write(widget, before[widget.name]);
+    if (!known) return;
+    for (const widget of node.widgets.slice(known)) if (widget.name in before) write(widget, before[widget.name]);
   };
 
   for (const widget of node.widgets) {
