@@ -13,7 +13,6 @@ app.registerExtension({
 
   setup() {
     colorWires();
-    app.ui.settings.addEventListener("Comfy.ColorPalette.change", () => setTimeout(colorWires));
     // The old canvas and Nodes 2.0 fold by different means.
     app.ui.settings.addEventListener("Comfy.VueNodes.Enabled.change", () => setTimeout(foldAll));
     api.addEventListener("mixgrpo.node", ({ detail }) => onNodeRun(detail));

@@ -1,7 +1,7 @@
-// Colours of the pack's own wires: the canvas draws them by the first two tables, Nodes 2.0 by the style.
+// Colours of the pack's own wires. The canvas looks into two tables, Nodes 2.0 at the style.
 import { app } from "../comfy.mjs";
 
-const COLORS = {
+export const COLORS = {
   MIXGRPO_PROMPTS: "#4db6ac",
   MIXGRPO_REWARD: "#c0ca33",
   MIXGRPO_ALGORITHM: "#a1887f",
@@ -9,12 +9,26 @@ const COLORS = {
   MIXGRPO_RUN: "#ff7043",
 };
 
-/** A new colour palette forgets them. */
 export function colorWires() {
+  const tables = [app.canvas.default_connection_color_byType, /** @type {any} */ (app.canvas.constructor).link_type_colors];
   for (const [type, color] of Object.entries(COLORS)) {
-    app.canvas.default_connection_color_byType[type] = color;
-    /** @type {any} */ (app.canvas.constructor).link_type_colors[type] = color;
-    document.documentElement.style.setProperty(`--color-datatype-${type}`, color);
+    for (const table of tables) lastingly(table, type, color);
   }
-  app.canvas.setDirty(true, true);
+  const style = document.createElement("style");
+  const lines = Object.entries(COLORS).map(([type, color]) => `--color-datatype-${type}: ${color};`);
+  style.textContent = `:root { ${lines.join(" ")} }`;
+  document.head.append(style);
+}
+
+/** A palette that doesn't know a type writes "" there. @param {any} table @param {string} type @param {string} color */
+function lastingly(table, type, color) {
+  let chosen = "";
+  Object.defineProperty(table, type, {
+    configurable: true,
+    enumerable: true,
+    get: () => chosen || color,
+    set: (value) => {
+      chosen = value;
+    },
+  });
 }

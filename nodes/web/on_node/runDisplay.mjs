@@ -4,12 +4,12 @@ import { outcome, stateLine } from "../format.mjs";
 import { html, render, useEffect, useRef, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
 import { sparkline } from "../sparkline.mjs";
+import { COLORS } from "./colors.mjs";
 import { fit } from "./folding.mjs";
 import { runOfNode } from "./runOfNode.mjs";
 
 const HEIGHT = 120;
 const MARGIN = 10; // the frontend's own, above and below
-const COLOR = "#ff7043"; // the run's wire
 
 const link = document.createElement("link");
 link.rel = "stylesheet";
@@ -41,13 +41,14 @@ export function showRun(node, runs) {
   };
 }
 
+/** @param {{node: any, runs: import("../runs.mjs").RunStore}} props */
 function RunDisplay({ node, runs }) {
   const [, draw] = useState(0);
   useEffect(() => runs.subscribe(() => draw((count) => count + 1)), []);
   const id = runOfNode(node);
   const run = id && runs.get(id);
   if (!run) return html`<p class="mixgrpo-words">No run yet: press Run, and what it learns is shown here.</p>`;
-  const detached = node.widgets?.find((widget) => widget.name === "mode")?.value === "detached";
+  const detached = node.widgets?.find((/** @type {any} */ widget) => widget.name === "mode")?.value === "detached";
   const words = isActive(run) ? `${stateLine(run)}${detached ? ", in the background" : ""}` : outcome(run);
   return html`
     <div class="mixgrpo-pictures">
@@ -62,20 +63,25 @@ function RunDisplay({ node, runs }) {
   `;
 }
 
-/** The mean of the trained rewards, and as points the same of the held-out prompts. */
+/**
+ * The mean of the trained rewards, and as points the same of the held-out prompts.
+ * @param {{run: import("../api.mjs").Run, runs: import("../runs.mjs").RunStore}} props
+ */
 function Curve({ run, runs }) {
-  const canvas = useRef(null);
+  const canvas = useRef(/** @type {HTMLCanvasElement|null} */ (null));
   const [history] = useState(() => runs.history(run.run_id));
   const values = run.sparkline?.values ?? [];
   const names = Object.keys(run.reward ?? {}).map((name) => `reward.${name}`);
-  const paint = () => canvas.current && sparkline(canvas.current, values, COLOR, points(history, names));
+  const paint = () => {
+    if (canvas.current) sparkline(canvas.current, values, COLORS.MIXGRPO_RUN, points(history, names));
+  };
   const painting = useRef(paint);
   painting.current = paint;
   useEffect(paint);
   useEffect(() => {
     // Collapsed, or on another tab, the size is 0 x 0, and sparkline() leaves what is there.
     const observer = new ResizeObserver(() => painting.current());
-    observer.observe(canvas.current);
+    observer.observe(/** @type {HTMLCanvasElement} */ (canvas.current));
     return () => observer.disconnect();
   }, []);
   return html`<canvas ref=${canvas}></canvas>`;
@@ -86,12 +92,13 @@ function points(history, names) {
   const { iteration, ...columns } = history.evaluations;
   const last = history.iterations.iteration.at(-1) || 1;
   return iteration.flatMap((at, row) => {
-    const known = names.map((name) => columns[name]?.[row]).filter((value) => value !== null && value !== undefined);
+    const known = names.flatMap((name) => columns[name]?.[row] ?? []);
     const value = known.reduce((sum, each) => sum + each, 0) / known.length;
-    return known.length ? [{ x: Math.min(1, at / last), value }] : [];
+    return known.length ? [{ x: Math.min(1, Number(at) / last), value }] : [];
   });
 }
 
+/** @param {string} id */
 async function copy(id) {
   try {
     await navigator.clipboard.writeText(id);

@@ -31,8 +31,11 @@ export function runOfNode(node) {
   return runs.get(written)?.run_id;
 }
 
-/** A node's id as the server knows it: inside a subgraph, that of each graph around it comes first, as in "12:5". */
-function pathOf(/** @type {any} */ node, /** @type {any} */ graph) {
+/**
+ * A node's id as the server knows it: inside a subgraph, that of each graph around it comes first, as in "12:5".
+ * @param {any} node @param {any} graph @returns {string|null}
+ */
+function pathOf(node, graph) {
   if (node.graph === graph) return String(node.id);
   for (const each of graph.nodes) {
     const rest = each.subgraph && pathOf(node, each.subgraph);
