@@ -5,7 +5,7 @@ import json
 import pytest
 
 
-def test_curve_takes_the_later_value_of_a_repeated_iteration(runs, pack, folder):
+def test_curve_takes_the_later_value_of_a_repeated_iteration(runs, folder):
     lines = [
         {"type": "iteration", "iteration": 1, "reward": {"a": 0.1, "b": None}},
         {"type": "iteration", "iteration": 2, "reward": {"a": 0.2}},
@@ -15,9 +15,10 @@ def test_curve_takes_the_later_value_of_a_repeated_iteration(runs, pack, folder)
     ]
     assert runs.curve.draw(folder) is None
     folder.events.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    history = pack.mixgrpo_engine.records.events.read(folder.events)[0]
-    assert runs.curve.series(history, "iteration") == {"a": [(1, 0.1), (2, 0.3)]}
-    assert runs.curve.series(history, "evaluation") == {"a": [(0, 0.5)]}
+    history = runs.history.History(folder)
+    history.read_on()
+    assert history.iterations.series("reward.a") == [(1, 0.1), (2, 0.3)]
+    assert history.evaluations.series("reward.a") == [(0, 0.5)]
     assert runs.curve.draw(folder).read_bytes().startswith(b"\x89PNG")
 
 
