@@ -51,6 +51,7 @@ class ServerProcess:
         self._environment = {**os.environ, **(environment or {})}
         self._arguments = ["--front-end-root", str(frontend)] if frontend else []
         self._process: subprocess.Popen | None = None
+        self.port = 0
 
     def __enter__(self):
         self.start()
@@ -78,7 +79,7 @@ class ServerProcess:
             (self.base / folder).mkdir(parents=True, exist_ok=True)
         for name, folder in self._packs.items():
             _link(self.base / "custom_nodes" / name, folder)
-        self.port = _free_port()
+        self.port = self.port or _free_port()  # started again, it is found where it was
         try:
             self._launch()
             self._wait_until_ready()

@@ -20,6 +20,15 @@ from tests.fake_judge import chat, fake_judge
 from tests.pictures import writing
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What the browser showed when a test failed: .cache/screenshots/<test>.png."""
+    report = yield
+    if report.when == "call" and report.failed and "browser" in item.funcargs:
+        item.funcargs["browser"].screenshot(path=ROOT / ".cache" / "screenshots" / f"{item.name}.png")
+    return report
+
+
 @pytest.fixture(scope="session")
 def judge():
     """A VLM's server that likes every picture; what it was asked is in `calls`."""
