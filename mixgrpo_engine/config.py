@@ -317,6 +317,16 @@ class RunConfig:
         "its frames. 1 trains on single images.",
         minimum=1, maximum=1024, advanced=True,
     )  # fmt: skip
+    sample_every: int = setting(
+        25, "Where evaluate_every is 0: images of a few held-out prompts are made and scored every so many "
+        "iterations, always with the same noise, for people to look at. 0 never does it.",
+        minimum=0, maximum=1_000_000, changes_training=False, advanced=True,
+    )  # fmt: skip
+    images_mb: int = setting(
+        256, "Disk space in MB for the single images of a run's held-out prompts. Where they need more, iterations in "
+        "between lose theirs, evenly; the first and the newest stay, and so do the grids. 0 keeps grids only.",
+        minimum=0, maximum=1_000_000, changes_training=False, advanced=True,
+    )  # fmt: skip
 
 
 @dataclass

@@ -92,6 +92,8 @@ class MixGRPOTrain(io.ComfyNode):
                 run_widget("guidance", optional=True),
                 run_widget("frames", optional=True),
                 run_widget("processes", optional=True),
+                run_widget("sample_every", optional=True),
+                run_widget("images_mb", optional=True),
             ],
             outputs=[
                 RUN.Output(display_name="run", tooltip="The run, for MixGRPO Wait and MixGRPO Apply Run."),

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...mixgrpo_engine.records import events
 from ...mixgrpo_engine.records.run_folder import RunFolder
+from .history import History
+
+REWARD = "reward."
 
 
 def draw(folder: RunFolder) -> Path | None:
     """Draws reward.png into the run folder; None when there is nothing to draw yet."""
-    history = events.read(folder.events)[0]
-    trained, held_out = series(history, "iteration"), series(history, "evaluation")
-    if not trained and not held_out:
+    history = History(folder)
+    history.read_on()
+    names = sorted({name for columns in (history.iterations, history.evaluations) for name in columns.values})
+    names = [name for name in names if name.startswith(REWARD)]
+    if not names:
         return None
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -20,14 +24,14 @@ def draw(folder: RunFolder) -> Path | None:
     # No pyplot: it keeps global state and would open windows.
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="tight")
     axes = figure.add_subplot()
-    for number, name in enumerate(sorted({*trained, *held_out})):
-        color = f"C{number}"
-        if name in trained:
-            axes.plot(*zip(*trained[name], strict=True), color=color, alpha=0.6, label=f"{name}, training prompts")
-        if name in held_out:
-            axes.plot(*zip(*held_out[name], strict=True), "o-", color=color, label=f"{name}, held-out prompts")
-    best = best_iteration(history)
-    if best is not None:
+    for number, name in enumerate(names):
+        color, label = f"C{number}", name[len(REWARD) :]
+        if trained := history.iterations.series(name):
+            axes.plot(*zip(*trained, strict=True), color=color, alpha=0.6, label=f"{label}, training prompts")
+        if held_out := history.evaluations.series(name):
+            axes.plot(*zip(*held_out, strict=True), "o-", color=color, label=f"{label}, held-out prompts")
+    if history.best:
+        best = history.best["iteration"]
         axes.axvline(best, color="0.4", linestyle=":", label=f"best LoRA, iteration {best}")
     axes.set(title=folder.name, xlabel="iteration", ylabel="reward")
     axes.grid(alpha=0.3)
@@ -37,22 +41,3 @@ def draw(folder: RunFolder) -> Path | None:
     FigureCanvasAgg(figure).print_png(temporary)
     temporary.replace(target)
     return target
-
-
-def best_iteration(history: list[dict]) -> int | None:
-    """After how many iterations the best LoRA was kept; None when none was."""
-    return next((event["iteration"] for event in reversed(history) if event["type"] == "best"), None)
-
-
-def series(history: list[dict], kind: str) -> dict[str, list[tuple[int, float]]]:
-    """Reward name -> [(iteration, mean reward)] of one kind of event.
-
-    A resumed run repeats the iterations since its checkpoint: the later value counts.
-    """
-    found: dict[str, dict[int, float]] = {}
-    for event in history:
-        if event["type"] == kind:
-            for name, value in event["reward"].items():
-                if value is not None:
-                    found.setdefault(name, {})[event["iteration"]] = value
-    return {name: sorted(values.items()) for name, values in found.items()}

@@ -1,85 +1,117 @@
-"""Follows the event logs of all runs and passes what is new to the browsers, as `mixgrpo.progress`.
+"""Follows the event logs of all runs and passes what is new to the browsers.
 
-Message: {"run_id", "events": [new events], "status": the run's summary}. A browser that wasn't there takes the
-snapshot from GET /mixgrpo/runs and goes on from there.
+`mixgrpo.progress`: {"run_id", "events": [new events], "more": whether older new ones are left out, "status": the run's
+summary}. `mixgrpo.removed`: {"run_id"} of a run that is gone. A browser that wasn't there takes the snapshot from
+GET /mixgrpo/runs and goes on from there.
+
+Runs at work, and those that this server has changed, are looked at every round; of the others only the folders' time
+stamps are, and rarely.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from ...mixgrpo_engine.records import events
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..comfy_types import PromptServer
-from . import launch, liveness, overview
+from . import event_lines, launch, liveness, news, overview, paths
 
 EVENT = "mixgrpo.progress"
+REMOVED = "mixgrpo.removed"
 SECONDS = 0.5
+SWEEP_SECONDS = 5.0
+MOST_EVENTS = 200
+MOST_BYTES = 2**18
+
+
+@dataclass
+class _Followed:
+    """What is remembered of a run."""
+
+    offset: int = 0  # how far its log has been passed on
+    state: str | None = None
+    changed: int = 0  # its folder's time stamp
+    complaint: str = ""
 
 
 class Follower:
-    """Remembers how far each log has been passed on, and each run's last known state."""
-
-    def __init__(self, send: Callable[[str, dict[str, Any]], None]) -> None:
+    def __init__(self, send: Callable[[str, dict[str, Any]], None], sweep_seconds: float = SWEEP_SECONDS) -> None:
         self._send = send
-        self._offsets: dict[str, int] = {}
-        self._states: dict[str, str] = {}
-        self._complaints: dict[str, str] = {}
+        self._sweep_seconds = sweep_seconds
+        self._next_sweep = 0.0
+        self._runs: dict[str, _Followed] = {}
 
     def skip_the_past(self) -> None:
-        """What was there before this server is in the snapshot already."""
-        self._each(self._skip)
+        """What was there before this server is in the snapshot already, whose summaries are made here."""
+        for folder in overview.all_runs():
+            followed = self._runs.setdefault(folder.name, _Followed())
+            followed.offset = event_lines.identity(folder.events)[0]
+            followed.changed = _changed(folder.path)
+            followed.state = overview.summary(folder)["state"]
+            time.sleep(0)  # the server is starting: it goes first
 
     def look(self) -> None:
-        """One round over all runs."""
+        """One round."""
         launch.reap()
-        self._each(self._look_at)
+        told = news.take()
+        wanted = told | {name for name, run in self._runs.items() if run.state in liveness.ACTIVE}
+        if time.monotonic() >= self._next_sweep:
+            self._next_sweep = time.monotonic() + self._sweep_seconds
+            wanted |= self._sweep()
+        for name in wanted:
+            self._look_at(name, name in told)
 
-    def _each(self, action: Callable[[RunFolder], None]) -> None:
+    def _sweep(self) -> set[str]:
+        """The runs whose folders have changed, come or gone, and those that may be mended in place."""
+        try:
+            with os.scandir(paths.runs_directory()) as entries:
+                stamps = {entry.name: entry.stat().st_mtime_ns for entry in entries if paths.ID.fullmatch(entry.name)}
+        except FileNotFoundError:
+            stamps = {}
+        wanted = self._runs.keys() - stamps.keys()
+        for name, stamp in stamps.items():
+            run = self._runs.get(name)
+            if run is None or run.changed != stamp or run.state == liveness.UNREADABLE or run.complaint:
+                wanted.add(name)
+        return wanted
+
+    def _look_at(self, name: str, told: bool) -> None:
         """A folder that can't be read, or is being deleted, doesn't end the following of all others."""
-        folders = overview.all_runs()
-        self._forget_all_but({folder.name for folder in folders})
-        for folder in folders:
-            try:
-                action(folder)
-                self._complaints.pop(folder.name, None)
-            except (OSError, ValueError, RecursionError) as error:
-                # Rounds are short: the same complaint once.
-                if self._complaints.get(folder.name) != str(error):
-                    logging.warning("MixGRPO: couldn't follow run %s: %s", folder.name, error)
-                self._complaints[folder.name] = str(error)
+        folder = overview.find(name)
+        if folder is None:
+            if self._runs.pop(name, None):
+                self._send(REMOVED, {"run_id": name})
+            return
+        run = self._runs.setdefault(name, _Followed())
+        try:
+            self._pass_on(folder, run, told)
+            run.complaint = ""
+        except (OSError, ValueError, RecursionError) as error:
+            # Rounds are short: the same complaint once.
+            if run.complaint != str(error):
+                logging.warning("MixGRPO: couldn't follow run %s: %s", name, error)
+            run.complaint = str(error)
 
-    def _skip(self, folder: RunFolder) -> None:
-        self._offsets[folder.name] = _size(folder.events)
-        self._states[folder.name] = liveness.state_of(folder)
-
-    def _look_at(self, folder: RunFolder) -> None:
-        new = self._new_events(folder)
-        known = self._states.get(folder.name)
-        # A state that only the disk knows changes without an event when a worker dies; ended runs stay ended.
-        ended = None if known in (*liveness.ACTIVE, liveness.UNREADABLE) else known
-        now = liveness.state_of(folder) if new or ended is None else ended
-        self._states[folder.name] = now
-        if new or now != known:
-            self._send(EVENT, {"run_id": folder.name, "events": new, "status": overview.summary(folder)})
-
-    def _new_events(self, folder: RunFolder) -> list[dict]:
-        offset, size = self._offsets.get(folder.name, 0), _size(folder.events)
-        if size < offset:
-            # Another log under the old name.
-            offset = 0
-        # The logs of ended runs are many: their size tells that there is nothing to read.
-        new, self._offsets[folder.name] = events.read(folder.events, offset) if size > offset else ([], offset)
-        return new
-
-    def _forget_all_but(self, present: set[str]) -> None:
-        for memory in (self._offsets, self._states, self._complaints):
-            for gone in memory.keys() - present:
-                del memory[gone]
+    def _pass_on(self, folder: RunFolder, run: _Followed, told: bool) -> None:
+        changed, size = _changed(folder.path), event_lines.identity(folder.events)[0]
+        if size < run.offset:
+            run.offset = 0  # another log under the old name
+        new: list[dict] = []
+        more = False
+        if size > run.offset:
+            new, run.offset, more = event_lines.newest(folder.events, run.offset, MOST_BYTES)
+        summary = overview.summary(folder)
+        before, run.state, run.changed = run.state, summary["state"], changed
+        if new or told or run.state != before:
+            more = more or len(new) > MOST_EVENTS
+            message = {"run_id": folder.name, "events": new[-MOST_EVENTS:], "more": more, "status": summary}
+            self._send(EVENT, message)
 
 
 def start_with(server: PromptServer) -> None:
@@ -104,8 +136,8 @@ async def _follow(follower: Follower) -> None:
         await asyncio.sleep(SECONDS)
 
 
-def _size(path: Path) -> int:
+def _changed(path: os.PathLike) -> int:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_mtime_ns
     except FileNotFoundError:
         return 0

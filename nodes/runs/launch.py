@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...mixgrpo_engine.records.files import write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import job, process, signature, stored
+from . import job, news, process, signature, stored
 
 ENTRY = Path(__file__).parent.parent.joinpath(*process.SCRIPT)
 WORKER_VARIABLE = "MIXGRPO_WORKER"
@@ -45,8 +45,8 @@ def launch(folder: RunFolder) -> None:
     reap()
     made = stored.job(folder)
     orders = start_orders(folder, made)
-    folder.cancel_file.unlink(missing_ok=True)
-    (folder.path / "launch.json").unlink(missing_ok=True)
+    for leftover in (folder.cancel_file, folder.path / "save", folder.path / "launch.json"):
+        leftover.unlink(missing_ok=True)
     folder.set_status(
         state="queued", stage="", message="", node_id="", phase="", iterations=made["config"]["run"]["iterations"]
     )
@@ -65,6 +65,7 @@ def launch(folder: RunFolder) -> None:
         )
     _started[worker.pid] = worker
     write_json(folder.path / "launch.json", process.identity(worker.pid))
+    news.tell(folder.name)
     if worker.stdin:  # always: it is a pipe
         # A worker that has ended already has said why in its log.
         with contextlib.suppress(OSError), worker.stdin as stdin:

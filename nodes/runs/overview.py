@@ -1,24 +1,68 @@
-"""The runs on the disk: which there are, and what is told of each to browsers and scripts."""
+"""The runs on the disk: which there are, and what is told of each to browsers and scripts.
+
+A summary is made again only when the run's files have changed, or while something is going on that no file tells.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...mixgrpo_engine.records.events import finite
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import liveness, paths, stored
+from . import about, actions, gallery, liveness, paths, published_lora, stored
+
+WATCHED = ("job.json", "status.json", "launch.json", "about.json", "checkpoints", "")
+"""Whose change may change a summary; "": the run folder's own entries."""
+
+SETTLED_SECONDS = 30.0
+"""After its last word a run has no process any more, and its files alone tell all."""
+
+Signature = tuple[tuple[int, int, int] | None, ...]
+
+
+@dataclass
+class _Known:
+    """What was made of a run's files. made_of: what they were then; None: to be made again in any case."""
+
+    folder: RunFolder
+    made_of: tuple[Signature, tuple[str, ...]] | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+    job_signature: tuple | None = None
+    job: dict[str, Any] = field(default_factory=dict)  # facts of job.json, which may be large
+
+
+_known: dict[str, _Known] = {}
 
 
 def all_runs() -> list[RunFolder]:
     """All runs, newest first."""
-    root = paths.runs_directory()
-    if not root.is_dir():
-        return []
-    found = [RunFolder(entry) for entry in root.iterdir() if paths.ID.fullmatch(entry.name)]
-    dated = [(_changed(folder.job), folder) for folder in found]
-    dated = [(changed, folder) for changed, folder in dated if changed is not None]
-    return [folder for _, folder in sorted(dated, key=lambda item: (item[0], item[1].name), reverse=True)]
+    return [known.folder for known, _ in _on_disk()]
+
+
+def summaries() -> list[dict]:
+    """Of all runs, newest first."""
+    return [_summary(known, signature) for known, signature in _on_disk()]
+
+
+def page(limit: int | None, offset: int, query: str, states: set[str]) -> dict[str, Any]:
+    """What GET /mixgrpo/runs answers. query: a part of id, name or note; states: empty for all of them."""
+    every = summaries()
+    wanted = query.casefold()
+    found = [
+        each
+        for each in every
+        if (not states or each["state"] in states)
+        and (not wanted or any(wanted in each[name].casefold() for name in ("run_id", "name", "note")))
+    ]
+    return {
+        "runs": found[offset:] if limit is None else found[offset : offset + limit],
+        "total": len(found),
+        "counts": Counter(each["state"] for each in every),
+    }
 
 
 def find(run_id: str) -> RunFolder | None:
@@ -30,49 +74,112 @@ def find(run_id: str) -> RunFolder | None:
 
 
 def summary(folder: RunFolder) -> dict:
-    """A run in JSON: id, name, state, progress, rewards, and where its files are; it always answers."""
-    about = {"run_id": folder.name, "folder": str(folder.path), "log": str(folder.log)}
+    """A run in JSON: id, name, state, progress, rewards, and where its files are; it always answers.
+
+    The dictionary is shared: whoever wants to change it makes a copy.
+    """
+    path = str(folder.path)
+    return _summary(_known.setdefault(path, _Known(folder)), _signature(path))
+
+
+def _on_disk() -> list[tuple[_Known, Signature]]:
+    root = str(paths.runs_directory())
+    try:
+        with os.scandir(root) as entries:
+            found = [entry.path for entry in entries if paths.ID.fullmatch(entry.name)]
+    except FileNotFoundError:
+        return []
+    runs = []
+    for path in found:
+        signature = _signature(path)
+        if signature[0] is not None:
+            known = _known.get(path) or _known.setdefault(path, _Known(RunFolder(path)))
+            runs.append((signature[0][0], path, known, signature))
+    if len(_known) > 2 * len(runs) + 100:
+        for gone in _known.keys() - set(found):
+            _known.pop(gone, None)
+    runs.sort(key=lambda run: run[:2], reverse=True)
+    return [run[2:] for run in runs]
+
+
+def _signature(path: str) -> Signature:
+    return tuple(_stat(f"{path}/{name}") for name in WATCHED)
+
+
+def _stat(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+        return found.st_mtime_ns, found.st_size, found.st_ino
+    except OSError:
+        return None
+
+
+def _summary(known: _Known, signature: Signature) -> dict:
+    loras = published_lora.all_of(known.folder)
+    if known.made_of != (signature, loras):
+        told = _told(known, signature, loras)
+        age = time.time() - (told.get("updated") or 0.0)
+        settled = told["state"] not in liveness.ACTIVE and not told["cancelling"] and age > SETTLED_SECONDS
+        known.summary, known.made_of = told, (signature, loras) if settled else None
+    return known.summary
+
+
+def _told(known: _Known, signature: Signature, loras: tuple[str, ...]) -> dict:
+    folder = known.folder
+    called = about.read(folder) if signature[WATCHED.index("about.json")] else {}
+    fixed = {
+        "run_id": folder.name,
+        "folder": str(folder.path),
+        "log": str(folder.log),
+        "note": called.get("note", ""),
+    }
     try:
         stored.launch(folder)
-        told, made = stored.status(folder), stored.job(folder)
+        told, made = stored.status(folder), _job(known, signature[0])
+        state, cancelling = liveness.read_state(folder), liveness.is_cancelling(folder)
         return finite(
             {
+                "sparkline": None,
+                "held_out": None,
+                "memory": None,
+                "images_per_second": None,
                 **told,
-                **about,
-                "name": made.get("name", folder.name),
-                "created": made["created"] if stored.is_number(made.get("created")) else None,
-                "state": liveness.read_state(folder),
-                "cancelling": liveness.is_cancelling(folder),
-                "images": images(folder, told.get("sample")),
-                "files": files(folder),
+                **fixed,
+                "name": called.get("name") or made["name"],
+                "created": made["created"],
+                "workflow_id": made["workflow_id"],
+                # status.json's is the node that failed.
+                "node_id": told.get("node_id") or made["node_id"],
+                "train_node_id": made["node_id"],
+                "iterations": made["iterations"] or told.get("iterations"),
+                "state": state,
+                "cancelling": cancelling,
+                "images": gallery.grid_and_curve(folder, told.get("sample")),
+                "thumbnail": gallery.thumbnail(folder, told.get("sample")),
+                "files": files(folder, loras),
+                "actions": actions.possible(folder, state, cancelling, made),
             }
         )
     except (ValueError, OSError, RecursionError) as error:
-        nothing: dict[str, Any] = {"name": folder.name, "created": None, "cancelling": False, "images": [], "files": []}
-        return {**about, **nothing, "state": liveness.UNREADABLE, "message": str(error)}
+        nothing: dict[str, Any] = {"created": None, "cancelling": False, "images": [], "files": [], "thumbnail": None}
+        return {
+            **fixed,
+            **nothing,
+            "name": called.get("name") or folder.name,
+            "state": liveness.UNREADABLE,
+            "message": str(error),
+            "actions": actions.possible(folder, liveness.UNREADABLE, False, {}),
+        }
 
 
-def images(folder: RunFolder, sample: str | None) -> list[dict]:
-    """The reward curve and the newest sample grid, as far as they exist, as /view wants them."""
-    found = [folder.path / "reward.png", *([folder.path / sample] if sample else [])]
-    inside = folder.path.resolve()
-    return [_view(path) for path in found if path.exists() and path.resolve().is_relative_to(inside)]
+def _job(known: _Known, signature: tuple | None) -> dict[str, Any]:
+    """What a summary needs of job.json, read again when that has changed."""
+    if known.job_signature != signature or not known.job:
+        known.job, known.job_signature = actions.facts(known.folder, stored.job(known.folder)), signature
+    return known.job
 
 
-def files(folder: RunFolder) -> list[dict]:
+def files(folder: RunFolder, loras: tuple[str, ...]) -> list[dict]:
     """The LoRAs and the metrics, as far as they exist, as /view wants them."""
-    loras = [paths.lora_file(folder.name, which) for which in paths.WHICH]
-    return [_view(path) for path in (*loras, folder.events) if path.exists()]
-
-
-def _view(path: Path) -> dict:
-    subfolder = path.parent.relative_to(paths.output_directory()).as_posix()
-    return {"filename": path.name, "subfolder": subfolder, "type": "output"}
-
-
-def _changed(path: Path) -> float | None:
-    """When a file was last written; None when it isn't there, or not any more."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return None
+    there = [paths.lora_folder() / name for name in loras]
+    return [gallery.view(path) for path in (*there, *([folder.events] if folder.events.exists() else []))]

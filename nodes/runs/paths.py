@@ -1,6 +1,6 @@
 """Where runs live: `<output>/mixgrpo/<run id>/`, and their LoRAs `<output>/loras/mixgrpo/<run id>.safetensors`.
 
-The best LoRA on held-out prompts is called `<run id>-best.safetensors`.
+The best LoRA on held-out prompts is called `<run id>-best.safetensors`, that of iteration 120 `<run id>-000120...`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ...mixgrpo_engine.records.run_folder import RunFolder
 
 FOLDER = "mixgrpo"
 LAST, BEST = WHICH = ("last", "best")
-"""A run's LoRAs."""
+"""A run's LoRAs, beside those of single iterations."""
 
 ID = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 
@@ -36,8 +36,14 @@ def folder_of(run_id: str) -> RunFolder:
 
 
 def lora_name(run_id: str, which: str = LAST) -> str:
-    """A run's LoRA as stock LoRA loaders list it."""
-    return f"{FOLDER}/{run_id}{'-best' if which == BEST else ''}.safetensors"
+    """A run's LoRA as stock LoRA loaders list it. which: last, best, or an iteration's number."""
+    end = {LAST: "", BEST: "-best"}[which] if which in WHICH else f"-{int(which):06d}"
+    return f"{FOLDER}/{run_id}{end}.safetensors"
+
+
+def lora_folder() -> Path:
+    """Where the LoRAs of all runs lie."""
+    return output_directory() / "loras" / FOLDER
 
 
 def lora_file(run_id: str, which: str = LAST) -> Path:

@@ -1,10 +1,15 @@
-"""A finished run's LoRAs, the last and the best: published for ComfyUI's LoRA loaders, and put onto a model."""
+"""A run's LoRAs: the last, the best, and those of single iterations that were asked for.
+
+They are published for ComfyUI's LoRA loaders, and put onto a model.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
+import time
 from pathlib import Path
 
 from ...mixgrpo_engine.records.files import replace
@@ -13,6 +18,48 @@ from ..comfy_types import Model
 from ..model import lora_names
 from . import liveness, paths, stored
 
+CHECKPOINT_LORA = "lora.safetensors"
+FRESH_SECONDS = 2.0
+"""A folder that has just changed may change again at the same time stamp."""
+
+_listed: tuple[tuple, dict[str, list[str]]] | None = None
+
+
+def all_of(folder: RunFolder) -> tuple[str, ...]:
+    """The file names of a run's published LoRAs, as far as they exist: last, best, those of iterations."""
+    global _listed
+    place = paths.lora_folder()
+    try:
+        changed = place.stat().st_mtime_ns
+    except OSError:
+        return ()
+    key = (str(place), changed)
+    if _listed is None or _listed[0] != key:
+        by_run: dict[str, list[str]] = {}
+        for name in sorted(os.listdir(place)):
+            if found := re.fullmatch(r"(.+?)(-best|-\d{6,7})?\.safetensors", name):
+                by_run.setdefault(found[1], []).append(name)
+        _listed = (key if time.time() - changed / 1e9 > FRESH_SECONDS else (), by_run)
+    first = [Path(paths.lora_name(folder.name, which)).name for which in paths.WHICH]
+    names = _listed[1].get(folder.name, [])
+    return (*(name for name in first if name in names), *(name for name in names if name not in first))
+
+
+def newest_checkpoint(folder: RunFolder) -> Path | None:
+    """The checkpoint that the run would go on from."""
+    try:
+        names = [name for name in os.listdir(folder.checkpoints) if name.isascii() and name.isdigit()]
+    except OSError:
+        return None
+    return folder.checkpoints / max(names, key=int) if names else None
+
+
+def checkpoint_lora(folder: RunFolder) -> Path | None:
+    """The LoRA in it; checkpoints of older versions have none."""
+    newest = newest_checkpoint(folder)
+    lora = newest / CHECKPOINT_LORA if newest else None
+    return lora if lora and lora.is_file() else None
+
 
 def name(folder: RunFolder, which: str = paths.LAST) -> str:
     """Its name in ComfyUI's LoRA loaders."""
@@ -20,8 +67,11 @@ def name(folder: RunFolder, which: str = paths.LAST) -> str:
 
 
 def source(folder: RunFolder, which: str) -> Path:
-    """The LoRA in the run's own folder."""
-    return folder.best_lora if which == paths.BEST else folder.lora
+    """The LoRA in the run's own folder; one of an iteration may lie in its checkpoint only."""
+    if which in paths.WHICH:
+        return folder.best_lora if which == paths.BEST else folder.lora
+    saved = folder.path / Path(paths.lora_name(folder.name, which)).name
+    return saved if saved.exists() else folder.checkpoints / f"{int(which):06d}" / CHECKPOINT_LORA
 
 
 def publish(folder: RunFolder, which: str = paths.LAST) -> None:

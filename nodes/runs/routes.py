@@ -1,78 +1,257 @@
-"""HTTP routes over runs, all JSON:
+"""HTTP routes over runs; docs/headless.md lists them.
 
-GET  /mixgrpo/runs                       {"runs": [summary, newest first]}
-GET  /mixgrpo/runs/{id}                  summary plus "config" and "prompts"
-GET  /mixgrpo/runs/{id}/events?offset=0  {"events": [...], "offset": where to go on}
-POST /mixgrpo/runs/{id}/cancel           asks the worker to stop; it keeps a checkpoint
-POST /mixgrpo/runs/{id}/resume           goes on from the last checkpoint
-
-Unknown or malformed ids answer 404, a wrong moment 409, a bad offset 400, unreadable files 500, each with
-{"error": one sentence}.
+All answers are JSON but the report's. Unknown or malformed ids answer 404, a wrong moment 409, a malformed request 400,
+unreadable files 500, each with {"error": one sentence}. Files are read, and processes looked at, in threads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
-from ...mixgrpo_engine.records import events
+from ...mixgrpo_engine.config import SETTINGS
 from ...mixgrpo_engine.records.events import finite
-from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import cancel, free_memory, liveness, overview, stored, submit
+from ...mixgrpo_engine.records.files import read_json
+from ...mixgrpo_engine.records.run_folder import STATES, RunFolder
+from . import (
+    about,
+    cancel,
+    denoising,
+    event_lines,
+    free_memory,
+    gallery,
+    liveness,
+    log_tail,
+    news,
+    overview,
+    preset_differences,
+    remove,
+    report_page,
+    save,
+    stored,
+    submit,
+)
+from .history import HISTORIES, History
 
 ROOT = "/mixgrpo/runs"
+EVENT_BYTES = 4 * 2**20
+MOST_POINTS = 10_000
+ITERATIONS = next(each for each in SETTINGS if (each.group, each.field) == ("run", "iterations"))
+
+
+class Refused(Exception):
+    """The answer is an error: its status and one sentence."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 def add(routes: web.RouteTableDef) -> None:
     """Adds all routes to ComfyUI's table; ComfyUI serves them under /api as well."""
-    routes.get(ROOT)(_list)
+    routes.get(ROOT)(_answering(_list))
     for method, path, handler in (
         ("GET", "", _show),
         ("GET", "/events", _events),
+        ("GET", "/history", _history),
+        ("GET", "/schedule", _schedule),
+        ("GET", "/images", _images),
+        ("GET", "/group", _group),
+        ("GET", "/log", _log),
+        ("GET", "/workflow", _workflow),
+        ("GET", "/report", _report),
         ("POST", "/cancel", _cancel),
         ("POST", "/resume", _resume),
+        ("POST", "/save", _save),
+        ("POST", "/continue", _continue),
+        ("POST", "/restart", _restart),
+        ("POST", "/about", _about),
+        ("DELETE", "", _delete),
     ):
         # The id may be anything here: a strict pattern in the route would answer 404 without JSON.
-        routes.route(method, f"{ROOT}/{{run_id}}{path}")(_with_folder(handler))
+        routes.route(method, f"{ROOT}/{{run_id}}{path}")(_answering(_with_folder(handler)))
 
 
-async def _list(_request: web.Request) -> web.Response:
-    return _json({"runs": await asyncio.to_thread(lambda: [*map(overview.summary, overview.all_runs())])})
+# --- what there is ---
+
+
+async def _list(request: web.Request) -> web.Response:
+    limit = _whole(request, "limit", None, 10**9)
+    offset = _whole(request, "offset", 0, 10**9) or 0
+    states = {state for state in request.query.get("state", "").split(",") if state}
+    possible = (*STATES, "dead", liveness.UNREADABLE)
+    if wrong := states.difference(possible):
+        raise Refused(400, f"state is '{sorted(wrong)[0][:40]}': choose of {', '.join(possible)}, separated by commas.")
+    page = await asyncio.to_thread(overview.page, limit, offset, request.query.get("query", ""), states)
+    return await _large(page)
 
 
 async def _show(_request: web.Request, folder: RunFolder) -> web.Response:
-    job = {} if liveness.damage(folder) else stored.job(folder)
-    return _json({**overview.summary(folder), "config": job.get("config"), "prompts": job.get("prompts")})
+    def look() -> dict:
+        summary = overview.summary(folder)
+        job = {} if summary["state"] == liveness.UNREADABLE else stored.job(folder)
+        told = {name: job.get(name) for name in ("config", "prompts", "versions")}
+        return finite({**summary, **told, "preset_differences": preset_differences.told(job.get("config"))})
+
+    return await _large(await asyncio.to_thread(look))
 
 
 async def _events(request: web.Request, folder: RunFolder) -> web.Response:
-    offset = request.query.get("offset", "0")
-    if not (offset.isascii() and offset.isdigit() and len(offset) < 19):
-        return _error(400, "offset must be a number of bytes, 0 or more: take the one that the last answer gave.")
-    size = folder.events.stat().st_size if folder.events.exists() else 0
-    new, end = await asyncio.to_thread(events.read, folder.events, min(int(offset), size))
-    return _json({"events": new, "offset": end, "state": liveness.state_of(folder)})
+    offset = _whole(request, "offset", 0, 10**18, "take the one that the last answer gave") or 0
+
+    def look() -> dict:
+        start = min(offset, event_lines.identity(folder.events)[0])
+        found, end, more = event_lines.read(folder.events, start, EVENT_BYTES)
+        return {"events": finite(found), "offset": end, "more": more, "state": liveness.state_of(folder)}
+
+    return await _large(await asyncio.to_thread(look))
+
+
+async def _history(request: web.Request, folder: RunFolder) -> web.Response:
+    points, after = _whole(request, "points", 1000, MOST_POINTS), _whole(request, "after", 0, 10**9) or 0
+
+    def look() -> dict:
+        told = HISTORIES.ask(folder, lambda history: history.told(points or MOST_POINTS, after))
+        small = {name: finite(value) for name, value in told.items() if name not in ("iterations", "evaluations")}
+        return {**told, **small, "state": liveness.state_of(folder)}
+
+    return await _large(await asyncio.to_thread(look))
+
+
+async def _schedule(_request: web.Request, folder: RunFolder) -> web.Response:
+    def look() -> dict:
+        event = HISTORIES.ask(folder, lambda history: history.schedule)
+        if event is None:
+            raise Refused(404, f"Run {folder.name} hasn't told its noise levels: it does so when its training starts.")
+        try:
+            return denoising.told(event, stored.job(folder).get("config") or {})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"its schedule is damaged ({error!r})") from None
+
+    return _json(await asyncio.to_thread(look))
+
+
+async def _images(_request: web.Request, folder: RunFolder) -> web.Response:
+    found = await asyncio.to_thread(HISTORIES.ask, folder, gallery.samples)
+    return await _large({"samples": finite(found)})
+
+
+async def _group(_request: web.Request, folder: RunFolder) -> web.Response:
+    return _json(await asyncio.to_thread(gallery.group, folder))
+
+
+async def _log(request: web.Request, folder: RunFolder) -> web.Response:
+    most = _whole(request, "bytes", 20_000, log_tail.MOST)
+    return _json(await asyncio.to_thread(log_tail.read, folder.log, most or 0))
+
+
+async def _workflow(_request: web.Request, folder: RunFolder) -> web.Response:
+    def look() -> dict:
+        try:
+            told = read_json(folder.path / "workflow.json")
+        except FileNotFoundError:
+            told = {}
+        found = {name: told.get(name) for name in ("workflow", "prompt")}
+        return finite({name: value if isinstance(value, dict) else None for name, value in found.items()})
+
+    return _json(await asyncio.to_thread(look))
+
+
+async def _report(_request: web.Request, folder: RunFolder) -> web.Response:
+    def look() -> str:
+        def make(history: History) -> str:
+            return report_page.make(folder, overview.summary(folder), stored.job(folder), history)
+
+        return HISTORIES.ask(folder, make)
+
+    return web.Response(
+        text=await asyncio.to_thread(look),
+        content_type="text/html",
+        charset="utf-8",
+        headers={
+            "Content-Disposition": f'attachment; filename="{folder.name}.html"',
+            "Content-Security-Policy": report_page.POLICY,
+        },
+    )
+
+
+# --- what can be done ---
 
 
 async def _cancel(_request: web.Request, folder: RunFolder) -> web.Response:
     if wrong := liveness.damage(folder):
-        return _error(409, wrong)
+        raise Refused(409, wrong)
     if not cancel.cancel(folder):
-        return _error(409, f"Run {folder.name} is {liveness.state_of(folder)}: there is nothing to cancel.")
-    return _json(overview.summary(folder))
+        raise Refused(409, f"Run {folder.name} is {liveness.state_of(folder)}: there is nothing to cancel.")
+    return await _changed(folder)
 
 
 async def _resume(_request: web.Request, folder: RunFolder) -> web.Response:
+    return await _submitted(await _act(submit.resume, folder))
+
+
+async def _continue(request: web.Request, folder: RunFolder) -> web.Response:
+    body = await _body(request)
+    if body.keys() != {"iterations"}:
+        raise Refused(400, 'The request must be a JSON object with "iterations", how many there are to be in all.')
     try:
-        submission = await asyncio.to_thread(submit.resume, folder)
+        iterations = ITERATIONS.check(body["iterations"])
+    except ValueError as error:
+        raise Refused(400, str(error)) from None
+    return await _submitted(await _act(submit.go_on, folder, iterations))
+
+
+async def _restart(_request: web.Request, folder: RunFolder) -> web.Response:
+    return await _submitted(await _act(submit.restart, folder))
+
+
+async def _save(_request: web.Request, folder: RunFolder) -> web.Response:
+    await _act(save.save, folder)
+    return await _changed(folder)
+
+
+async def _about(request: web.Request, folder: RunFolder) -> web.Response:
+    try:
+        given = about.check(await _body(request))
+    except ValueError as error:
+        raise Refused(400, str(error)) from None
+    await asyncio.to_thread(about.write, folder, given)
+    return await _changed(folder)
+
+
+async def _delete(request: web.Request, folder: RunFolder) -> web.Response:
+    if request.query.get("loras", "0") not in ("0", "1"):
+        raise Refused(400, "loras must be 1 to delete the run's published LoRAs, too, or 0.")
+    await _act(remove.remove, folder, request.query.get("loras") == "1")
+    return _json({"run_id": folder.name})
+
+
+async def _act(action: Callable[..., Any], *args: object) -> Any:
+    """The action's answer. What it refuses is a matter of the moment."""
+    try:
+        return await asyncio.to_thread(action, *args)
     except (ValueError, TimeoutError) as error:
-        return _error(409, str(error))
+        raise Refused(409, str(error)) from None
+
+
+async def _submitted(submission: submit.Submission) -> web.Response:
     if submission.action in ("started", "resumed"):
         free_memory.free_between_prompts()
-    return _json({**overview.summary(folder), "action": submission.action})
+    return await _changed(submission.folder, action=submission.action, note=submission.note)
+
+
+async def _changed(folder: RunFolder, **more: str) -> web.Response:
+    """The run's summary; the browsers are told, too."""
+    news.tell(folder.name)
+    return _json({**await asyncio.to_thread(overview.summary, folder), **more})
+
+
+# --- requests and answers ---
 
 
 def _with_folder(
@@ -82,19 +261,62 @@ def _with_folder(
     async def handle(request: web.Request) -> web.Response:
         folder = overview.find(request.match_info["run_id"])
         if folder is None:
-            return _error(404, f"There is no run '{request.match_info['run_id'][:80]}'.")
+            raise Refused(404, f"There is no run '{request.match_info['run_id'][:80]}'.")
         try:
             return await handler(request, folder)
         except (OSError, ValueError, RecursionError) as error:
             # Files of the run that are damaged, or vanish meanwhile.
-            return _error(500, f"Run {folder.name} can't be read: {error}")
+            raise Refused(500, f"Run {folder.name} can't be read: {error}") from None
 
     return handle
+
+
+def _answering(
+    handler: Callable[[web.Request], Awaitable[web.Response]],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    @functools.wraps(handler)
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except Refused as refused:
+            return _json({"error": str(refused)}, refused.status)
+
+    return handle
+
+
+def _whole(request: web.Request, name: str, default: int | None, most: int, advice: str = "") -> int | None:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) <= most):
+        what = "a number of bytes" if name in ("offset", "bytes") and default is not None else "a whole number"
+        raise Refused(400, f"{name} must be {what}, 0 to {most}{advice and ': '}{advice}.")
+    return int(text)
+
+
+async def _body(request: web.Request) -> dict:
+    """The JSON object that a request holds."""
+    try:
+        body = await request.json()
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise Refused(400, "The request must hold a JSON object.")
+    return body
 
 
 def _json(value: dict, status: int = 200) -> web.Response:
     return web.json_response(finite(value), status=status)
 
 
-def _error(status: int, sentence: str) -> web.Response:
-    return _json({"error": sentence}, status)
+async def _large(value: dict) -> web.Response:
+    """An answer without NaN, made in a thread and in pieces: json.dumps lets no other thread work meanwhile."""
+    return web.Response(text=await asyncio.to_thread(_in_pieces, value), content_type="application/json")
+
+
+def _in_pieces(value: Any, depth: int = 2) -> str:
+    if depth and isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)}: {_in_pieces(each, depth - 1)}" for key, each in value.items()) + "}"
+    if depth and isinstance(value, list):
+        return "[" + ", ".join(_in_pieces(each, depth - 1) for each in value) + "]"
+    return json.dumps(value, allow_nan=False)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
 
+from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.records.files import write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import job as job_of
@@ -78,12 +79,53 @@ def resume(folder: RunFolder) -> Submission:
     return _once_stopped(attempt)
 
 
+def go_on(folder: RunFolder, iterations: int) -> Submission:
+    """Goes on with an ended run to more iterations in all. Raises ValueError with one sentence where it can't."""
+
+    def attempt() -> Submission:
+        if wrong := liveness.damage(folder):
+            raise ValueError(wrong)
+        if liveness.state_of(folder) in liveness.ACTIVE and not liveness.is_cancelling(folder):
+            raise ValueError(f"Run {folder.name} is at work: it can go on to more iterations when it has ended.")
+        before = _own_job(folder)
+        had = _iterations(before)
+        if iterations <= had:
+            raise ValueError(f"Run {folder.name} has {had} iterations already: give a higher number.")
+        # A job of an older version lacks newer settings.
+        config = TrainConfig.from_dict(before["config"])
+        if config.optimizer.schedule != "constant":
+            raise ValueError(
+                f"The learning rate of run {folder.name} falls to 0 at its last iteration, so there is nothing to go "
+                "on with: start another run with this LoRA in start_from of MixGRPO LoRA."
+            )
+        if not liveness.is_cancelling(folder) and not _saved(folder):
+            raise ValueError(f"Run {folder.name} has no checkpoint to go on from: restart it.")
+        config.run.iterations = iterations
+        longer = {**before, "config": config.as_dict()}
+        return _extend(folder, {**longer, "fingerprint": job_of.fingerprint(longer)}, had, [])
+
+    return _once_stopped(attempt)
+
+
+def restart(folder: RunFolder) -> Submission:
+    """Starts the run's job again as a run of its own; this one stays. Raises ValueError where its job can't be read."""
+    job = _own_job(folder)
+    return submit({name: value for name, value in job.items() if name not in ("run_id", "created")}, restart=True)
+
+
+def _own_job(folder: RunFolder) -> dict:
+    """The run's job, once it is known to be this ComfyUI's own: what is made of it is signed again."""
+    job = stored.job(folder)
+    signature.require(job, folder.name, signature.install_key())
+    return job
+
+
 def _once_stopped(attempt: Callable[[], Submission]) -> Submission:
     """Attempts under the submit lock, which is free for other runs while this one's worker stops."""
     deadline = time.monotonic() + STOP_SECONDS
     while True:
         try:
-            with _submit_lock():
+            with lock():
                 return attempt()
         except _StillStopping as run:
             if time.monotonic() > deadline:
@@ -118,7 +160,8 @@ def _extend(folder: RunFolder, job: dict, iterations: int, siblings: list[RunFol
 
 def _saved(folder: RunFolder) -> int:
     """How many iterations the run's newest checkpoint holds, 0 without one."""
-    return max((int(path.name) for path in folder.checkpoints.glob("*") if path.name.isdigit()), default=0)
+    newest = published_lora.newest_checkpoint(folder)
+    return int(newest.name) if newest else 0
 
 
 def _take_up(folder: RunFolder, job: dict, extend: bool = False) -> Submission:
@@ -200,13 +243,13 @@ def _number(name: str, base: str) -> int:
 
 
 @contextlib.contextmanager
-def _submit_lock() -> Iterator[None]:
-    """Raises TimeoutError with one sentence when another process doesn't let go of it."""
+def lock() -> Iterator[None]:
+    """Held by whoever starts or removes a run. Raises TimeoutError with a sentence when another keeps it."""
     path = paths.runs_directory() / ".submit.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    held = FileLock(path)
     try:
-        lock.acquire(timeout=LOCK_SECONDS)
+        held.acquire(timeout=LOCK_SECONDS)
     except Timeout:
         raise TimeoutError(
             f"{path} stayed locked for {LOCK_SECONDS:g} s: another process holds it. Try again."
@@ -214,4 +257,4 @@ def _submit_lock() -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        held.release()

@@ -15,8 +15,9 @@
  *   images: View[], files: View[], actions?: string[], folder: string, log: string
  * }} Run  a run as the list tells of it
  * @typedef {{iteration: number, images: Sample[]}} Samples  the images of one evaluation
- * @typedef {{view: View, prompt: string, seed: number, scores: Object<string, number|null>}} Sample
+ * @typedef {{view: View, prompt: string, seed: string|number, scores: Object<string, number|null>}} Sample
  * @typedef {{view: View, rewards: Object<string, number|null>, advantage: number}} GroupImage
+ * @typedef {{iteration?: number, prompt?: string, window?: [number, number], images: GroupImage[]}} Group
  */
 
 /** What a route answered when it refused: `message` is its sentence. */
@@ -63,7 +64,7 @@ export class RunsApi {
     return this.get(`/${id}/images`);
   }
 
-  /** @param {string} id @returns {Promise<{iteration?: number, prompt?: string, images: GroupImage[]}>} */
+  /** @param {string} id @returns {Promise<Group>} */
   group(id) {
     return this.get(`/${id}/group`);
   }

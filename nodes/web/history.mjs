@@ -18,6 +18,7 @@ export class RunHistory {
     this.stages = [];
     /** @type {{message: string, traceback: string}|null} */
     this.failure = null;
+    this.samples = 0; // grows when there may be new images
     this.loaded = false;
     this.version = 0; // grows with every change
   }
@@ -30,6 +31,7 @@ export class RunHistory {
     this.notices = told.notices ?? [];
     this.stages = told.stages ?? [];
     this.failure = told.failure ?? null;
+    this.samples += 1;
     this.loaded = true;
     this.version += 1;
   }
@@ -47,6 +49,7 @@ export class RunHistory {
       else if (event.type === "best") this.best = event;
       else if (event.type === "notice") this.notices.push(event);
       else if (event.type === "stage") this.stages.push(event);
+      else if (event.type === "sample") this.samples += 1;
       else if (event.type === "failed") this.failure = event;
       else continue;
       this.version += 1;

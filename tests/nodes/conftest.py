@@ -98,8 +98,9 @@ def runs(room, tmp_path, monkeypatch):
     import folder_paths
 
     for name in (
-        "cancel", "curve", "follow", "job", "launch", "liveness", "locks", "overview", "paths", "process",
-        "published_lora", "routes", "signature", "stored", "submit", "wait",
+        "about", "actions", "cancel", "columns", "curve", "denoising", "event_lines", "follow", "gallery", "history",
+        "job", "launch", "liveness", "locks", "log_tail", "news", "overview", "paths", "preset_differences", "process",
+        "published_lora", "remove", "report_page", "routes", "save", "signature", "stored", "submit", "wait",
     ):  # fmt: skip
         room(f"nodes.runs.{name}")
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))

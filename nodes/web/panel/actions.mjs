@@ -106,7 +106,7 @@ export function Actions({ run, runs, routes, onGone }) {
           <${Button} icon="pi-copy" label="Copy id" on onClick=${() => copy(run.run_id)} />
           <${Button} icon="pi-trash" label="Delete" on=${can("delete")} onClick=${remove} />
           <span class="mixgrpo-downloads">
-            <i class="pi pi-download"></i>
+            <i class="pi pi-download" aria-hidden="true"></i>
             ${lora && html`<${Download} label="LoRA" href=${routes.viewUrl(lora)} name=${lora.filename} />`}
             ${curve && html`<${Download} label="curve" href=${routes.viewUrl(curve, run.iteration)} name=${`${run.run_id}.png`} />`}
             ${log && html`<${Download} label="events" href=${routes.viewUrl(log, run.iteration)} name=${`${run.run_id}.jsonl`} />`}
@@ -121,7 +121,7 @@ export function Actions({ run, runs, routes, onGone }) {
 /** @param {{icon: string, label: string, on: boolean, primary?: boolean, onClick: () => void}} props */
 function Button({ icon, label, on, primary = false, onClick }) {
   return html`<button class=${`mixgrpo-button${primary ? " mixgrpo-primary" : ""}`} disabled=${!on} onClick=${onClick}>
-    <i class=${`pi ${icon}`}></i> ${label}
+    <i class=${`pi ${icon}`} aria-hidden="true"></i> ${label}
   </button>`;
 }
 

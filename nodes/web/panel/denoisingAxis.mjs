@@ -39,7 +39,7 @@ export function DenoisingAxis({ id, history, routes }) {
         />
       </label>
       <p class="mixgrpo-small">
-        <span class="mixgrpo-sde">■</span> SDE, trained: steps ${start + 1} to ${stop}
+        <span class="mixgrpo-sde">■</span> SDE, trained: ${steps(start, stop)}
         ${" "}<span class="mixgrpo-ode">■</span> ODE, ${sigmas.length - 1 - (stop - start)} steps
         ${schedule.flash_ratio !== undefined && schedule.flash_ratio < 1 ? `, re-spaced after the window (Flash)` : ""}
       </p>
@@ -58,7 +58,7 @@ function Axis({ sigmas, start, stop }) {
       viewBox="0 0 100 30"
       preserveAspectRatio="none"
       role="img"
-      aria-label=${`Window: steps ${start + 1} to ${stop}`}
+      aria-label=${`Window: ${steps(start, stop)}`}
     >
       ${sigmas.slice(0, -1).map(
         (sigma, step) => html`<rect
@@ -77,4 +77,9 @@ function Axis({ sigmas, start, stop }) {
       ${[1, 0.75, 0.5, 0.25, 0].map((part) => html`<span>${Number((part * highest).toFixed(3))}</span>`)}
     </div>
   `;
+}
+
+/** A window's steps, counted from 1. @param {number} start @param {number} stop  one past the last */
+function steps(start, stop) {
+  return stop - start === 1 ? `step ${stop}` : `steps ${start + 1} to ${stop}`;
 }

@@ -15,7 +15,7 @@ let root;
 /** Fills the panel's element, once. @param {HTMLElement} element */
 export function mount(element) {
   root = element;
-  for (const name of ["./panel.css", "../vendor/uPlot.css"]) {
+  for (const name of ["./panel.css", "./gallery.css", "../vendor/uPlot.css"]) {
     const link = document.createElement("link");
     Object.assign(link, { rel: "stylesheet", href: new URL(name, import.meta.url).href });
     document.head.append(link);

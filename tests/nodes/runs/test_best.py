@@ -10,7 +10,7 @@ import pytest
 def runs(pack, tmp_path, monkeypatch):
     import folder_paths
 
-    for name in ("curve", "published_lora", "paths", "liveness", "overview"):
+    for name in ("curve", "history", "published_lora", "paths", "liveness", "overview"):
         importlib.import_module(f"{pack.__name__}.nodes.runs.{name}")
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
     return pack.nodes.runs
@@ -80,6 +80,7 @@ def test_curve_marks_the_best_iteration(runs, folder):
     plain = runs.curve.draw(folder).read_bytes()
     folder.events.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert runs.curve.draw(folder).read_bytes() != plain
-    assert runs.curve.best_iteration(lines) == 0
-    assert runs.curve.best_iteration([*lines, {"type": "best", "iteration": 2}]) == 2
-    assert runs.curve.best_iteration(lines[1:]) is None
+    with open(folder.events, "a") as log:
+        log.write(json.dumps({"type": "best", "iteration": 2, "score": 0.2}) + "\n")
+    best = runs.history.HISTORIES.ask(folder, lambda history: history.best)
+    assert best == {"iteration": 2, "score": 0.2, "lora": None}

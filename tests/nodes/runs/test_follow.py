@@ -1,13 +1,22 @@
 """The follower: new events of every run are sent on, whatever is wrong with another run's folder."""
 
+import shutil
+
 import pytest
 
 
 @pytest.fixture
 def follower(runs):
-    """A follower and the messages that it has sent."""
+    """A follower that looks at all runs every round, and the messages that it has sent."""
+    runs.news.take()
     sent = []
-    return runs.follow.Follower(lambda _event, message: sent.append(message)), sent
+    return runs.follow.Follower(lambda event, message: sent.append({"event": event, **message}), 0.0), sent
+
+
+def append(folder, text):
+    with open(folder.events, "a") as log:
+        log.write(text)
+    folder.set_status()  # as a worker does
 
 
 def test_follower_goes_on_past_damaged_runs_and_forgets_vanished_ones(runs, folder, follower, monkeypatch):
@@ -25,25 +34,56 @@ def test_follower_goes_on_past_damaged_runs_and_forgets_vanished_ones(runs, fold
     look.look()
     assert [message["run_id"] for message in sent] in ([], ["impossible-run"])
     sent.clear()
-    with open(folder.events, "a") as log:
-        log.write('{"type": "done"}\n')
+    append(folder, '{"type": "done"}\n')
     look.look()
-    assert [(m["run_id"], m["events"]) for m in sent] == [(folder.name, [{"type": "done"}])]
-    # Unchanged logs aren't opened again.
-    monkeypatch.setattr(runs.follow.events, "read", None)
+    assert [(m["run_id"], m["events"], m["more"]) for m in sent] == [(folder.name, [{"type": "done"}], False)]
+    # Nothing is opened where nothing has changed.
+    monkeypatch.setattr(runs.follow.event_lines, "newest", None)
     look.look()
-    monkeypatch.undo()
+    sent.clear()
+    shutil.rmtree(folder.path)
+    look.look()
+    assert sent == [{"event": "mixgrpo.removed", "run_id": folder.name}]
+    assert look._runs.keys() <= {"damaged-run", "impossible-run"}
 
 
-def test_follower_starts_over_with_a_new_log_of_an_old_name(runs, folder, follower):
+def test_follower_starts_over_with_a_new_log_of_an_old_name(folder, follower):
     look, sent = follower
     folder.set_status(state="cancelled")
     folder.events.write_text('{"type": "stage"}\n' * 5)
     look.look()
     assert len(sent[-1]["events"]) == 5
-    folder.events.write_text('{"type": "done"}\n')
+    folder.events.write_text("")
+    append(folder, '{"type": "done"}\n')
     look.look()
     assert sent[-1]["events"] == [{"type": "done"}]
-    folder.job.unlink()
+
+
+def test_a_long_log_that_appears_is_told_by_its_newest_events(folder, follower):
+    look, sent = follower
+    folder.set_status(state="cancelled")
+    append(folder, "".join(f'{{"type": "progress", "done": {number}}}\n' for number in range(100_000)))
     look.look()
-    assert not look._offsets and not look._states
+    (message,) = sent
+    assert message["more"] and [event["done"] for event in message["events"]] == list(range(99_800, 100_000))
+    append(folder, '{"type": "done"}\n')
+    look.look()
+    assert sent[-1]["events"] == [{"type": "done"}] and not sent[-1]["more"]
+
+
+def test_only_runs_at_work_and_those_that_were_told_of_are_looked_at_between_sweeps(runs, folder, monkeypatch):
+    sent, seen = [], []
+    look = runs.follow.Follower(lambda _, message: sent.append(message), 3600.0)
+    folder.set_status(state="cancelled")
+    look.look()
+    sent.clear()
+    monkeypatch.setattr(look, "_look_at", lambda name, told: seen.append((name, told)))
+    append(folder, '{"type": "stage"}\n')
+    look.look()
+    assert not seen
+    runs.news.tell(folder.name)
+    look.look()
+    assert seen == [(folder.name, True)]
+    look._runs[folder.name].state = "running"
+    look.look()
+    assert seen[1:] == [(folder.name, False)]

@@ -37,5 +37,5 @@ def test_a_submission_that_gets_no_lock_says_so(runs, monkeypatch):
     folder = runs.paths.runs_directory()
     folder.mkdir(parents=True, exist_ok=True)
     told = pytest.raises(TimeoutError, match="another process holds it. Try again")
-    with FileLock(folder / ".submit.lock"), told, runs.submit._submit_lock():
+    with FileLock(folder / ".submit.lock"), told, runs.submit.lock():
         raise AssertionError("two holders")

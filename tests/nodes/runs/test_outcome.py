@@ -5,7 +5,7 @@ import json
 import pytest
 
 
-def test_curve_takes_the_later_value_of_a_repeated_iteration(runs, pack, folder):
+def test_curve_takes_the_later_value_of_a_repeated_iteration(runs, folder):
     lines = [
         {"type": "iteration", "iteration": 1, "reward": {"a": 0.1, "b": None}},
         {"type": "iteration", "iteration": 2, "reward": {"a": 0.2}},
@@ -15,9 +15,10 @@ def test_curve_takes_the_later_value_of_a_repeated_iteration(runs, pack, folder)
     ]
     assert runs.curve.draw(folder) is None
     folder.events.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    history = pack.mixgrpo_engine.records.events.read(folder.events)[0]
-    assert runs.curve.series(history, "iteration") == {"a": [(1, 0.1), (2, 0.3)]}
-    assert runs.curve.series(history, "evaluation") == {"a": [(0, 0.5)]}
+    history = runs.history.History(folder)
+    history.read_on()
+    assert history.iterations.series("reward.a") == [(1, 0.1), (2, 0.3)]
+    assert history.evaluations.series("reward.a") == [(0, 0.5)]
     assert runs.curve.draw(folder).read_bytes().startswith(b"\x89PNG")
 
 
@@ -41,7 +42,7 @@ def test_a_finished_run_says_what_could_not_be_scored(runs, room, folder):
     done = events.Done(2, "x.safetensors", 1.0, words)
     nan = float("nan")
     folder.set_status(iteration=2, iterations=2, reward={"a": 0.2, "b": nan}, held_out_reward={"a": 0.5, "b": nan})
-    folder.set_status(**run_status.fields_of(done))
+    folder.set_status(**run_status.fields_of(done, folder.status()))
     told = room("nodes.training").describe(runs.overview.summary(folder), "finished").splitlines()
     assert events.scores({"a": 0.2, "b": None}) == events.scores({"a": 0.2, "b": nan}) == "a 0.2, b without score"
     assert "a 0.2, b without score" in told[0]

@@ -1,0 +1,22 @@
+"""A LoRA of a run as it is now: its worker makes one, or its newest checkpoint holds it."""
+
+from __future__ import annotations
+
+from ...mixgrpo_engine.records.run_folder import RunFolder
+from . import liveness, published_lora
+
+
+def save(folder: RunFolder) -> None:
+    """Raises ValueError with one sentence when there is nothing to save."""
+    now = liveness.read_state(folder)
+    if liveness.is_cancelling(folder):
+        raise ValueError(f"Run {folder.name} is stopping: save its LoRA when it has ended.")
+    if now in liveness.ACTIVE:
+        (folder.path / "save").touch()
+        return
+    lora = published_lora.checkpoint_lora(folder)
+    if lora is None:
+        kept = published_lora.newest_checkpoint(folder)
+        why = "its checkpoint is of an older version and holds none" if kept else "it has no checkpoint"
+        raise ValueError(f"Run {folder.name} has no LoRA to save, because {why}: resume it first.")
+    published_lora.publish(folder, str(int(lora.parent.name)))
