@@ -138,7 +138,7 @@ class MixGRPOTrain(io.ComfyNode):
         workflow.keep(folder, hidden.extra_pnginfo, hidden.dynprompt.get_original_prompt())
         wait.tell_browser(workflow_id, hidden.unique_id, folder.name)
         if waits:
-            await wait.wait_for(folder, node_id=hidden.unique_id)
+            await wait.wait_for(folder, 0, hidden.unique_id, in_browser=bool(workflow_id))
         return run_output(folder, submission.action, submission.note)
 
 
@@ -176,8 +176,9 @@ class MixGRPOWait(io.ComfyNode):
     @classmethod
     async def execute(cls, timeout: int, run: dict | None = None, run_id: str = "") -> io.NodeOutput:
         folder = find_run(run, run_id)
-        wait.tell_browser(workflow.id_of(cls.hidden.extra_pnginfo), cls.hidden.unique_id, folder.name)
-        await wait.wait_for(folder, timeout, cls.hidden.unique_id)
+        workflow_id = workflow.id_of(cls.hidden.extra_pnginfo)
+        wait.tell_browser(workflow_id, cls.hidden.unique_id, folder.name)
+        await wait.wait_for(folder, timeout, cls.hidden.unique_id, in_browser=bool(workflow_id))
         return run_output(folder, "finished")
 
 

@@ -27,8 +27,12 @@ class RunEnded(RuntimeError):
     """The run ended without being finished; the message says why and where its log is."""
 
 
-async def wait_for(folder: RunFolder, timeout: float = 0.0, node_id: str | None = None) -> dict:
+async def wait_for(
+    folder: RunFolder, timeout: float = 0.0, node_id: str | None = None, in_browser: bool = False
+) -> dict:
     """The run's summary once it is finished. timeout in seconds, 0 waits as long as it takes.
+
+    in_browser: errors are for a person who has the run's log and traceback in the panel, not for a script.
 
     Raises RunEnded when the run failed, died or was cancelled elsewhere, TimeoutError when the time is over (the
     run goes on), and ComfyUI's interrupt when the user cancels the prompt: the run is cancelled then.
@@ -36,7 +40,7 @@ async def wait_for(folder: RunFolder, timeout: float = 0.0, node_id: str | None 
     from comfy.model_management import InterruptProcessingException
 
     try:
-        return await _until_finished(folder, timeout, _Progress(node_id))
+        return await _until_finished(folder, timeout, _Progress(node_id), in_browser)
     except (InterruptProcessingException, asyncio.CancelledError):
         # ComfyUI's interrupt is heard by the first node that looks. If that was another node of this prompt, the
         # prompt ends and this task with it, by CancelledError.
@@ -65,7 +69,7 @@ async def submit_for(made: dict, restart: bool) -> submit.Submission:
         raise
 
 
-async def _until_finished(folder: RunFolder, timeout: float, progress: _Progress) -> dict:
+async def _until_finished(folder: RunFolder, timeout: float, progress: _Progress, in_browser: bool) -> dict:
     from comfy.model_management import throw_exception_if_processing_interrupted
 
     started = time.monotonic()
@@ -79,7 +83,7 @@ async def _until_finished(folder: RunFolder, timeout: float, progress: _Progress
             progress.show(summary)
             return summary
         if now not in liveness.ACTIVE:
-            raise RunEnded(ending(folder, now))
+            raise RunEnded(ending(folder, now, in_browser))
         if timeout and time.monotonic() - started > timeout:
             raise TimeoutError(
                 f"Run {folder.name} isn't finished after {timeout:g} s: it goes on in the background. "
@@ -90,8 +94,11 @@ async def _until_finished(folder: RunFolder, timeout: float, progress: _Progress
         await asyncio.sleep(SECONDS)
 
 
-def ending(folder: RunFolder, now: str) -> str:
-    """Why a run that isn't finished has ended: one sentence, then the worker's traceback or the log's last lines."""
+def ending(folder: RunFolder, now: str, in_browser: bool = False) -> str:
+    """Why a run that isn't finished has ended: one sentence, then the worker's traceback or the log's last lines.
+
+    In the browser both stand in the panel, folded.
+    """
     if now == liveness.UNREADABLE:
         return f"Run {folder.name} can't be followed any more. {liveness.damage(folder)}"
     status = stored.status(folder)
@@ -104,13 +111,17 @@ def ending(folder: RunFolder, now: str) -> str:
             "queue the same graph again to go on from there."
         )
     if now == "failed":
-        return (
-            f"Run {folder.name} failed: {status.get('message', '')}\nIts log: {folder.log}\n\n{_traceback(folder)}"
-        ).rstrip()
-    return (
+        sentence = f"Run {folder.name} failed: {status.get('message', '')}"
+        return _with_log(sentence, folder, "" if in_browser else _traceback(folder))
+    sentence = (
         f"The worker of run {folder.name} is gone without a word (killed, or out of memory): queue the same graph "
-        f"again to go on from the last checkpoint.\nIts log: {folder.log}\n\n{_last_lines(folder)}"
-    ).rstrip()
+        "again to go on from the last checkpoint."
+    )
+    return _with_log(sentence, folder, "" if in_browser else _last_lines(folder))
+
+
+def _with_log(sentence: str, folder: RunFolder, rest: str) -> str:
+    return f"{sentence}\nIts log: {folder.log}\n\n{rest}".rstrip()
 
 
 def _traceback(folder: RunFolder) -> str:

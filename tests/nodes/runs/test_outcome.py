@@ -57,6 +57,18 @@ def test_cancelled_run_speaks_of_its_checkpoint(runs, folder, checkpoint, words)
     assert words in sentence and "99" not in sentence
 
 
+def test_a_failure_begins_with_its_sentence_and_leaves_the_traceback_to_scripts(runs, folder, room):
+    """In the browser the panel has it; a script has nothing but the message."""
+    folder.emit(room("mixgrpo_engine.records.events").Failed("The red light went out.", "Traceback: line 7"))
+    folder.set_status(state="failed", message="The red light went out.")
+    short = f"Run {folder.name} failed: The red light went out.\nIts log: {folder.log}"
+    assert runs.wait.ending(folder, "failed", in_browser=True) == short
+    assert runs.wait.ending(folder, "failed") == f"{short}\n\nTraceback: line 7"
+    folder.log.write_text("the last line\n")
+    gone = runs.wait.ending(folder, "dead")
+    assert gone == f"{runs.wait.ending(folder, 'dead', in_browser=True)}\n\nthe last line"
+
+
 @pytest.mark.parametrize("state", ["cancelled", "failed"])
 def test_a_run_that_went_on_and_was_stopped_keeps_the_lora_that_it_had_finished(runs, folder, state):
     folder.set_status(state="finished")
