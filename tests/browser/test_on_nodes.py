@@ -1,0 +1,165 @@
+"""Train and Wait show their run inside themselves, and only they do."""
+
+import json
+import re
+
+import pytest
+
+from scripts.browser import wait_until_ready
+from scripts.comfyui_server import ROOT
+
+WORKFLOW = "3a6f0e0c-95c8-4c0e-9d0a-5d1f0f6f2c11"
+SHOWN = "() => [...document.querySelectorAll('.mixgrpo-on-node')].map((e) => e.innerText)"
+SIZES = "() => window.app.graph._nodes.map((n) => [n.id, n.size[0], n.size[1]])"
+BOXES = "() => [...document.querySelectorAll('.mixgrpo-on-node')].map((e) => e.offsetHeight)"
+SAVED = "() => window.app.graph.serialize().nodes.map((n) => [n.type, JSON.stringify(n.widgets_values)])"
+POSTED = "async () => (await window.app.graphToPrompt()).output"
+TAKE = """
+async (run) => {
+  const { runs } = await import("/extensions/comfyui-mixgrpo/comfy.mjs");
+  runs.take(run);
+  await new Promise((done) => setTimeout(done, 300));
+}
+"""
+NONE = "No run yet"
+
+
+def load(drawn, **train):
+    """The shapes template as one workflow, with Train's widgets changed, and Train in the middle."""
+    graph = json.loads((ROOT / "workflows" / "shapes_alignment.json").read_text(encoding="utf-8"))
+    graph["id"] = WORKFLOW
+    drawn.evaluate("async (graph) => { await window.app.loadGraphData(graph, true, true); }", graph)
+    drawn.evaluate(
+        """
+        async (values) => {
+          const { graph, canvas } = window.app;
+          const set = (type, values) => {
+            for (const node of graph._nodes.filter((n) => n.type === type)) {
+              for (const widget of node.widgets) if (widget.name in values) widget.value = values[widget.name];
+            }
+          };
+          set("MixGRPO_Train", values);
+          set("MixGRPO_Algorithm", { group_size: 4, prompts_per_iteration: 1, updates: 1 });
+          const train = graph._nodes.find((n) => n.type === "MixGRPO_Train");
+          Object.assign(canvas.ds, { scale: 1, offset: [400 - train.pos[0], 100 - train.pos[1]] });
+          canvas.setDirty(true, true);
+          await new Promise((done) => setTimeout(done, 600));
+        }
+        """,
+        train,
+    )
+
+
+def a_run(**changes):
+    """What the server would tell of a run that the workflow's Train node has started."""
+    train = next(
+        key
+        for key, node in json.loads((ROOT / "workflows" / "api" / "shapes_alignment.json").read_text()).items()
+        if node["class_type"] == "MixGRPO_Train"
+    )
+    about = {
+        "run_id": "told-12345678",
+        "name": "told",
+        "created": 4e9,
+        "images": [],
+        "files": [],
+        "folder": "",
+        "log": "",
+    }
+    return {**about, "workflow_id": WORKFLOW, "node_id": train, "state": "running", **changes}
+
+
+def test_a_run_is_shown_while_it_trains_and_when_it_has_ended(server, drawn):
+    load(drawn, iterations=2, evaluate_every=1, evaluate_images=1, run_name="on its nodes")
+    before = [drawn.evaluate(look) for look in (SAVED, POSTED, SIZES)]
+    with drawn.expect_response(lambda it: it.url.endswith("/prompt") and it.request.method == "POST") as answer:
+        drawn.evaluate("() => window.app.queuePrompt(0)")
+    outputs = server.wait(answer.value.json()["prompt_id"])["outputs"]
+    (run_id,) = {values["run_id"][0] for values in outputs.values() if "run_id" in values}
+    drawn.wait_for_function(f"() => ({SHOWN})().every((text) => text.includes('LoRA: '))", timeout=30_000)
+    for _ in range(2):
+        train, wait = drawn.evaluate(SHOWN)
+        assert train == wait and run_id in train and f"LoRA: mixgrpo/{run_id}.safetensors" in train
+        assert re.search(r"Held-out reward [+−]\d.* ± \d", train)
+        assert drawn.evaluate(BOXES) == [120, 120]
+        # It knows its run after a reload, too.
+        drawn.reload(wait_until="domcontentloaded")
+        wait_until_ready(drawn)
+        load(drawn, iterations=2, evaluate_every=1, evaluate_images=1, run_name="on its nodes")
+        drawn.wait_for_function(f"() => ({SHOWN})().every((text) => text.includes('LoRA: '))", timeout=30_000)
+    assert [drawn.evaluate(look) for look in (SAVED, POSTED, SIZES)] == before
+
+
+def test_its_pictures_are_no_preview_that_grows_the_node(server, drawn):
+    load(drawn, iterations=2, evaluate_every=1, evaluate_images=1, run_name="on its nodes")
+    before = drawn.evaluate(SIZES)
+    with drawn.expect_response(lambda it: it.url.endswith("/prompt") and it.request.method == "POST") as answer:
+        drawn.evaluate("() => window.app.queuePrompt(0)")
+    outputs = server.wait(answer.value.json()["prompt_id"])["outputs"]
+    ours = [key for key, values in outputs.items() if "run_id" in values]
+    assert ours and all(outputs[key]["images"] for key in ours)  # for scripts
+    drawn.wait_for_timeout(1000)
+    kept = (
+        "(ids) => ids.map((id) => Boolean(window.app.nodeOutputs[id]?.images || window.app.graph.getNodeById(id).imgs))"
+    )
+    assert not any(drawn.evaluate(kept, ours))
+    known = {str(node): size for node, *size in drawn.evaluate(SIZES)}
+    assert all(known[str(node)] == size for node, *size in before if str(node) in ours)
+
+
+@pytest.mark.parametrize(
+    "run, words",
+    [
+        ({"state": "queued"}, "queued"),
+        ({"state": "running", "stage": "train", "iteration": 3, "iterations": 9}, "training, 3 of 9"),
+        ({"state": "cancelled", "checkpoint": 4}, "Cancelled. Its checkpoint holds 4 iterations"),
+        ({"state": "failed", "message": "<img src=x onerror=x>\nTraceback"}, "Failed: <img src=x onerror=x>"),
+        ({"state": "dead"}, "gone without a word"),
+    ],
+)  # fmt: skip
+def test_each_state_says_so(drawn, run, words):
+    load(drawn)
+    drawn.evaluate(TAKE, a_run(**run))
+    train, wait = drawn.evaluate(SHOWN)
+    assert words in train and words in wait and "Traceback" not in train
+    assert drawn.locator(".mixgrpo-on-node img").count() == 0
+
+
+def test_a_detached_run_says_so(drawn):
+    load(drawn, mode="detached")
+    drawn.evaluate(TAKE, a_run(stage="train", iteration=3, iterations=9))
+    assert "in the background" in drawn.evaluate(SHOWN)[0]
+
+
+def test_the_runs_id_opens_it_in_the_panel_and_can_be_copied(drawn):
+    load(drawn)
+    drawn.evaluate(TAKE, a_run())
+    drawn.evaluate(
+        """
+        () => {
+          window.opened = [];
+          window.addEventListener("mixgrpo:show-run", (event) => window.opened.push(event.detail.runId));
+          navigator.clipboard.writeText = async (text) => window.opened.push(`copied ${text}`);
+        }
+        """
+    )
+    display = drawn.locator(".mixgrpo-on-node").first
+    display.get_by_title("Copy the run's id").click()
+    display.get_by_text("told-12345678").click()
+    assert drawn.evaluate("() => window.opened") == ["copied told-12345678", "told-12345678"]
+
+
+def test_another_workflows_node_of_the_same_id_shows_nothing(drawn):
+    load(drawn)
+    drawn.evaluate("() => { window.app.graph.id = '11111111-2222-4333-8444-555555555555'; }")
+    drawn.evaluate(TAKE, a_run())
+    train = a_run()["node_id"]
+    told = {"workflow_id": WORKFLOW, "node_id": train, "run_id": "told-12345678"}
+    drawn.evaluate("(told) => window.app.api.dispatchCustomEvent('mixgrpo.node', told)", told)
+    drawn.wait_for_timeout(500)
+    assert all(NONE in text for text in drawn.evaluate(SHOWN))
+    drawn.evaluate("(told) => window.app.api.dispatchCustomEvent('mixgrpo.node', told)", {
+        **told, "workflow_id": "11111111-2222-4333-8444-555555555555",
+    })  # fmt: skip
+    drawn.evaluate(TAKE, a_run())
+    assert all("told-12345678" in text for text in drawn.evaluate(SHOWN))
