@@ -39,9 +39,7 @@ class Experience:
     prompts: range  # which of the iteration's these are
     rewards: dict[str, Tensor]  # of all prompts: name -> float32 (batch,), NaN where the image could not be scored
     score_seconds: float  # spent on decoding, and on waiting for scores, in this process
-    first_group: Tensor | None = (
-        None  # the iteration's first prompt's images as bytes; in the main process, now and then
-    )
+    first_group: Tensor | None = None  # its first prompt's images as bytes; in the main process, now and then
 
 
 class Sampler:
@@ -57,7 +55,7 @@ class Sampler:
         ranks: Ranks,
         shows: Callable[[], bool] = lambda: True,
     ) -> None:
-        """module: the policy's, as accelerate prepared it. shows(): whether an iteration's first group is to be kept."""
+        """module: the policy's, as accelerate prepared it. shows(): whether a first group is to be kept now."""
         self.policy, self.module, self.rewards = policy, module, rewards
         self.config, self.pulse, self.ranks = config.rollout, pulse, ranks
         self.seed, self.frames = config.run.seed, config.run.frames
