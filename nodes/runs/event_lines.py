@@ -14,6 +14,9 @@ PAUSE_SECONDS = 0.001
 PROGRESS = b'{"type": "progress"'
 """What a line begins with that only says that the run is alive; most lines do."""
 
+DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+"""NaN and infinities, which browsers can't parse, are None."""
+
 
 def lines(path: Path, offset: int = 0) -> Iterator[tuple[bytes, int]]:
     """(a complete line, the offset after it) from a byte offset on; none where there is no log.
@@ -40,7 +43,7 @@ def lines(path: Path, offset: int = 0) -> Iterator[tuple[bytes, int]]:
 def parse(line: bytes) -> dict | None:
     """The event of a line; None for one that a killed writer left half done, or that isn't an event."""
     try:
-        event = json.loads(line)
+        event = DECODER.decode(line.decode())
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None

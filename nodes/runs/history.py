@@ -10,7 +10,6 @@ from typing import Any
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import event_lines
 from .columns import Columns
-from .stored import is_number
 
 KEPT_RUNS = 8
 KEPT_ROWS = 300_000
@@ -140,4 +139,4 @@ def _each(event: dict, group: str) -> dict[str, Any]:
     values = event.get(group)
     if not isinstance(values, dict):
         return {}
-    return {f"{group}.{name}": value for name, value in values.items() if value is None or is_number(value)}
+    return {f"{group}.{name}": value for name, value in values.items()}

@@ -96,7 +96,7 @@ async def _show(_request: web.Request, folder: RunFolder) -> web.Response:
         summary = overview.summary(folder)
         job = {} if summary["state"] == liveness.UNREADABLE else stored.job(folder)
         told = {name: job.get(name) for name in ("config", "prompts", "versions")}
-        return finite({**summary, **told, "preset_differences": preset_differences.told(job.get("config"))})
+        return {**summary, **told, "preset_differences": preset_differences.told(job.get("config"))}
 
     return await _large(await asyncio.to_thread(look))
 
@@ -107,7 +107,7 @@ async def _events(request: web.Request, folder: RunFolder) -> web.Response:
     def look() -> dict:
         start = min(offset, event_lines.identity(folder.events)[0])
         found, end, more = event_lines.read(folder.events, start, EVENT_BYTES)
-        return {"events": finite(found), "offset": end, "more": more, "state": liveness.state_of(folder)}
+        return {"events": found, "offset": end, "more": more, "state": liveness.state_of(folder)}
 
     return await _large(await asyncio.to_thread(look))
 
@@ -117,8 +117,7 @@ async def _history(request: web.Request, folder: RunFolder) -> web.Response:
 
     def look() -> dict:
         told = HISTORIES.ask(folder, lambda history: history.told(points or MOST_POINTS, after))
-        small = {name: finite(value) for name, value in told.items() if name not in ("iterations", "evaluations")}
-        return {**told, **small, "state": liveness.state_of(folder)}
+        return {**told, "state": liveness.state_of(folder)}
 
     return await _large(await asyncio.to_thread(look))
 
@@ -138,7 +137,7 @@ async def _schedule(_request: web.Request, folder: RunFolder) -> web.Response:
 
 async def _images(_request: web.Request, folder: RunFolder) -> web.Response:
     found = await asyncio.to_thread(HISTORIES.ask, folder, gallery.samples)
-    return await _large({"samples": finite(found)})
+    return await _large({"samples": found})
 
 
 async def _group(_request: web.Request, folder: RunFolder) -> web.Response:
@@ -157,9 +156,9 @@ async def _workflow(_request: web.Request, folder: RunFolder) -> web.Response:
         except FileNotFoundError:
             told = {}
         found = {name: told.get(name) for name in ("workflow", "prompt")}
-        return finite({name: value if isinstance(value, dict) else None for name, value in found.items()})
+        return {name: value if isinstance(value, dict) else None for name, value in found.items()}
 
-    return _json(await asyncio.to_thread(look))
+    return await _large(await asyncio.to_thread(look))
 
 
 async def _report(_request: web.Request, folder: RunFolder) -> web.Response:
@@ -319,4 +318,7 @@ def _in_pieces(value: Any, depth: int = 2) -> str:
         return "{" + ", ".join(f"{json.dumps(key)}: {_in_pieces(each, depth - 1)}" for key, each in value.items()) + "}"
     if depth and isinstance(value, list):
         return "[" + ", ".join(_in_pieces(each, depth - 1) for each in value) + "]"
-    return json.dumps(value, allow_nan=False)
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(finite(value), allow_nan=False)

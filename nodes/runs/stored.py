@@ -75,11 +75,22 @@ def _is_best(value: object) -> bool:
     )
 
 
+def _is_sparkline(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and is_number(value.get("every"))
+        and isinstance(value.get("values"), list)
+        and all(item is None or is_number(item) for item in value["values"])
+    )
+
+
 STATUS_FIELDS = {
     "a number": (
-        is_number, ("iteration", "iterations", "checkpoint", "eta_seconds", "updated", "phase_done", "phase_total"),
+        is_number, ("iteration", "iterations", "checkpoint", "eta_seconds", "updated", "phase_done", "phase_total",
+            "images_per_second"),
     ),
     "a text": (_is_text, ("stage", "message", "node_id", "phase", "sample", "lora")),
     "iteration, score and lora": (_is_best, ("best",)),
-    "numbers by name": (_is_rewards, ("reward", "held_out_reward", "held_out_strict")),
+    "numbers by name": (_is_rewards, ("reward", "held_out_reward", "held_out_strict", "held_out", "memory")),
+    "a list of numbers and its step": (_is_sparkline, ("sparkline",)),
 }  # fmt: skip
