@@ -62,18 +62,26 @@ def read(path: Path, offset: int, most: int) -> tuple[list[dict], int, bool]:
     return found, end, False
 
 
-def identity(path: Path) -> tuple[int, int]:
-    """A file's size in bytes and its number in the file system; zeros where there is none."""
+def size(path: Path) -> int:
+    """Of a file in bytes, 0 where there is none."""
     try:
-        found = path.stat()
-        return found.st_size, found.st_ino
+        return path.stat().st_size
     except FileNotFoundError:
-        return 0, 0
+        return 0
+
+
+def beginning(path: Path) -> bytes:
+    """A log's first bytes: they hold the time of its first event, and so tell it from another one of its name."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(256)
+    except FileNotFoundError:
+        return b""
 
 
 def newest(path: Path, offset: int, most: int) -> tuple[list[dict], int, bool]:
     """As read(), but the newest events, out of the last `most` bytes: whether there are more before them."""
-    skip = max(offset, identity(path)[0] - most)
+    skip = max(offset, size(path) - most)
     if skip > offset:
         with open(path, "rb") as file:
             file.seek(skip)

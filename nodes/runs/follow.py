@@ -53,7 +53,7 @@ class Follower:
         """What was there before this server is in the snapshot already, whose summaries are made here."""
         for folder in overview.all_runs():
             followed = self._runs.setdefault(folder.name, _Followed())
-            followed.offset = event_lines.identity(folder.events)[0]
+            followed.offset = event_lines.size(folder.events)
             followed.changed = _changed(folder.path)
             followed.state = overview.summary(folder)["state"]
             time.sleep(0)  # the server is starting: it goes first
@@ -101,7 +101,7 @@ class Follower:
             run.complaint = str(error)
 
     def _pass_on(self, folder: RunFolder, run: _Followed, told: bool) -> None:
-        changed, size = _changed(folder.path), event_lines.identity(folder.events)[0]
+        changed, size = _changed(folder.path), event_lines.size(folder.events)
         if size < run.offset:
             run.offset = 0  # another log under the old name
         new: list[dict] = []

@@ -79,7 +79,9 @@ def _there(folder: RunFolder, told: Any, where: re.Pattern, fields: tuple[str, .
 
 
 def _files(path: Path) -> set[str]:
-    """The plain files of a folder; links might lead out of it."""
+    """The plain files of a folder two steps below the run's; links might lead out of it."""
+    if path.is_symlink() or path.parent.is_symlink():
+        return set()
     try:
         with os.scandir(path) as entries:
             return {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}

@@ -105,7 +105,7 @@ async def _events(request: web.Request, folder: RunFolder) -> web.Response:
     offset = _whole(request, "offset", 0, 10**18, "take the one that the last answer gave") or 0
 
     def look() -> dict:
-        start = min(offset, event_lines.identity(folder.events)[0])
+        start = min(offset, event_lines.size(folder.events))
         found, end, more = event_lines.read(folder.events, start, EVENT_BYTES)
         return {"events": found, "offset": end, "more": more, "state": liveness.state_of(folder)}
 
