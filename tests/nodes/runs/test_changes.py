@@ -70,7 +70,9 @@ def test_a_run_does_not_go_on_where_it_can_not(runs, ended, monkeypatch):
 
 
 def test_a_restart_is_a_run_of_its_own(runs, ended):
+    (ended.path / "workflow.json").write_text("{}")
     submission = runs.submit.restart(ended)
+    assert (submission.folder.path / "workflow.json").read_text() == "{}"
     assert submission.folder.name == f"{ended.name}-2" and ended.started == [f"{ended.name}-2"]
     one, other = runs.stored.job(ended), runs.stored.job(submission.folder)
     own = ("run_id", "created", "signature")
