@@ -18,7 +18,7 @@ from .history import History
 
 GROUP = "samples/group"
 FOLDER = re.compile(r"samples/\d{1,9}")
-GRID = re.compile(r"samples/(?:[\w-]*?_)?(\d+)?[\w-]*\.\w+")
+GRID = re.compile(r"samples/[\w-]{1,100}\.\w{1,8}")
 
 
 def view(path: Path) -> dict:
@@ -50,11 +50,11 @@ def group(folder: RunFolder) -> dict[str, Any]:
 
 def thumbnail(folder: RunFolder, sample: str | None) -> dict | None:
     """The newest single image, else the newest sample grid (its path in the run folder), if there is one."""
-    name = GRID.fullmatch(sample or "")
-    if name is None:
+    if not sample or not GRID.fullmatch(sample):
         return None
-    single = [f"samples/{name[1]}/00.webp"] if name[1] else []
-    return next((view(folder.path / file) for file in (*single, name[0]) if _is_file(folder, file)), None)
+    iteration = re.search(r"(\d+)\.", sample)
+    single = [f"samples/{iteration[1]}/00.webp"] if iteration else []
+    return next((view(folder.path / file) for file in (*single, sample) if _is_file(folder, file)), None)
 
 
 def grid_and_curve(folder: RunFolder, sample: str | None) -> list[dict]:

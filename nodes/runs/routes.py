@@ -102,7 +102,7 @@ async def _show(_request: web.Request, folder: RunFolder) -> web.Response:
 
 
 async def _events(request: web.Request, folder: RunFolder) -> web.Response:
-    offset = _whole(request, "offset", 0, 10**18, "take the one that the last answer gave") or 0
+    offset = _whole(request, "offset", 0, 10**18, "a number of bytes, best the one of the last answer") or 0
 
     def look() -> dict:
         start = min(offset, event_lines.size(folder.events))
@@ -145,7 +145,7 @@ async def _group(_request: web.Request, folder: RunFolder) -> web.Response:
 
 
 async def _log(request: web.Request, folder: RunFolder) -> web.Response:
-    most = _whole(request, "bytes", 20_000, log_tail.MOST)
+    most = _whole(request, "bytes", 20_000, log_tail.MOST, "a number of bytes")
     return _json(await asyncio.to_thread(log_tail.read, folder.log, most or 0))
 
 
@@ -183,10 +183,13 @@ async def _report(_request: web.Request, folder: RunFolder) -> web.Response:
 
 
 async def _cancel(_request: web.Request, folder: RunFolder) -> web.Response:
-    if wrong := liveness.damage(folder):
-        raise Refused(409, wrong)
-    if not cancel.cancel(folder):
-        raise Refused(409, f"Run {folder.name} is {liveness.state_of(folder)}: there is nothing to cancel.")
+    def stop() -> None:
+        if wrong := liveness.damage(folder):
+            raise ValueError(wrong)
+        if not cancel.cancel(folder):
+            raise ValueError(f"Run {folder.name} is {liveness.state_of(folder)}: there is nothing to cancel.")
+
+    await _act(stop)
     return await _changed(folder)
 
 
@@ -283,13 +286,12 @@ def _answering(
     return handle
 
 
-def _whole(request: web.Request, name: str, default: int | None, most: int, advice: str = "") -> int | None:
+def _whole(request: web.Request, name: str, default: int | None, most: int, what: str = "a whole number") -> int | None:
     text = request.query.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) <= most):
-        what = "a number of bytes" if name in ("offset", "bytes") and default is not None else "a whole number"
-        raise Refused(400, f"{name} must be {what}, 0 to {most}{advice and ': '}{advice}.")
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
+        raise Refused(400, f"{name} must be {what}, 0 to {most}.")
     return int(text)
 
 

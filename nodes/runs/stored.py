@@ -6,6 +6,7 @@ one sentence, and harms no other run.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,22 @@ def job(folder: RunFolder) -> dict:
     if not isinstance(made.get("name", ""), str):
         raise _damaged(folder.job, "'name' isn't a text")
     return made
+
+
+def check_job(folder: RunFolder) -> None:
+    """Raises as job() does. It may be large and is asked for often: one that was sound is read when it has changed."""
+    try:
+        found = os.stat(folder.job)
+    except OSError:
+        job(folder)
+        return
+    now = (found.st_mtime_ns, found.st_size, found.st_ino)
+    if _sound.get(str(folder.job)) != now:
+        job(folder)
+        _sound[str(folder.job)] = now
+
+
+_sound: dict[str, tuple[int, int, int]] = {}
 
 
 def _json(path: Path) -> dict:

@@ -174,7 +174,7 @@ def test_long_logs_come_in_parts(server, told):
         ("?state=finished,nowhere", "state is 'nowhere': choose of queued, "),
         ("/{}/history?points=10001", "points must be a whole number, 0 to 10000"),
         ("/{}/history?after=x", "after must be a whole number"),
-        ("/{}/log?bytes=9999999", "bytes must be a number of bytes, 0 to 1048576"),
+        ("/{}/log?bytes=9999999", "bytes must be a number of bytes, 0 to 1048576."),
     ],
 )
 def test_malformed_queries_are_a_400(server, run_id, tail, words):
