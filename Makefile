@@ -29,6 +29,7 @@ lint: setup
 	$(RUN) -m ruff format --check .
 	@mkdir -p .cache/mypy-path && ln -sfn ../.. .cache/mypy-path/mixgrpo_pack
 	$(RUN) -m mypy
+	$(RUN) -m scripts.web check
 
 templates: setup
 	$(RUN) -m scripts.card_templates

@@ -1,0 +1,126 @@
+// The pack's HTTP routes as functions; docs/headless.md describes them.
+
+/**
+ * @typedef {{filename: string, subfolder: string, type: string}} View  a file as ComfyUI's /view wants it
+ * @typedef {{
+ *   run_id: string, name: string, state: string, note?: string, created?: number|null, updated?: number,
+ *   stage?: string, message?: string, phase?: string, phase_done?: number, phase_total?: number,
+ *   iteration?: number, iterations?: number, eta_seconds?: number|null, checkpoint?: number,
+ *   reward?: Object<string, number|null>, held_out_reward?: Object<string, number|null>,
+ *   held_out?: {first: number|null, last: number|null, change: number|null, error: number|null},
+ *   best?: {iteration: number, score: number|null, lora: string|null}|null, lora?: string,
+ *   sparkline?: {every: number, values: (number|null)[]}, window?: [number, number],
+ *   memory?: {now: number, peak: number}, images_per_second?: number|null,
+ *   workflow_id?: string, node_id?: string, cancelling?: boolean, thumbnail?: View|null,
+ *   images: View[], files: View[], actions?: string[], folder: string, log: string
+ * }} Run  a run as the list tells of it
+ * @typedef {{iteration: number, images: Sample[]}} Samples  the images of one evaluation
+ * @typedef {{view: View, prompt: string, seed: string|number, scores: Object<string, number|null>}} Sample
+ * @typedef {{view: View, rewards: Object<string, number|null>, advantage: number}} GroupImage
+ * @typedef {{iteration?: number, prompt?: string, window?: [number, number], images: GroupImage[]}} Group
+ */
+
+/** What a route answered when it refused: `message` is its sentence. */
+export class RouteError extends Error {
+  /** @param {string} message @param {number} status */
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export class RunsApi {
+  /**
+   * @param {(path: string, options?: object) => Promise<Response>} fetchApi  ComfyUI's, which knows the server's place
+   * @param {(path: string) => string} apiUrl  a path below the API's root -> an address
+   */
+  constructor(fetchApi, apiUrl) {
+    this.fetchApi = fetchApi;
+    this.apiUrl = apiUrl;
+  }
+
+  /** @param {{limit?: number, offset?: number, query?: string, state?: string}} wanted */
+  list(wanted = {}) {
+    return this.get(withQuery("", wanted));
+  }
+
+  /** @param {string} id */
+  show(id) {
+    return this.get(`/${id}`);
+  }
+
+  /** @param {string} id @param {{points?: number, after?: number}} wanted */
+  history(id, wanted = {}) {
+    return this.get(withQuery(`/${id}/history`, wanted));
+  }
+
+  /** @param {string} id */
+  schedule(id) {
+    return this.get(`/${id}/schedule`);
+  }
+
+  /** @param {string} id @returns {Promise<{samples: Samples[]}>} */
+  images(id) {
+    return this.get(`/${id}/images`);
+  }
+
+  /** @param {string} id @returns {Promise<Group>} */
+  group(id) {
+    return this.get(`/${id}/group`);
+  }
+
+  /** @param {string} id @returns {Promise<{text: string, size: number}>} */
+  log(id, bytes = 20000) {
+    return this.get(withQuery(`/${id}/log`, { bytes }));
+  }
+
+  /** @param {string} id @returns {Promise<{workflow: object|null, prompt: object|null}>} */
+  workflow(id) {
+    return this.get(`/${id}/workflow`);
+  }
+
+  /** @param {string} id @param {"cancel"|"resume"|"save"|"continue"|"restart"|"about"} action @param {object} body */
+  act(id, action, body = {}) {
+    const headers = { "Content-Type": "application/json" };
+    return this.request(`/${id}/${action}`, { method: "POST", headers, body: JSON.stringify(body) });
+  }
+
+  /** @param {string} id @param {boolean} loras  the published LoRAs, too */
+  remove(id, loras) {
+    return this.request(withQuery(`/${id}`, { loras: loras ? 1 : 0 }), { method: "DELETE" });
+  }
+
+  /** @param {string} id */
+  reportUrl(id) {
+    return this.apiUrl(`/mixgrpo/runs/${id}/report`);
+  }
+
+  /**
+   * The address of a file. changed: any text that changes when the file does, so that no old one is shown.
+   * @param {View} view @param {string|number} changed
+   */
+  viewUrl(view, changed = "") {
+    const query = { filename: view.filename, subfolder: view.subfolder, type: view.type, changed };
+    return this.apiUrl(withQuery("/view", query));
+  }
+
+  /** @param {string} path */
+  get(path) {
+    return this.request(path);
+  }
+
+  /** @param {string} path @param {object} [options] @returns {Promise<any>} */
+  async request(path, options) {
+    const answer = await this.fetchApi(`/mixgrpo/runs${path}`, options);
+    const content = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new RouteError(content.error ?? `The server answered ${answer.status}.`, answer.status);
+    return content;
+  }
+}
+
+/** @param {string} path @param {object} values  empty ones are left out */
+function withQuery(path, values) {
+  const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== "");
+  const query = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+  return query ? `${path}?${query}` : path;
+}

@@ -1,0 +1,25 @@
+// The frontend's own objects, and the pack's one store of runs that hangs on them.
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { RunsApi } from "./api.mjs";
+import { RunStore } from "./runs.mjs";
+
+export { api, app };
+
+export const routes = new RunsApi((path, options) => api.fetchApi(path, options), (path) => api.apiURL(path));
+export const runs = new RunStore(routes);
+
+api.addEventListener("mixgrpo.progress", (event) => runs.onProgress(event.detail));
+api.addEventListener("mixgrpo.removed", (event) => runs.onRemoved(event.detail.run_id));
+// A server that was away, or started again, has told nothing meanwhile.
+api.addEventListener("reconnected", () => runs.refresh());
+
+/** Opens the panel on a run, from wherever in the frontend. @param {string} runId */
+export function showRun(runId) {
+  window.dispatchEvent(new CustomEvent("mixgrpo:show-run", { detail: { runId } }));
+}
+
+/** @param {"success"|"info"|"warn"|"error"} severity @param {string} summary @param {string} detail */
+export function toast(severity, summary, detail = "", life = 6000) {
+  app.extensionManager.toast.add({ severity, summary, detail, life });
+}

@@ -1,0 +1,106 @@
+// Numbers, times and states in words.
+
+/** @typedef {import("./api.mjs").Run} Run */
+
+/** A reward or another small number: 3 significant digits, never 1e-7 noise. @param {number|null|undefined} value */
+export function number(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential(2).replace("e+", "e");
+  return size >= 100 ? value.toFixed(0) : value.toFixed(size >= 10 ? 2 : 3);
+}
+
+/** With its sign: "+0.120", "−0.031". @param {number|null|undefined} value */
+export function change(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  return `${value < 0 ? "−" : "+"}${number(Math.abs(value))}`;
+}
+
+/** "0.4 s", "45 s", "12 min", "1 h 05 min", "2 d 3 h". @param {number|null|undefined} seconds */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  if (seconds < 60) return `${seconds < 9.95 ? Math.max(0, seconds).toFixed(1) : Math.round(seconds)} s`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `${minutes} min`;
+  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+  return `${Math.floor(minutes / 1440)} d ${Math.floor((minutes % 1440) / 60)} h`;
+}
+
+/** "1.2 GB". @param {number|null|undefined} count */
+export function bytes(count) {
+  if (count === null || count === undefined || !Number.isFinite(count)) return "–";
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  const power = count < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log10(count) / 3));
+  const value = count / 1000 ** power;
+  return `${value.toFixed(power && value < 10 ? 1 : 0)} ${units[power]}`;
+}
+
+/** "Nov 26, 15:04" in the browser's language. @param {number|null|undefined} seconds  since the epoch */
+export function moment(seconds) {
+  if (!seconds) return "";
+  const options = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
+  return new Date(seconds * 1000).toLocaleString(undefined, /** @type {any} */ (options));
+}
+
+const STAGES = {
+  boot: "starting ComfyUI",
+  waiting: "waiting for the GPU",
+  encode: "encoding prompts",
+  load: "loading models",
+  train: "training",
+  resume: "going on from the checkpoint",
+};
+
+/** What a run is doing, in a few words. @param {Run} run */
+export function doing(run) {
+  if (run.cancelling) return "stopping, keeps a checkpoint";
+  if (run.state === "dead") return "its worker is gone without a word";
+  if (run.state !== "running" && run.state !== "waiting") return run.state;
+  const stage = run.stage ?? "";
+  return stage in STAGES ? STAGES[/** @type {keyof STAGES} */ (stage)] : stage || run.state;
+}
+
+/** A run's state in a line: "training, 12 of 300, reward 0.412, 1 h 05 min left". @param {Run} run */
+export function stateLine(run) {
+  const parts = [doing(run)];
+  if (run.iteration) parts.push(`${run.iteration} of ${run.iterations ?? "?"}`);
+  else if (run.phase && run.phase_total && run.phase === run.stage) {
+    parts.push(`${run.phase_done} of ${run.phase_total}`);
+  }
+  const reward = Object.values(run.reward ?? {});
+  if (reward.length === 1) parts.push(`reward ${number(reward[0])}`);
+  if (run.state === "running" && run.eta_seconds) parts.push(`${duration(run.eta_seconds)} left`);
+  return parts.join(", ");
+}
+
+/** "+0.120 ± 0.030 on held-out prompts", "" when nothing is known. @param {Run} run */
+export function heldOutChange(run) {
+  const held = run.held_out;
+  if (!held || held.change === null || held.change === undefined) return "";
+  const interval = held.error === null || held.error === undefined ? "" : ` ± ${number(held.error)}`;
+  return `${change(held.change)}${interval}`;
+}
+
+/** How a run ended, in words, "" while it hasn't. @param {Run} run */
+export function outcome(run) {
+  if (run.state === "finished") {
+    const parts = [];
+    const held = heldOutChange(run);
+    if (held) parts.push(`Held-out reward ${held}.`);
+    if (run.best?.lora) parts.push(`Best after iteration ${run.best.iteration} (${number(run.best.score)}).`);
+    if (run.lora) parts.push(`LoRA: ${run.lora}`);
+    if (run.message) parts.push(run.message);
+    return parts.join(" ") || "Finished.";
+  }
+  const kept = run.checkpoint ? `Its checkpoint holds ${run.checkpoint} iterations: resume to go on.` : "";
+  if (run.state === "cancelled") return `Cancelled. ${kept}`.trim();
+  if (run.state === "failed") return `Failed: ${firstLine(run.message)}`;
+  if (run.state === "dead") return `The worker is gone without a word (killed, or out of memory). ${kept}`.trim();
+  if (run.state === "unreadable") return firstLine(run.message);
+  return "";
+}
+
+/** @param {string|undefined} text */
+export function firstLine(text) {
+  return (text ?? "").split("\n", 1)[0];
+}

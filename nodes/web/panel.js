@@ -1,0 +1,67 @@
+// The run panel: a sidebar tab, a button in the top bar where the frontend has room for one, a command, and toasts.
+//
+// The panel itself is imported when it is opened for the first time: a frontend that never shows it loads little.
+import { app, runs, toast } from "./comfy.mjs";
+import { heldOutChange, outcome } from "./format.mjs";
+
+const TAB = "mixgrpo";
+const ICON = "pi pi-chart-line";
+const COMMAND = "mixgrpo.showRuns";
+
+// One element for as long as the page lives: the frontend renders a tab anew at each return to it.
+const root = document.createElement("div");
+root.className = "mixgrpo-root";
+/** @type {Promise<{mount: (element: HTMLElement) => void, show: (runId: string) => void}>|null} */
+let panel = null;
+
+function loaded() {
+  panel ??= import("./panel/panel.mjs").then((module) => {
+    module.mount(root);
+    return module;
+  });
+  return panel;
+}
+
+function openTab() {
+  app.extensionManager.sidebarTab.activeSidebarTabId = TAB;
+}
+
+app.registerExtension({
+  name: "mixgrpo.panel",
+  commands: [{ id: COMMAND, label: "MixGRPO: show runs", icon: ICON, function: openTab }],
+  menuCommands: [{ path: ["View"], commands: [COMMAND] }],
+  actionBarButtons: [{ icon: ICON, label: "MixGRPO", tooltip: "MixGRPO runs", onClick: openTab }],
+
+  setup() {
+    app.extensionManager.registerSidebarTab({
+      id: TAB,
+      icon: ICON,
+      title: "MixGRPO",
+      tooltip: "MixGRPO runs",
+      type: "custom",
+      render: (/** @type {HTMLElement} */ element) => {
+        element.style.height = "100%";
+        element.replaceChildren(root);
+        loaded();
+      },
+    });
+    window.addEventListener("mixgrpo:show-run", async (event) => {
+      openTab();
+      (await loaded()).show(/** @type {CustomEvent} */ (event).detail.runId);
+    });
+    runs.subscribe(showBadge);
+    runs.onEnd((run) => {
+      const severity = run.state === "finished" ? "success" : run.state === "cancelled" ? "warn" : "error";
+      const change = run.state === "finished" && heldOutChange(run);
+      toast(severity, `${run.name}: ${run.state}`, change ? `Held-out reward ${change}` : outcome(run));
+    });
+    runs.refresh();
+  },
+});
+
+/** How many runs are at work. */
+function showBadge() {
+  const tab = app.extensionManager.getSidebarTabs().find((/** @type {any} */ each) => each.id === TAB);
+  const badge = runs.active ? String(runs.active) : null;
+  if (tab && tab.iconBadge !== badge) tab.iconBadge = badge;
+}

@@ -1,0 +1,80 @@
+// What the panel does on the canvas: a run's workflow is opened, a run's LoRA is put into the graph.
+import { api, app, toast } from "../comfy.mjs";
+
+const LOADER = "LoraLoaderModelOnly";
+
+/** Opens the workflow that a run was queued with in a tab of its own. @param {import("../api.mjs").Run} run @param {import("../api.mjs").RunsApi} routes */
+export async function openWorkflow(run, routes) {
+  const { workflow, prompt } = await routes.workflow(run.run_id);
+  if (workflow) await app.loadGraphData({ ...workflow, id: crypto.randomUUID() }, true, true, run.name);
+  else if (prompt) await app.loadApiJson(prompt, run.name);
+  else throw new Error("The run keeps no workflow: it was started before runs did, or without ComfyUI.");
+}
+
+/**
+ * Puts a LoRA loader with this LoRA behind the selected node's MODEL output; without such a node it stands alone in
+ * the middle of the view.
+ * @param {import("../api.mjs").Run} run @param {import("../api.mjs").View} lora
+ */
+export async function insertLora(run, lora) {
+  const name = `${lora.subfolder.replace(/^loras\/?/, "")}/${lora.filename}`.replace(/^\//, "");
+  const names = await refreshLists();
+  // Windows lists it with backslashes.
+  const listed = names.find((each) => each.replaceAll("\\", "/") === name);
+  if (!listed) throw new Error(`${name} isn't among ComfyUI's LoRAs: look whether the file is still there.`);
+  const loader = window.LiteGraph.createNode(LOADER);
+  if (!loader) throw new Error("This frontend has no LoraLoaderModelOnly node.");
+  const source = selectedModel();
+  const [x, y] = source ? [source.pos[0] + source.size[0] + 40, source.pos[1]] : middle();
+  loader.pos = [x, y];
+  loader.title = `LoRA: ${run.name}`;
+  app.graph.add(loader);
+  const widget = loader.widgets.find((/** @type {any} */ each) => each.name === "lora_name");
+  widget.value = listed;
+  if (source) splice(source, loader);
+  app.canvas.selectNode?.(loader);
+  app.canvas.setDirty(true, true);
+  const where = source ? `between ${source.title} and what its model goes to` : "connect a model to it";
+  toast("success", "LoRA loader added", `${name}: ${where}.`);
+}
+
+/** The selected node, if it gives a MODEL. @returns {any} */
+function selectedModel() {
+  const selected = Object.values(app.canvas.selected_nodes ?? {});
+  return selected.find((/** @type {any} */ node) => modelSlot(node) >= 0) ?? null;
+}
+
+/** @param {any} node */
+function modelSlot(node) {
+  return (node.outputs ?? []).findIndex((/** @type {any} */ output) => output.type === "MODEL");
+}
+
+/** @param {any} source @param {any} loader */
+function splice(source, loader) {
+  const slot = modelSlot(source);
+  const targets = (source.outputs[slot].links ?? [])
+    .map((/** @type {number} */ id) => app.graph.getLink?.(id) ?? app.graph.links[id])
+    .map((/** @type {any} */ link) => [app.graph.getNodeById(link.target_id), link.target_slot]);
+  source.connect(slot, loader, "model");
+  for (const [target, input] of targets) loader.connect(0, target, input);
+}
+
+/** The middle of what is seen of the canvas. */
+function middle() {
+  const { canvas, ds } = app.canvas;
+  const [left, top] = ds.offset;
+  return [canvas.clientWidth / 2 / ds.scale - left, canvas.clientHeight / 2 / ds.scale - top];
+}
+
+/** Asks for the LoRAs anew, also in the loaders that are there; without the toast of ComfyUI's own refresh. @returns {Promise<string[]>} */
+async function refreshLists() {
+  const answer = await api.fetchApi(`/object_info/${LOADER}`);
+  const input = (await answer.json())[LOADER].input.required.lora_name;
+  // [[names], ...], or ["COMBO", {options: [names]}]
+  const names = Array.isArray(input[0]) ? input[0] : input[1].options;
+  for (const node of app.graph._nodes) {
+    const widget = node.widgets?.find((/** @type {any} */ each) => each.name === "lora_name");
+    if (widget?.options?.values) widget.options.values = names;
+  }
+  return names;
+}

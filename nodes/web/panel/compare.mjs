@@ -1,0 +1,186 @@
+// Two or more runs side by side: what came out, their curves over each other, what differs, and the same prompts.
+import { Chart, color, smooth } from "../charts.mjs";
+import { doing, heldOutChange, number } from "../format.mjs";
+import { html, useState } from "../html.mjs";
+import { rewardNames } from "./curves.mjs";
+import { differences } from "./differences.mjs";
+import { useFetched } from "./fetched.mjs";
+import { sharedRows } from "./imageTable.mjs";
+import { Scores, Thumb } from "./picture.mjs";
+import { shown } from "./settings.mjs";
+import { Viewer } from "./viewer.mjs";
+
+/**
+ * @typedef {import("../api.mjs").Run} Run
+ * @typedef {import("../api.mjs").RunsApi} RunsApi
+ * @typedef {{id: string, run: Run, history: import("../history.mjs").RunHistory}} Compared
+ */
+
+const SMOOTHING = 0.6;
+
+/** @param {{ids: string[], runs: import("../runs.mjs").RunStore, routes: RunsApi, theme: number, onOpen: (id: string) => void}} props */
+export function Compare({ ids, runs, routes, theme, onOpen }) {
+  const [details, error] = useFetched(() => Promise.all(ids.map((id) => routes.show(id))), ids.join(), 0);
+  if (error) return html`<p class="mixgrpo-error">${error}</p>`;
+  if (!details) return html`<p class="mixgrpo-hint">Loading …</p>`;
+  const compared = ids.map((id, index) => ({ id, run: runs.get(id) ?? details[index], history: runs.history(id) }));
+  return html`
+    <div class="mixgrpo-scroll mixgrpo-compare">
+      <${Outcomes} compared=${compared} onOpen=${onOpen} />
+      <${RewardCurves} compared=${compared} theme=${theme} />
+      <${Differences} compared=${compared} details=${details} />
+      <${SamePrompts} compared=${compared} routes=${routes} />
+    </div>
+  `;
+}
+
+/** A run's name in its colour. @param {{index: number, run: Run}} props */
+function Name({ index, run }) {
+  return html`<span class="mixgrpo-run"><i style=${{ background: color(index) }}></i>${run.name}</span>`;
+}
+
+/** @param {{compared: Compared[], onOpen: (id: string) => void}} props */
+function Outcomes({ compared, onOpen }) {
+  return html`<div class="mixgrpo-wideTable">
+    <table class="mixgrpo-table">
+      <thead>
+        <tr><th>run</th><th>state</th><th>iterations</th><th>held-out change</th><th>best</th></tr>
+      </thead>
+      <tbody>
+        ${compared.map(
+          ({ id, run }, index) => html`<tr key=${id} data-run=${id}>
+            <td>
+              <button class="mixgrpo-link" title=${`Open ${id}`} onClick=${() => onOpen(id)}>
+                <${Name} index=${index} run=${run} />
+              </button>
+            </td>
+            <td>${doing(run)}</td>
+            <td>${run.iteration ?? 0} of ${run.iterations ?? "?"}</td>
+            <td>${heldOutChange(run) || "–"}</td>
+            <td>${run.best ? `${number(run.best.score)} after ${run.best.iteration}` : "–"}</td>
+          </tr>`,
+        )}
+      </tbody>
+    </table>
+  </div>`;
+}
+
+/** @param {{compared: Compared[], theme: number}} props */
+function RewardCurves({ compared, theme }) {
+  const [chosen, setChosen] = useState("");
+  const names = scorersOf(compared);
+  const scorer = names.includes(chosen) ? chosen : names[0];
+  if (!scorer) return html`<p class="mixgrpo-hint">No iteration is finished yet.</p>`;
+  return html`
+    <div class="mixgrpo-tools">
+      <b class="mixgrpo-grow">Reward</b>
+      ${names.length > 1 &&
+      html`<select
+        class="mixgrpo-input"
+        aria-label="Scorer"
+        value=${scorer}
+        onChange=${(/** @type {any} */ event) => setChosen(event.target.value)}
+      >
+        ${names.map((name) => html`<option value=${name}>${name}</option>`)}
+      </select>`}
+    </div>
+    <${Chart}
+      title=${`Reward of ${scorer} over iterations`}
+      tables=${compared.flatMap(({ run, history }, index) => tablesOf(run, history, scorer, color(index)))}
+      height=${220}
+      theme=${theme}
+    />
+  `;
+}
+
+/** All scorers, first those that most runs have. @param {{history: Compared["history"]}[]} compared */
+export function scorersOf(compared) {
+  const each = compared.flatMap(({ history: { iterations, evaluations } }) => [
+    ...new Set([...rewardNames(iterations), ...rewardNames(evaluations)]),
+  ]);
+  const times = (/** @type {string} */ name) => each.filter((other) => other === name).length;
+  return [...new Set(each)].sort((one, other) => times(other) - times(one));
+}
+
+/** @param {Run} run @param {Compared["history"]} history @param {string} scorer @param {string} stroke */
+function tablesOf(run, { iterations, evaluations }, scorer, stroke) {
+  const [trained, heldOut] = [iterations[`reward.${scorer}`], evaluations[`reward.${scorer}`]];
+  const label = `${run.name}: ${scorer}`;
+  return [
+    { x: iterations.iteration, series: trained ? [{ label, values: smooth(trained, SMOOTHING), color: stroke }] : [] },
+    {
+      x: evaluations.iteration,
+      series: heldOut ? [{ label: `${label}, held out`, values: heldOut, color: stroke, points: true }] : [],
+    },
+  ];
+}
+
+/** @param {{compared: Compared[], details: any[]}} props */
+function Differences({ compared, details }) {
+  const counted = details.map(({ config, prompts }) => ({
+    ...config,
+    prompts: { train: prompts?.train?.length, held_out: prompts?.held_out?.length },
+  }));
+  const rows = differences(counted);
+  if (!rows.length) return html`<p>Their settings are the same.</p>`;
+  return html`<div class="mixgrpo-wideTable">
+    <table class="mixgrpo-table" data-testid="mixgrpo-differences">
+      <thead>
+        <tr>
+          <th>setting</th>
+          ${compared.map(({ run }, index) => html`<th><${Name} index=${index} run=${run} /></th>`)}
+        </tr>
+      </thead>
+      <tbody>
+        ${rows.map(
+          ({ setting, values }) => html`<tr key=${setting}>
+            <td>${setting}</td>
+            ${values.map((value) => html`<td>${value === undefined ? "–" : shown(value)}</td>`)}
+          </tr>`,
+        )}
+      </tbody>
+    </table>
+  </div>`;
+}
+
+/** @param {{compared: Compared[], routes: RunsApi}} props */
+function SamePrompts({ compared, routes }) {
+  const [place, setPlace] = useState(/** @type {import("./imageTable.mjs").Place|null} */ (null));
+  const ids = compared.map(({ id }) => id);
+  const version = compared.reduce((sum, { history }) => sum + history.samples, 0);
+  const [told, error] = useFetched(() => Promise.all(ids.map((id) => routes.images(id))), ids.join(), version);
+  if (error && !told) return html`<p class="mixgrpo-error">${error}</p>`;
+  if (!told) return html`<p class="mixgrpo-hint">Loading …</p>`;
+  const names = compared.map(({ run }) => run.name);
+  const rows = sharedRows(told.map(({ samples }) => samples), names);
+  if (!rows.length) return html`<p class="mixgrpo-hint">There is no prompt of which all these runs have an image.</p>`;
+  return html`
+    <p><b>The same prompts</b> <span class="mixgrpo-small">the newest image of each run</span></p>
+    ${rows.map(
+      (row, index) => html`<div class="mixgrpo-same" role="group" aria-label=${row.prompt} key=${row.prompt}>
+        <p class="mixgrpo-prompt">${row.prompt}</p>
+        <div class="mixgrpo-columns">
+          ${row.pictures.map(
+            (picture, column) =>
+              picture &&
+              html`<${Thumb} picture=${picture} routes=${routes} onOpen=${() => setPlace([index, column])}>
+                <${Name} index=${column} run=${compared[column].run} />
+                <div>${picture.changed ? `iteration ${picture.changed}` : "before training"}</div>
+                <${Scores} scores=${picture.scores} />
+              <//>`,
+          )}
+        </div>
+      </div>`,
+    )}
+    ${place &&
+    html`<${Viewer}
+      rows=${rows}
+      place=${place}
+      routes=${routes}
+      across="run"
+      changes=${false}
+      onMove=${setPlace}
+      onClose=${() => setPlace(null)}
+    />`}
+  `;
+}

@@ -1,0 +1,140 @@
+// A run's images: prompt by iteration, from the same seeds every time.
+import { html, useLayoutEffect, useRef, useState } from "../html.mjs";
+import { useFetched } from "./fetched.mjs";
+import { newest, oldest, rowsOf } from "./imageTable.mjs";
+import { Scores, Thumb } from "./picture.mjs";
+import { Slider } from "./slider.mjs";
+import { Viewer } from "./viewer.mjs";
+
+/**
+ * @typedef {import("./imageTable.mjs").Row} Row
+ * @typedef {import("./imageTable.mjs").Place} Place
+ * @typedef {import("../api.mjs").RunsApi} RunsApi
+ */
+
+/** @param {{id: string, routes: RunsApi, version: number}} props  version: grows when there may be new ones */
+export function Gallery({ id, routes, version }) {
+  const [told, error] = useFetched(() => routes.images(id), id, version);
+  const [place, setPlace] = useState(/** @type {Place|null} */ (null));
+  if (error && !told) return html`<p class="mixgrpo-error">${error}</p>`;
+  if (!told) return html`<p class="mixgrpo-hint">Loading …</p>`;
+  const { iterations, rows } = rowsOf(told.samples);
+  if (!rows.length) {
+    return html`<div class="mixgrpo-hint">
+      <p>No images yet.</p>
+      <p>The same prompts are drawn from the same seeds before training and every few iterations.</p>
+    </div>`;
+  }
+  return html`
+    <div class="mixgrpo-gallery">
+      ${iterations.length > 1 && html`<${BeforeAfter} iterations=${iterations} rows=${rows} routes=${routes} />`}
+      <${Table} iterations=${iterations} rows=${rows} routes=${routes} onOpen=${setPlace} />
+    </div>
+    ${place &&
+    html`<${Viewer} rows=${rows} place=${place} routes=${routes} onMove=${setPlace} onClose=${() => setPlace(null)} />`}
+  `;
+}
+
+/** What training changed in one prompt. @param {{iterations: number[], rows: Row[], routes: RunsApi}} props */
+function BeforeAfter({ iterations, rows, routes }) {
+  const [chosen, setChosen] = useState(0);
+  const [at, setAt] = useState(/** @type {number|null} */ (null)); // an iteration; null follows the newest one
+  const row = rows[chosen] ?? rows[0];
+  const last = iterations.length - 1;
+  const column = at === null ? last : Math.max(1, iterations.indexOf(at));
+  const before = oldest(row);
+  const after = newest({ ...row, pictures: row.pictures.slice(0, column + 1) });
+  if (!before || !after) return null;
+  return html`
+    <section class="mixgrpo-beforeAfter" aria-label="Before and after">
+      ${rows.length > 1 &&
+      html`<select
+        class="mixgrpo-input"
+        aria-label="Prompt"
+        value=${chosen}
+        onChange=${(/** @type {any} */ event) => setChosen(Number(event.target.value))}
+      >
+        ${rows.map((each, index) => html`<option value=${index}>${each.prompt}</option>`)}
+      </select>`}
+      <${Slider} before=${before} after=${after} routes=${routes} />
+      <div class="mixgrpo-tools">
+        <input
+          class="mixgrpo-grow"
+          type="range"
+          aria-label="Iteration that is compared with the first"
+          min="1"
+          max=${last}
+          value=${column}
+          onInput=${(/** @type {any} */ event) => {
+            const value = Number(event.target.value);
+            setAt(value >= last ? null : iterations[value]);
+          }}
+        />
+        <span>${after.label}</span>
+      </div>
+      <${Scores} scores=${after.scores} since=${before === after ? {} : before.scores} />
+    </section>
+  `;
+}
+
+/**
+ * A row of images for each prompt; the first one stays in sight.
+ * @param {{iterations: number[], rows: Row[], routes: RunsApi, onOpen: (place: Place) => void}} props
+ */
+function Table({ iterations, rows, routes, onOpen }) {
+  const [size, setSize] = useState("small");
+  const scroller = useRef(/** @type {HTMLElement|null} */ (null));
+  const atEnd = useRef(true); // the newest is in sight, and the next one shall be
+  useLayoutEffect(() => {
+    const element = scroller.current;
+    if (element && atEnd.current) element.scrollLeft = element.scrollWidth;
+  }, [iterations.length, size]);
+  const severalScorers = rows.some((row) => Object.keys(newest(row)?.scores ?? {}).length > 1);
+
+  return html`
+    <section class="mixgrpo-images" data-size=${size}>
+      <div class="mixgrpo-tools">
+        <span class="mixgrpo-small mixgrpo-grow">
+          ${`${rows.length} prompts, ${iterations.length} times, the same seeds`}
+        </span>
+        ${["small", "large"].map(
+          (each) => html`<button class="mixgrpo-button" aria-pressed=${size === each} onClick=${() => setSize(each)}>
+            ${each}
+          </button>`,
+        )}
+      </div>
+      <div
+        class="mixgrpo-strips"
+        ref=${scroller}
+        onScroll=${(/** @type {any} */ { target }) => {
+          atEnd.current = target.scrollLeft + target.clientWidth > target.scrollWidth - 20;
+        }}
+      >
+        ${rows.map((row, index) => {
+          const [first, last] = [oldest(row), newest(row)];
+          return html`<div class="mixgrpo-strip" role="group" aria-label=${row.prompt}>
+            <p class="mixgrpo-prompt"><span title=${row.prompt}>${row.prompt}</span></p>
+            ${row.pictures.map(
+              (picture, column) => html`<div class="mixgrpo-cell" key=${iterations[column]}>
+                ${picture &&
+                html`<${Thumb}
+                  picture=${picture}
+                  routes=${routes}
+                  stop=${picture === last}
+                  onOpen=${() => onOpen([index, column])}
+                >
+                  ${iterations[column] || "before"}
+                  <${Scores}
+                    scores=${picture.scores}
+                    since=${first && picture !== first ? first.scores : {}}
+                    names=${severalScorers}
+                  />
+                <//>`}
+              </div>`,
+            )}
+          </div>`;
+        })}
+      </div>
+    </section>
+  `;
+}

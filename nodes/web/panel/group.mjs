@@ -1,0 +1,109 @@
+// The newest training group: what is compared with what, and what follows from it.
+import { change, number } from "../format.mjs";
+import { html, useState } from "../html.mjs";
+import { useFetched } from "./fetched.mjs";
+import { Scores, Thumb, signed } from "./picture.mjs";
+import { Viewer } from "./viewer.mjs";
+
+/** @typedef {import("../api.mjs").GroupImage} GroupImage */
+
+/** @param {{id: string, routes: import("../api.mjs").RunsApi, version: number}} props  version: grows when there may be a new one */
+export function Group({ id, routes, version }) {
+  const [told, error] = useFetched(() => routes.group(id), id, version);
+  const [order, setOrder] = useState("advantage");
+  const [place, setPlace] = useState(/** @type {import("./imageTable.mjs").Place|null} */ (null));
+  if (error && !told) return html`<p class="mixgrpo-error">${error}</p>`;
+  if (!told) return html`<p class="mixgrpo-hint">Loading …</p>`;
+  if (!told.images.length) {
+    return html`<p class="mixgrpo-hint">No group yet: it comes with the first iteration of the training.</p>`;
+  }
+  const { iteration = 0, prompt = "", window } = told;
+  const images = sorted(told.images, order);
+  const largest = Math.max(...images.map((image) => Math.abs(image.advantage)));
+  const pictures = images.map(({ view, rewards, advantage }) => {
+    const label = `iteration ${iteration}, advantage ${change(advantage)}`;
+    return { view, label, prompt, scores: rewards, changed: iteration };
+  });
+  return html`
+    <section class="mixgrpo-group">
+      <p>
+        <b>Iteration ${iteration}</b>
+        ${window && html`<span class="mixgrpo-small"> trained steps ${window[0] + 1} to ${window[1]}</span>`}
+      </p>
+      <p class="mixgrpo-prompt">${prompt}</p>
+      <p class="mixgrpo-small">${meaning(told.images)}</p>
+      <div class="mixgrpo-tools">
+        <span class="mixgrpo-small mixgrpo-grow">${means(told.images)}</span>
+        <select
+          class="mixgrpo-input"
+          aria-label="Order of the images"
+          value=${order}
+          onChange=${(/** @type {any} */ event) => setOrder(event.target.value)}
+        >
+          <option value="advantage">best first</option>
+          <option value="sampled">as sampled</option>
+        </select>
+      </div>
+      <div class="mixgrpo-grid">
+        ${images.map(
+          ({ view, rewards, advantage }, index) => html`<${Thumb}
+            key=${view.filename}
+            picture=${pictures[index]}
+            routes=${routes}
+            onOpen=${() => setPlace([0, index])}
+          >
+            <${Bar} value=${advantage} largest=${largest} />
+            <b class=${signed(advantage)} title="Advantage">${change(advantage)}</b>
+            <${Scores} scores=${rewards} />
+          <//>`,
+        )}
+      </div>
+    </section>
+    ${place &&
+    html`<${Viewer}
+      rows=${[{ prompt, pictures }]}
+      place=${place}
+      routes=${routes}
+      across="image"
+      changes=${false}
+      onMove=${setPlace}
+      onClose=${() => setPlace(null)}
+    />`}
+  `;
+}
+
+/** From the middle to the left (worse than the mean) or to the right. @param {{value: number, largest: number}} props */
+function Bar({ value, largest }) {
+  const share = largest ? (Math.abs(value) / largest) * 50 : 0;
+  const left = value < 0 ? 50 - share : 50;
+  return html`<span class="mixgrpo-advantage" aria-hidden="true">
+    <i class=${signed(value)} style=${{ left: `${left}%`, width: `${share}%` }}></i>
+  </span>`;
+}
+
+/** @param {GroupImage[]} images @param {string} order */
+export function sorted(images, order) {
+  return order === "advantage" ? [...images].sort((one, other) => other.advantage - one.advantage) : images;
+}
+
+/** What GRPO does with the group, in a sentence. @param {GroupImage[]} images */
+export function meaning(images) {
+  const better = images.filter((image) => image.advantage > 0).length;
+  if (images.every((image) => image.advantage === 0)) {
+    return `All ${images.length} images got the same reward: GRPO learns nothing from this group.`;
+  }
+  return (
+    `GRPO compares ${images.length} images of one prompt: what made ${better} of them better than the group's mean ` +
+    "(advantage above 0) becomes more likely, what made the others worse becomes less likely."
+  );
+}
+
+/** "Mean: text 0.412, taste 5.21". @param {GroupImage[]} images */
+export function means(images) {
+  const names = Object.keys(images[0]?.rewards ?? {});
+  const shown = names.map((name) => {
+    const known = images.map((image) => image.rewards[name]).filter((value) => typeof value === "number");
+    return `${name} ${number(known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null)}`;
+  });
+  return shown.length ? `Mean: ${shown.join(", ")}` : "";
+}

@@ -1,0 +1,32 @@
+// What a run has said: its notices in their order, and the end of its worker's log.
+import { bytes, moment } from "../format.mjs";
+import { html, useEffect, useState } from "../html.mjs";
+
+const SECONDS = 3;
+
+/**
+ * @param {{id: string, history: import("../history.mjs").RunHistory, routes: import("../api.mjs").RunsApi, active: boolean}} props
+ */
+export function Log({ id, history, routes, active }) {
+  const [log, setLog] = useState({ text: "", size: 0 });
+  const [error, setError] = useState("");
+  useEffect(() => {
+    const look = () => routes.log(id).then(setLog, (/** @type {Error} */ problem) => setError(problem.message));
+    look();
+    if (!active) return;
+    const timer = setInterval(look, SECONDS * 1000);
+    return () => clearInterval(timer);
+  }, [id, active]);
+  return html`
+    <ul class="mixgrpo-notices">
+      ${history.notices.map(
+        (notice) => html`<li>
+          <span class="mixgrpo-small">${moment(notice.time)}, iteration ${notice.iteration}</span> ${notice.message}
+        </li>`,
+      )}
+    </ul>
+    ${error && html`<p class="mixgrpo-error">${error}</p>`}
+    <p class="mixgrpo-small">The end of worker.log (${bytes(log.size)} in all)</p>
+    <pre class="mixgrpo-text">${log.text}</pre>
+  `;
+}

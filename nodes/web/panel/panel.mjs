@@ -1,0 +1,104 @@
+// The panel as a whole: which of its views is shown, and how wide.
+import { app, routes, runs } from "../comfy.mjs";
+import { html, render, useEffect, useState } from "../html.mjs";
+import { Compare } from "./compare.mjs";
+import { RunList } from "./runList.mjs";
+import { RunView } from "./runView.mjs";
+
+/** @typedef {{kind: "list"}|{kind: "run", id: string}|{kind: "compare", ids: string[]}} View */
+
+/** @type {(runId: string) => void} */
+let showRun = () => {};
+/** @type {HTMLElement} */
+let root;
+
+/** Fills the panel's element, once. @param {HTMLElement} element */
+export function mount(element) {
+  root = element;
+  for (const name of ["./panel.css", "./gallery.css", "../vendor/uPlot.css"]) {
+    const link = document.createElement("link");
+    Object.assign(link, { rel: "stylesheet", href: new URL(name, import.meta.url).href });
+    document.head.append(link);
+  }
+  render(html`<${Panel} />`, element);
+}
+
+/** @param {string} runId */
+export function show(runId) {
+  showRun(runId);
+}
+
+function Panel() {
+  const [view, setView] = useState(/** @type {View} */ ({ kind: "list" }));
+  const [wide, setWide] = useState(false);
+  const theme = useTheme();
+  useStore();
+  showRun = (id) => setView({ kind: "run", id });
+  const toList = () => setView({ kind: "list" });
+
+  useEffect(() => {
+    if (!wide) return;
+    // Inside the side bar the canvas's own controls would lie above it.
+    const home = root.parentElement;
+    document.body.append(root);
+    const onKey = (/** @type {KeyboardEvent} */ event) => {
+      const other = event.defaultPrevented || document.querySelector(".p-dialog, [role='dialog']");
+      if (event.key === "Escape" && !other) setWide(false);
+    };
+    window.addEventListener("keydown", onKey);
+    return () => {
+      window.removeEventListener("keydown", onKey);
+      home?.append(root);
+    };
+  }, [wide]);
+
+  return html`
+    <div class=${`mixgrpo-panel${wide ? " mixgrpo-wide" : ""}`} data-testid="mixgrpo-panel">
+      <header class="mixgrpo-bar">
+        ${view.kind !== "list" &&
+        html`<button class="mixgrpo-icon" title="All runs" aria-label="All runs" onClick=${toList}>
+          <i class="pi pi-arrow-left"></i>
+        </button>`}
+        <b>${view.kind === "list" ? "MixGRPO runs" : view.kind === "compare" ? "Comparison" : "Run"}</b>
+        <span class="mixgrpo-space"></span>
+        <button
+          class="mixgrpo-icon"
+          title=${wide ? "Back into the side bar (Escape)" : "Full screen"}
+          aria-label=${wide ? "Back into the side bar" : "Full screen"}
+          onClick=${() => setWide(!wide)}
+        >
+          <i class=${`pi ${wide ? "pi-window-minimize" : "pi-window-maximize"}`}></i>
+        </button>
+      </header>
+      ${runs.error && html`<p class="mixgrpo-error">${runs.error}</p>`}
+      ${view.kind === "list" &&
+      html`<${RunList}
+        runs=${runs}
+        routes=${routes}
+        onOpen=${showRun}
+        onCompare=${(/** @type {string[]} */ ids) => setView({ kind: "compare", ids })}
+      />`}
+      ${view.kind === "run" &&
+      html`<${RunView} key=${view.id} id=${view.id} runs=${runs} routes=${routes} theme=${theme} onGone=${toList} />`}
+      ${view.kind === "compare" &&
+      html`<${Compare} ids=${view.ids} runs=${runs} routes=${routes} theme=${theme} onOpen=${showRun} />`}
+    </div>
+  `;
+}
+
+/** Renders again when the store has changed. */
+function useStore() {
+  const [, setVersion] = useState(0);
+  useEffect(() => runs.subscribe(() => setVersion(runs.version)), []);
+}
+
+/** A number that grows when the frontend's colours change: canvases read them again. */
+function useTheme() {
+  const [theme, setTheme] = useState(0);
+  useEffect(() => {
+    const changed = () => requestAnimationFrame(() => setTheme((before) => before + 1));
+    app.ui.settings.addEventListener("Comfy.ColorPalette.change", changed);
+    return () => app.ui.settings.removeEventListener("Comfy.ColorPalette.change", changed);
+  }, []);
+  return theme;
+}

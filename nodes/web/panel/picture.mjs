@@ -1,0 +1,56 @@
+// One image with what is known of it.
+import { change, number } from "../format.mjs";
+import { html } from "../html.mjs";
+
+/** @typedef {import("./imageTable.mjs").Picture} Picture */
+
+const FEW_PIXELS = 128; // images of the tiny model: enlarged, they are clearer as squares than blurred
+
+/** @param {{picture: Picture, routes: import("../api.mjs").RunsApi, lazy?: boolean, name?: string}} props  name: a class */
+export function Image({ picture, routes, lazy = false, name = "" }) {
+  return html`<img
+    class=${name}
+    src=${routes.viewUrl(picture.view, picture.changed)}
+    alt=${`${picture.prompt} (${picture.label})`}
+    loading=${lazy ? "lazy" : "eager"}
+    decoding="async"
+    draggable=${false}
+    onLoad=${(/** @type {any} */ { target }) => target.toggleAttribute("data-few", target.naturalWidth <= FEW_PIXELS)}
+  />`;
+}
+
+/**
+ * A line for each scorer, with the difference to another image.
+ * @param {{scores: Picture["scores"], since?: Picture["scores"], names?: boolean}} props
+ */
+export function Scores({ scores, since = {}, names = true }) {
+  return html`<ul class="mixgrpo-scores">
+    ${Object.entries(scores).map(([name, value]) => {
+      const before = since[name];
+      const difference = typeof value === "number" && typeof before === "number" ? value - before : null;
+      return html`<li title=${name}>
+        ${names && html`<span class="mixgrpo-scorer">${name}</span>${" "}`}<b>${number(value)}</b>
+        ${difference !== null && html`${" "}<span class=${signed(difference)}>${change(difference)}</span>`}
+      </li>`;
+    })}
+  </ul>`;
+}
+
+/** The class that colours a number by its sign. @param {number} value */
+export function signed(value) {
+  return value > 0 ? "mixgrpo-better" : value < 0 ? "mixgrpo-worse" : "";
+}
+
+/**
+ * An image as a button that opens the viewer.
+ * @param {{picture: Picture, routes: import("../api.mjs").RunsApi, stop?: boolean, onOpen: () => void, children?: any}} props
+ *   stop: whether Tab stops here
+ */
+export function Thumb({ picture, routes, stop = true, onOpen, children }) {
+  return html`<figure class="mixgrpo-figure">
+    <button class="mixgrpo-enlarge" title="Enlarge" tabindex=${stop ? 0 : -1} onClick=${onOpen}>
+      <${Image} picture=${picture} routes=${routes} lazy />
+    </button>
+    <figcaption class="mixgrpo-small">${children}</figcaption>
+  </figure>`;
+}

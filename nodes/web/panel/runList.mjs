@@ -1,0 +1,135 @@
+// All runs: search, filter, a row each, and which of them to compare.
+import { duration, heldOutChange, stateLine } from "../format.mjs";
+import { html, useEffect, useRef, useState } from "../html.mjs";
+import { isActive } from "../runs.mjs";
+import { Sparkline } from "./sparkline.mjs";
+
+/** @typedef {import("../api.mjs").Run} Run */
+
+const PAGE = 50;
+const FILTERS = {
+  "": "all",
+  "queued,waiting,running": "at work",
+  finished: "finished",
+  cancelled: "cancelled",
+  "failed,dead,unreadable": "failed",
+};
+
+/**
+ * @param {{runs: import("../runs.mjs").RunStore, routes: import("../api.mjs").RunsApi, onOpen: (id: string) => void, onCompare: (ids: string[]) => void}} props
+ */
+export function RunList({ runs, routes, onOpen, onCompare }) {
+  const [query, setQuery] = useState("");
+  const [state, setState] = useState("");
+  const [limit, setLimit] = useState(PAGE);
+  const [shown, setShown] = useState({ ids: /** @type {string[]} */ ([]), total: 0, asked: false });
+  const [chosen, setChosen] = useState(/** @type {string[]} */ ([]));
+  const newest = useRef(0);
+  // What changes the list itself, and not only a row of it.
+  const change = [runs.known.size, runs.active, ...runs.all().slice(0, 1).map((run) => run.run_id)].join();
+
+  useEffect(() => {
+    const number = ++newest.current;
+    const timer = setTimeout(async () => {
+      const page = await runs.page({ query, state, limit });
+      const ids = page.runs.map((run) => run.run_id);
+      if (number === newest.current) setShown({ ids, total: page.total, asked: true });
+    }, 200);
+    return () => clearTimeout(timer);
+  }, [query, state, limit, change]);
+
+  const rows = /** @type {Run[]} */ (shown.ids.map((id) => runs.get(id)).filter(Boolean));
+  const choose = (/** @type {string} */ id) =>
+    setChosen(chosen.includes(id) ? chosen.filter((other) => other !== id) : [...chosen, id]);
+
+  return html`
+    <div class="mixgrpo-tools">
+      <input
+        class="mixgrpo-input"
+        type="search"
+        placeholder="Search name, id or note"
+        aria-label="Search runs"
+        value=${query}
+        onInput=${(/** @type {any} */ event) => setQuery(event.target.value)}
+      />
+      <select
+        class="mixgrpo-input"
+        aria-label="Filter by state"
+        value=${state}
+        onChange=${(/** @type {any} */ event) => setState(event.target.value)}
+      >
+        ${Object.entries(FILTERS).map(([value, label]) => html`<option value=${value}>${label}</option>`)}
+      </select>
+      <button class="mixgrpo-button" disabled=${chosen.length < 2} onClick=${() => onCompare(chosen)}>
+        ${chosen.length > 1 ? `Compare ${chosen.length}` : "Compare"}
+      </button>
+    </div>
+    <div class="mixgrpo-scroll">
+      ${shown.asked && !rows.length && html`<${Nothing} filtered=${Boolean(query || state)} />`}
+      <ul class="mixgrpo-rows">
+        ${rows.map(
+          (run) => html`<${Row}
+            key=${run.run_id}
+            run=${run}
+            routes=${routes}
+            chosen=${chosen.includes(run.run_id)}
+            onOpen=${onOpen}
+            onChoose=${choose}
+          />`,
+        )}
+      </ul>
+      ${shown.total > rows.length &&
+      html`<button class="mixgrpo-button" onClick=${() => setLimit(limit + PAGE)}>
+        Show more (${rows.length} of ${shown.total})
+      </button>`}
+    </div>
+  `;
+}
+
+/** @param {{filtered: boolean}} props */
+function Nothing({ filtered }) {
+  if (filtered) return html`<p class="mixgrpo-hint">No run fits.</p>`;
+  return html`
+    <div class="mixgrpo-hint">
+      <p>No runs yet.</p>
+      <p>Open the template <b>shapes_alignment</b> (Workflow, Browse Templates) and press Run.</p>
+      <p>Everything that it learns is shown here, also after a reload or a restart.</p>
+    </div>
+  `;
+}
+
+/**
+ * @param {{run: Run, routes: import("../api.mjs").RunsApi, chosen: boolean, onOpen: (id: string) => void, onChoose: (id: string) => void}} props
+ */
+function Row({ run, routes, chosen, onOpen, onChoose }) {
+  const active = isActive(run);
+  const change = heldOutChange(run);
+  return html`
+    <li class="mixgrpo-row" data-run=${run.run_id} data-state=${run.state}>
+      <input
+        type="checkbox"
+        aria-label=${`Choose ${run.name} for a comparison`}
+        checked=${chosen}
+        onChange=${() => onChoose(run.run_id)}
+      />
+      <button class="mixgrpo-open" onClick=${() => onOpen(run.run_id)} title=${run.run_id}>
+        <span class="mixgrpo-thumb">
+          ${run.thumbnail &&
+          html`<img src=${routes.viewUrl(run.thumbnail, run.iteration ?? 0)} alt="" loading="lazy" decoding="async" />`}
+        </span>
+        <span class="mixgrpo-about">
+          <span class="mixgrpo-name"><i class="mixgrpo-dot"></i>${run.name}</span>
+          <span class="mixgrpo-small">${stateLine(run)}</span>
+          <span class="mixgrpo-small">
+            ${change && html`<b title="Change on held-out prompts since the start">${change}</b>`}
+            ${run.note && html` <span>${run.note}</span>`}
+          </span>
+        </span>
+        <span class="mixgrpo-side">
+          <${Sparkline} values=${run.sparkline?.values ?? []} />
+          <span class="mixgrpo-small">${active && run.eta_seconds ? duration(run.eta_seconds) : ""}</span>
+        </span>
+      </button>
+    </li>
+  `;
+}

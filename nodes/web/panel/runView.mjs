@@ -1,0 +1,93 @@
+// One run: what it is doing, what can be done with it, and its curves, images, settings and log.
+import { bytes, doing, duration, firstLine, heldOutChange, moment, number, outcome } from "../format.mjs";
+import { html, useEffect, useState } from "../html.mjs";
+import { isActive } from "../runs.mjs";
+import { Actions } from "./actions.mjs";
+import { Curves } from "./curves.mjs";
+import { Gallery } from "./gallery.mjs";
+import { Group } from "./group.mjs";
+import { Log } from "./log.mjs";
+import { Settings } from "./settings.mjs";
+
+/** @typedef {import("../api.mjs").Run} Run */
+
+const TABS = { curves: "Curves", images: "Images", group: "Newest group", settings: "Settings", log: "Log" };
+
+/**
+ * @param {{id: string, runs: import("../runs.mjs").RunStore, routes: import("../api.mjs").RunsApi, theme: number, onGone: () => void}} props
+ */
+export function RunView({ id, runs, routes, theme, onGone }) {
+  const [tab, setTab] = useState("curves");
+  const [missing, setMissing] = useState("");
+  const run = runs.get(id);
+  const history = runs.history(id);
+
+  useEffect(() => {
+    runs.look(id).catch((error) => setMissing(error.message));
+  }, [id]);
+
+  if (!run) return html`<p class="mixgrpo-hint">${missing || "Loading …"}</p>`;
+  return html`
+    <div class="mixgrpo-scroll">
+      <${Head} run=${run} history=${history} />
+      <${Actions} run=${run} runs=${runs} routes=${routes} onGone=${onGone} />
+      <nav class="mixgrpo-tabs" role="tablist">
+        ${Object.entries(TABS).map(
+          ([name, label]) => html`<button role="tab" aria-selected=${tab === name} onClick=${() => setTab(name)}>
+            ${label}
+          </button>`,
+        )}
+      </nav>
+      ${tab === "curves" && html`<${Curves} run=${run} history=${history} routes=${routes} theme=${theme} />`}
+      ${tab === "images" && html`<${Gallery} id=${id} routes=${routes} version=${history.samples} />`}
+      ${tab === "group" && html`<${Group} id=${id} routes=${routes} version=${run.iteration ?? 0} />`}
+      ${tab === "settings" && html`<${Settings} id=${id} routes=${routes} />`}
+      ${tab === "log" && html`<${Log} id=${id} history=${history} routes=${routes} active=${isActive(run)} />`}
+    </div>
+  `;
+}
+
+/** @param {{run: Run, history: import("../history.mjs").RunHistory}} props */
+function Head({ run, history }) {
+  const [done, total] = progress(run);
+  const active = isActive(run);
+  const seconds = history.iterations["seconds.total"]?.at(-1);
+  const facts = [
+    ["iteration", run.iteration ? `${run.iteration} of ${run.iterations ?? "?"}` : ""],
+    ["left", active && run.eta_seconds ? duration(run.eta_seconds) : ""],
+    ["an iteration", seconds ? duration(seconds) : ""],
+    ["images a second", run.images_per_second ? number(run.images_per_second) : ""],
+    ["memory", run.memory ? `${bytes(run.memory.now)}, peak ${bytes(run.memory.peak)}` : ""],
+    ["held-out reward", heldOutChange(run)],
+    ["best", run.best ? `${number(run.best.score)} after ${run.best.iteration}` : ""],
+    ["started", moment(run.created)],
+  ].filter(([, value]) => value);
+  return html`
+    <section class="mixgrpo-head" data-state=${run.state}>
+      <div class="mixgrpo-name"><i class="mixgrpo-dot"></i><b>${run.name}</b></div>
+      ${run.note && html`<p class="mixgrpo-note">${run.note}</p>`}
+      <p data-testid="mixgrpo-state">${active ? doing(run) : outcome(run)}</p>
+      ${active && run.message && run.stage !== "train" && html`<p class="mixgrpo-small">${firstLine(run.message)}</p>`}
+      ${active && html`<progress value=${done} max=${total}></progress>`}
+      ${history.failure?.traceback &&
+      html`<details>
+        <summary>What the worker said</summary>
+        <pre class="mixgrpo-text">${history.failure.traceback}</pre>
+      </details>`}
+      <dl class="mixgrpo-facts">
+        ${facts.map(
+          ([name, value]) => html`<div>
+            <dt>${name}</dt>
+            <dd>${value}</dd>
+          </div>`,
+        )}
+      </dl>
+    </section>
+  `;
+}
+
+/** Of the whole training, or of the stage before it. @param {Run} run @returns {[number, number]} */
+function progress(run) {
+  if (!run.iteration && run.phase && run.phase === run.stage) return [run.phase_done ?? 0, run.phase_total || 1];
+  return [run.iteration ?? 0, run.iterations || 1];
+}

@@ -1,0 +1,76 @@
+// A run's settings, and where they differ from the nearest preset.
+import { html, useEffect, useState } from "../html.mjs";
+
+/** @param {{id: string, routes: import("../api.mjs").RunsApi}} props */
+export function Settings({ id, routes }) {
+  const [told, setTold] = useState(/** @type {any} */ (null));
+  const [error, setError] = useState("");
+  useEffect(() => {
+    routes.show(id).then(setTold, (/** @type {Error} */ problem) => setError(problem.message));
+  }, [id]);
+  if (!told) return html`<p class="mixgrpo-hint">${error || "Loading …"}</p>`;
+  const { preset, changed = [] } = told.preset_differences ?? {};
+  return html`
+    ${preset &&
+    html`<p>
+      ${changed.length ? `Preset ${preset}, but for ${changed.length} settings:` : `The settings of preset ${preset}.`}
+    </p>`}
+    ${changed.length > 0 &&
+    html`<table class="mixgrpo-table">
+      <thead><tr><th>setting</th><th>here</th><th>preset</th></tr></thead>
+      <tbody>
+        ${changed.map(
+          (/** @type {any} */ each) => html`<tr>
+            <td>${each.setting}</td><td>${shown(each.value)}</td><td>${shown(each.preset)}</td>
+          </tr>`,
+        )}
+      </tbody>
+    </table>`}
+    ${Object.entries(told.config ?? {}).map(
+      ([group, values]) => html`<details class="mixgrpo-folded">
+        <summary>${group}</summary>
+        <table class="mixgrpo-table">
+          <tbody>
+            ${Object.entries(/** @type {object} */ (values)).map(
+              ([name, value]) => html`<tr><td>${name}</td><td>${shown(value)}</td></tr>`,
+            )}
+          </tbody>
+        </table>
+      </details>`,
+    )}
+    <${Prompts} prompts=${told.prompts} />
+    <p class="mixgrpo-small">${versions(told.versions)}</p>
+    <p class="mixgrpo-small">${told.folder}</p>
+  `;
+}
+
+const SHOWN = 200;
+
+/** @param {{prompts: {train?: string[], held_out?: string[]}|null}} props */
+function Prompts({ prompts }) {
+  return Object.entries({ "training prompts": prompts?.train, "held-out prompts": prompts?.held_out }).map(
+    ([title, list = []]) =>
+      list.length > 0 &&
+      html`<details class="mixgrpo-folded">
+        <summary>${list.length} ${title}</summary>
+        <ol class="mixgrpo-small">
+          ${list.slice(0, SHOWN).map((prompt) => html`<li>${prompt}</li>`)}
+        </ol>
+        ${list.length > SHOWN && html`<p class="mixgrpo-small">and ${list.length - SHOWN} more</p>`}
+      </details>`,
+  );
+}
+
+/** @param {any} value */
+export function shown(value) {
+  if (value === "") return "(empty)";
+  if (typeof value === "number" && !Number.isInteger(value)) return String(Number(value.toPrecision(6)));
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+/** @param {Object<string, string>|undefined} told */
+function versions(told) {
+  return Object.entries(told ?? {})
+    .map(([name, version]) => `${name} ${version}`)
+    .join(", ");
+}

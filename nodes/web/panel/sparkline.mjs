@@ -1,0 +1,14 @@
+// A run's small curve as an element.
+import { html, useEffect, useRef } from "../html.mjs";
+import { sparkline } from "../sparkline.mjs";
+
+/** @param {{values: (number|null)[]}} props */
+export function Sparkline({ values }) {
+  const canvas = useRef(/** @type {HTMLCanvasElement|null} */ (null));
+  const key = values.join();
+  useEffect(() => {
+    const element = canvas.current;
+    if (element) sparkline(element, values, getComputedStyle(element).color);
+  }, [key]);
+  return html`<canvas class="mixgrpo-spark" ref=${canvas} aria-hidden="true"></canvas>`;
+}

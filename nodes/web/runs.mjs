@@ -1,0 +1,145 @@
+// The one store of runs: filled by GET, kept up to date by events. Nodes and panel look at it and are told of changes.
+import { POINTS, RunHistory } from "./history.mjs";
+
+export const ACTIVE = ["queued", "waiting", "running"];
+const PAGE = 50;
+
+/** @typedef {import("./api.mjs").Run} Run */
+
+export class RunStore {
+  /** @param {import("./api.mjs").RunsApi} routes */
+  constructor(routes) {
+    this.routes = routes;
+    /** @type {Map<string, Run>} */
+    this.known = new Map();
+    /** @type {Map<string, RunHistory>} those that somebody has looked at */
+    this.histories = new Map();
+    /** @type {Set<() => void>} */
+    this.listeners = new Set();
+    /** @type {Set<(run: Run) => void>} */
+    this.endListeners = new Set();
+    this.active = 0; // how many are at work, those that aren't loaded included
+    this.version = 0;
+    this.error = ""; // why the runs can't be asked for, in one sentence
+    this.told = false; // whether listeners will be told at the end of this turn
+  }
+
+  /** All known runs, newest first. */
+  all() {
+    return [...this.known.values()].sort((one, other) => (other.created ?? 0) - (one.created ?? 0));
+  }
+
+  /** @param {string} id */
+  get(id) {
+    return this.known.get(id);
+  }
+
+  /** @param {() => void} listener @returns {() => void} ends it */
+  subscribe(listener) {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  /** @param {(run: Run) => void} listener  called once when a run that was at work has ended */
+  onEnd(listener) {
+    this.endListeners.add(listener);
+    return () => this.endListeners.delete(listener);
+  }
+
+  /** Asks for the newest runs again, and for the histories that are shown. */
+  async refresh() {
+    await this.page({});
+    await Promise.all([...this.histories.keys()].map((id) => this.load(id)));
+  }
+
+  /**
+   * Some runs as the list shows them, newest first.
+   * @param {{query?: string, state?: string, offset?: number, limit?: number}} wanted
+   * @returns {Promise<{runs: Run[], total: number, counts: Object<string, number>}>}
+   */
+  async page(wanted) {
+    try {
+      const answer = await this.routes.list({ limit: PAGE, ...wanted });
+      for (const run of answer.runs) this.known.set(run.run_id, run);
+      const counts = answer.counts ?? {};
+      this.active = ACTIVE.reduce((sum, state) => sum + (counts[state] ?? 0), 0);
+      this.error = "";
+      return { runs: answer.runs, total: answer.total ?? answer.runs.length, counts };
+    } catch (error) {
+      this.error = `The runs can't be listed: ${/** @type {Error} */ (error).message}`;
+      return { runs: [], total: 0, counts: {} };
+    } finally {
+      this.changed();
+    }
+  }
+
+  /** A run's summary anew, also of one that isn't known yet. @param {string} id */
+  async look(id) {
+    this.take(await this.routes.show(id));
+  }
+
+  /** A run's history, empty until it has come. @param {string} id @returns {RunHistory} */
+  history(id) {
+    let history = this.histories.get(id);
+    if (!history) {
+      history = new RunHistory();
+      this.histories.set(id, history);
+      this.load(id);
+    }
+    return history;
+  }
+
+  /** @param {string} id */
+  async load(id) {
+    const history = this.histories.get(id);
+    try {
+      history?.fill(await this.routes.history(id, { points: POINTS }));
+    } catch {
+      this.histories.delete(id); // deleted, or the server is away: asked for again when somebody looks
+    }
+    this.changed();
+  }
+
+  /** @param {{run_id: string, events: any[], status: Run, more?: boolean}} message  of mixgrpo.progress */
+  onProgress({ run_id, events, status, more }) {
+    const history = this.histories.get(run_id);
+    if (history?.loaded) {
+      history.extend(events);
+      if (more || history.isLong) this.load(run_id);
+    }
+    this.take(status);
+  }
+
+  /** @param {string} id */
+  onRemoved(id) {
+    if (isActive(this.known.get(id))) this.active -= 1;
+    this.known.delete(id);
+    this.histories.delete(id);
+    this.changed();
+  }
+
+  /** What a route or an event says of a run. @param {Run} run */
+  take(run) {
+    const before = this.known.get(run.run_id);
+    this.known.set(run.run_id, run);
+    this.active += Number(isActive(run)) - Number(isActive(before));
+    if (before && isActive(before) && !isActive(run)) for (const listener of this.endListeners) listener(run);
+    this.changed();
+  }
+
+  /** Tells the listeners once a turn. */
+  changed() {
+    this.version += 1;
+    if (this.told) return;
+    this.told = true;
+    queueMicrotask(() => {
+      this.told = false;
+      for (const listener of this.listeners) listener();
+    });
+  }
+}
+
+/** @param {Run|undefined} run */
+export function isActive(run) {
+  return run !== undefined && ACTIVE.includes(run.state);
+}

@@ -1,0 +1,48 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { smooth } from "../../nodes/web/charts.mjs";
+import * as format from "../../nodes/web/format.mjs";
+
+const run = (more) => ({ run_id: "a", name: "a", files: [], images: [], folder: "", log: "", ...more });
+
+test("numbers", () => {
+  const cases = [[0, "0.000"], [0.41234, "0.412"], [12.345, "12.35"], [1234.5, "1235"], [1e-4, "1.00e-4"], [null, "–"], [NaN, "–"]];
+  for (const [value, text] of cases) assert.equal(format.number(value), text);
+  assert.equal(format.change(-0.031), "−0.031");
+  assert.equal(format.change(0.12), "+0.120");
+});
+
+test("durations and bytes", () => {
+  const cases = [[0, "0.0 s"], [0.42, "0.4 s"], [9.97, "10 s"], [59.4, "59 s"], [61, "1 min"], [3900, "1 h 05 min"], [200000, "2 d 7 h"], [undefined, "–"]];
+  for (const [value, text] of cases) assert.equal(format.duration(value), text);
+  assert.deepEqual([0, 999, 1500, 23.4e9].map(format.bytes), ["0 B", "999 B", "1.5 kB", "23 GB"]);
+});
+
+test("a state in a line", () => {
+  const training = run({ state: "running", stage: "train", iteration: 12, iterations: 300, reward: { shapes: 0.4123 }, eta_seconds: 3900 });
+  assert.equal(format.stateLine(training), "training, 12 of 300, reward 0.412, 1 h 05 min left");
+  const encoding = run({ state: "running", stage: "encode", phase: "encode", phase_done: 3, phase_total: 40 });
+  assert.equal(format.stateLine(encoding), "encoding prompts, 3 of 40");
+  assert.equal(format.stateLine(run({ state: "finished", iteration: 5, iterations: 5 })), "finished, 5 of 5");
+});
+
+test("how a run ended, in words", () => {
+  const held_out = { first: 0.8, last: 0.92, change: 0.12, error: 0.03 };
+  const best = { iteration: 40, score: 0.93, lora: "mixgrpo/a-best.safetensors" };
+  assert.equal(
+    format.outcome(run({ state: "finished", held_out, best, lora: "mixgrpo/a.safetensors" })),
+    "Held-out reward +0.120 ± 0.030. Best after iteration 40 (0.930). LoRA: mixgrpo/a.safetensors",
+  );
+  assert.equal(format.outcome(run({ state: "failed", message: "Out of memory.\nTraceback" })), "Failed: Out of memory.");
+  assert.match(format.outcome(run({ state: "cancelled", checkpoint: 10 })), /holds 10 iterations: resume/);
+  assert.equal(format.outcome(run({ state: "running" })), "");
+});
+
+test("smoothing starts at the first value and leaves gaps", () => {
+  assert.deepEqual(smooth([1, 2, 3], 0), [1, 2, 3]);
+  const smoothed = smooth([4, null, 4, 8], 0.5);
+  assert.deepEqual(smoothed.slice(0, 3), [4, null, 4]);
+  // weights .25*.5, .5*.5, .5 of 4, 4, 8, by their sum .875
+  assert.ok(Math.abs(smoothed[3] - (0.125 * 4 + 0.25 * 4 + 0.5 * 8) / 0.875) < 1e-12);
+});

@@ -1,0 +1,87 @@
+import assert from "node:assert/strict";
+import { mock, test } from "node:test";
+
+import { differences } from "../../nodes/web/panel/differences.mjs";
+import { throttled } from "../../nodes/web/panel/fetched.mjs";
+import { newest, oldest, rowsOf, sharedRows, step } from "../../nodes/web/panel/imageTable.mjs";
+
+const image = (prompt, seed, iteration) => ({
+  view: { filename: `${iteration}_${prompt}.webp`, subfolder: "mixgrpo/a", type: "output" },
+  prompt,
+  seed,
+  scores: { text: iteration / 10 },
+});
+const samples = (...table) => table.map(([iteration, ...images]) => ({
+  iteration,
+  images: images.map(([prompt, seed]) => image(prompt, seed, iteration)),
+}));
+const files = (rows) => rows.map((row) => row.pictures.map((picture) => picture?.view.filename ?? null));
+
+test("rows are prompts with their seeds, columns iterations, gaps stay gaps", () => {
+  const { iterations, rows } = rowsOf(
+    samples([0, ["a", "1"], ["a", "2"], ["b", "1"]], [10, ["b", "1"]], [20, ["a", "1"], ["b", "1"]]),
+  );
+  assert.deepEqual(iterations, [0, 10, 20]);
+  assert.deepEqual(rows.map((row) => row.prompt), ["a", "a", "b"]);
+  assert.deepEqual(files(rows), [
+    ["0_a.webp", null, "20_a.webp"],
+    ["0_a.webp", null, null],
+    ["0_b.webp", "10_b.webp", "20_b.webp"],
+  ]);
+  assert.deepEqual([oldest(rows[0]).changed, newest(rows[0]).changed], [0, 20]);
+});
+
+test("seeds beyond what a number keeps exactly stay apart", () => {
+  const { rows } = rowsOf(samples([0, ["a", "9007199254740993"], ["a", "9007199254740992"]]));
+  assert.deepEqual(rows.map((row) => row.pictures[0].seed), ["9007199254740993", "9007199254740992"]);
+});
+
+test("arrows jump over gaps, keep near the column, and stop at the edges", () => {
+  const { rows } = rowsOf(samples([0, ["a", "1"], ["b", "1"]], [10, ["b", "1"]], [20, ["a", "1"]]));
+  assert.deepEqual(step(rows, [0, 0], 0, 1), [0, 2]);
+  assert.deepEqual(step(rows, [0, 2], 0, 1), [0, 2]);
+  assert.deepEqual(step(rows, [0, 2], 0, -1), [0, 0]);
+  assert.deepEqual(step(rows, [0, 2], 1, 0), [1, 1]);
+  assert.deepEqual(step(rows, [1, 1], 1, 0), [1, 1]);
+  assert.deepEqual(step(rows, [0, 0], -1, 0), [0, 0]);
+});
+
+test("runs share the prompts that all of them have: the newest image, the same seed if there is one", () => {
+  const one = samples([0, ["a", "1"], ["b", "1"]], [10, ["a", "1"], ["b", "1"]]);
+  const other = samples([0, ["b", "2"], ["b", "1"], ["c", "1"]], [40, ["b", "2"]]);
+  const rows = sharedRows([one, other], ["first", "second"]);
+  assert.deepEqual(rows.map((row) => row.prompt), ["b"]);
+  assert.deepEqual(files(rows), [["10_b.webp", "0_b.webp"]]);
+  assert.deepEqual(rows[0].pictures.map((picture) => picture.label), ["first, iteration 10", "second, before training"]);
+  assert.deepEqual(sharedRows([one, []], ["first", "second"]), []);
+});
+
+test("only settings that differ are told, by group and field; an unknown one is told as such", () => {
+  const one = { run: { seed: 1, width: 64 }, window: { size: 4 }, list: [1, 2] };
+  const other = { run: { seed: 2, width: 64 }, window: { size: 4, wrap: false }, list: [1, 2] };
+  assert.deepEqual(differences([one, other]), [
+    { setting: "run.seed", values: [1, 2] },
+    { setting: "window.wrap", values: [undefined, false] },
+  ]);
+  assert.deepEqual(differences([one, one, undefined]).length, 4);
+});
+
+test("what is asked for often is done at once, and then once a pause", () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  let times = 0;
+  const { call, stop } = throttled(() => (times += 1), 3000);
+  for (let number = 0; number < 5; number += 1) call();
+  assert.equal(times, 1);
+  mock.timers.tick(2999);
+  assert.equal(times, 1);
+  mock.timers.tick(1);
+  assert.equal(times, 2);
+  mock.timers.tick(3000);
+  call();
+  assert.equal(times, 3);
+  call();
+  stop();
+  mock.timers.tick(9000);
+  assert.equal(times, 3);
+  mock.timers.reset();
+});

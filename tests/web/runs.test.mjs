@@ -1,0 +1,77 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { RunsApi } from "../../nodes/web/api.mjs";
+import { RunStore } from "../../nodes/web/runs.mjs";
+
+const run = (id, state, more = {}) => ({ run_id: id, name: id, state, created: 1, files: [], images: [], ...more });
+
+/** A store over routes that answer from a table, and what was asked. */
+function storeOver(answers) {
+  const asked = [];
+  const routes = new RunsApi(async (path, options) => {
+    asked.push(`${options?.method ?? "GET"} ${path}`);
+    const [status, content] = answers[path.split("?")[0]] ?? [404, { error: "There is no run." }];
+    return new Response(JSON.stringify(content), { status });
+  }, (path) => `http://here${path}`);
+  return { store: new RunStore(routes), routes, asked };
+}
+
+test("a refusal is the route's own sentence", async () => {
+  const { routes } = storeOver({ "/mixgrpo/runs/a/cancel": [409, { error: "Run a is finished." }] });
+  await assert.rejects(routes.act("a", "cancel"), { message: "Run a is finished.", status: 409 });
+});
+
+test("addresses keep strange names in one piece", () => {
+  const { routes } = storeOver({});
+  const address = new URL(routes.viewUrl({ filename: "a&b #1.webp", subfolder: "mixgrpo/x", type: "output" }, 3));
+  assert.equal(address.searchParams.get("filename"), "a&b #1.webp");
+  assert.equal(address.searchParams.get("changed"), "3");
+});
+
+test("the store is filled by GET and kept by events", async () => {
+  const page = { runs: [run("b", "running", { created: 2 }), run("a", "finished")], total: 2, counts: { running: 1, finished: 1 } };
+  const { store } = storeOver({ "/mixgrpo/runs": [200, page] });
+  await store.refresh();
+  assert.deepEqual([store.all().map((each) => each.run_id), store.active], [["b", "a"], 1]);
+  const ended = [];
+  store.onEnd((each) => ended.push(each.run_id));
+  store.onProgress({ run_id: "b", events: [], status: run("b", "finished") });
+  store.onProgress({ run_id: "b", events: [], status: run("b", "finished") });
+  assert.deepEqual([ended, store.active], [["b"], 0]);
+  store.onProgress({ run_id: "c", events: [], status: run("c", "queued") });
+  assert.equal(store.active, 1);
+  store.onRemoved("c");
+  assert.deepEqual([store.active, store.get("c")], [0, undefined]);
+});
+
+test("listeners are told once a turn", async () => {
+  const { store } = storeOver({});
+  let times = 0;
+  const end = store.subscribe(() => (times += 1));
+  for (let number = 0; number < 5; number += 1) store.take(run("a", "running"));
+  await Promise.resolve();
+  assert.equal(times, 1);
+  end();
+  store.take(run("a", "finished"));
+  await Promise.resolve();
+  assert.equal(times, 1);
+});
+
+test("a history is asked for once and goes on by events; a long message asks for it anew", async () => {
+  const told = { iterations: { iteration: [1], "reward.x": [0.5] }, evaluations: {}, notices: [] };
+  const { store, asked } = storeOver({ "/mixgrpo/runs/a/history": [200, told] });
+  store.history("a");
+  await store.load("a");
+  store.onProgress({ run_id: "a", events: [{ type: "iteration", iteration: 2, reward: { x: 0.75 } }], status: run("a", "running") });
+  assert.deepEqual(store.history("a").iterations["reward.x"], [0.5, 0.75]);
+  const before = asked.length;
+  store.onProgress({ run_id: "a", events: [], status: run("a", "running"), more: true });
+  assert.equal(asked.length, before + 1);
+});
+
+test("runs that can't be listed are told in a sentence", async () => {
+  const { store } = storeOver({ "/mixgrpo/runs": [500, { error: "The disk is away." }] });
+  await store.refresh();
+  assert.match(store.error, /The disk is away/);
+});
