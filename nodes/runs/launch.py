@@ -47,7 +47,7 @@ def launch(folder: RunFolder) -> None:
     reap()
     made = stored.job(folder)
     orders = start_orders(folder, made)
-    for leftover in (folder.cancel_file, folder.path / "save", folder.path / "launch.json"):
+    for leftover in (folder.cancel_file, folder.save_file, folder.path / "launch.json"):
         leftover.unlink(missing_ok=True)
     folder.set_status(
         state="queued", stage="", message="", node_id="", phase="", iterations=made["config"]["run"]["iterations"]

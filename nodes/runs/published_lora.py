@@ -69,7 +69,7 @@ def source(folder: RunFolder, which: str) -> Path:
     """The LoRA in the run's own folder; one of an iteration may lie in its checkpoint only."""
     if which in paths.WHICH:
         return folder.best_lora if which == paths.BEST else folder.lora
-    saved = folder.path / Path(paths.lora_name(folder.name, which)).name
+    saved = folder.step_lora(int(which))
     return saved if saved.exists() else folder.checkpoints / f"{int(which):06d}" / CHECKPOINT_LORA
 
 
