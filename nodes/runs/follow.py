@@ -26,6 +26,7 @@ EVENT = "mixgrpo.progress"
 REMOVED = "mixgrpo.removed"
 SECONDS = 0.5
 SWEEP_SECONDS = 5.0
+LIVENESS_SECONDS = 2.0
 MOST_EVENTS = 200
 MOST_BYTES = 2**18
 
@@ -37,6 +38,7 @@ class _Followed:
     offset: int = 0  # how far its log has been passed on
     state: str | None = None
     changed: int = 0  # its folder's time stamp
+    looked: float = 0.0  # when its state was last told
     complaint: str = ""
 
 
@@ -51,7 +53,7 @@ class Follower:
         """What was there before this server is in the snapshot already, whose summaries are made here."""
         for folder in overview.all_runs():
             followed = self._runs.setdefault(folder.name, _Followed())
-            followed.offset = event_lines.identity(folder.events)[0]
+            followed.offset = event_lines.size(folder.events)
             followed.changed = _changed(folder.path)
             followed.state = overview.summary(folder)["state"]
             time.sleep(0)  # the server is starting: it goes first
@@ -99,15 +101,19 @@ class Follower:
             run.complaint = str(error)
 
     def _pass_on(self, folder: RunFolder, run: _Followed, told: bool) -> None:
-        changed, size = _changed(folder.path), event_lines.identity(folder.events)[0]
+        changed, size = _changed(folder.path), event_lines.size(folder.events)
         if size < run.offset:
             run.offset = 0  # another log under the old name
         new: list[dict] = []
         more = False
         if size > run.offset:
             new, run.offset, more = event_lines.newest(folder.events, run.offset, MOST_BYTES)
+        # A worker that dies changes nothing.
+        idle = not new and not told and changed == run.changed
+        if idle and run.state is not None and time.monotonic() - run.looked < LIVENESS_SECONDS:
+            return
         summary = overview.summary(folder)
-        before, run.state, run.changed = run.state, summary["state"], changed
+        before, run.state, run.changed, run.looked = run.state, summary["state"], changed, time.monotonic()
         if new or told or run.state != before:
             more = more or len(new) > MOST_EVENTS
             message = {"run_id": folder.name, "events": new[-MOST_EVENTS:], "more": more, "status": summary}
