@@ -156,30 +156,31 @@ function SamePrompts({ compared, routes }) {
   if (!rows.length) return html`<p class="mixgrpo-hint">There is no prompt of which all these runs have an image.</p>`;
   return html`
     <p><b>The same prompts</b> <span class="mixgrpo-small">the newest image of each run</span></p>
-    ${rows.map(
-      (row, index) => html`<div class="mixgrpo-same" role="group" aria-label=${row.prompt} key=${row.prompt}>
-        <p class="mixgrpo-prompt">${row.prompt}</p>
-        <div class="mixgrpo-columns">
-          ${row.pictures.map(
-            (picture, column) =>
-              picture &&
-              html`<${Thumb} picture=${picture} routes=${routes} onOpen=${() => setPlace([index, column])}>
-                <${Name} index=${column} run=${compared[column].run} />
-                <div>${picture.changed ? `iteration ${picture.changed}` : "before training"}</div>
-                <${Scores} scores=${picture.scores} />
-              <//>`,
-          )}
-        </div>
-      </div>`,
-    )}
+    <div class="mixgrpo-prompts" style=${{ "--runs": compared.length }}>
+      ${rows.map(
+        (row, index) => html`<div class="mixgrpo-same" role="group" aria-label=${row.prompt} key=${row.prompt}>
+          <p class="mixgrpo-prompt">${row.prompt}</p>
+          <div class="mixgrpo-columns">
+            ${row.pictures.map(
+              (picture, column) =>
+                picture &&
+                html`<${Thumb} picture=${picture} routes=${routes} onOpen=${() => setPlace([index, column])}>
+                  <${Name} index=${column} run=${compared[column].run} />
+                  <div>${picture.changed ? `iteration ${picture.changed}` : "before training"}</div>
+                  <${Scores} scores=${picture.scores} />
+                <//>`,
+            )}
+          </div>
+        </div>`,
+      )}
+    </div>
     ${place &&
     html`<${Viewer}
       rows=${rows}
-      place=${place}
+      start=${place}
       routes=${routes}
       across="run"
       changes=${false}
-      onMove=${setPlace}
       onClose=${() => setPlace(null)}
     />`}
   `;

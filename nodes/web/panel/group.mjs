@@ -62,11 +62,10 @@ export function Group({ id, routes, version }) {
     ${place &&
     html`<${Viewer}
       rows=${[{ prompt, pictures }]}
-      place=${place}
+      start=${place}
       routes=${routes}
       across="image"
       changes=${false}
-      onMove=${setPlace}
       onClose=${() => setPlace(null)}
     />`}
   `;
