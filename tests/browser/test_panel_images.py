@@ -17,7 +17,7 @@ OVERFLOW = "(element) => element.scrollWidth - element.clientWidth"
 def written(server):
     """Three finished runs; the last one keeps a grid only, as those of 0.1.0 do."""
     write_run(server.output, RUN, HOSTILE)
-    write_run(server.output, OTHER, "Other run", iterations=60, rate=3e-4, prompts=(*PROMPTS[1:], "a cat"))
+    write_run(server.output, OTHER, "Other run", iterations=60, gain=0.25, rate=3e-4, prompts=(*PROMPTS[1:], "a cat"))
     grid = write_run(server.output, GRID, "Grid run", iterations=10, prompts=())
     (grid / "samples" / "iteration_000010.png").write_bytes((grid / "samples/group/000010_00.webp").read_bytes())
     return server
@@ -210,12 +210,16 @@ def test_runs_are_compared(page, panel):
     for run in (RUN, OTHER):
         panel.locator(f"[data-run={run}] input").check()
     panel.get_by_role("button", name="Compare 2").click()
-    differences = panel.get_by_test_id("mixgrpo-differences")
+    differences = panel.get_by_role("table", name="setting")
     differences.wait_for()
-    rows = [tuple(line.locator("td").all_inner_texts()) for line in differences.locator("tbody tr").all()]
-    assert rows == [("run.iterations", "40", "60"), ("optimizer.learning_rate", "0.0001", "0.0003")]
-    changes = [line.inner_text() for line in panel.locator(".mixgrpo-compare tr[data-run] td:nth-child(4)").all()]
-    assert changes == ["+0.400 ± 0.020"] * 2
+
+    def rows(table):
+        return [tuple(line.locator("td").all_inner_texts()) for line in table.locator("tbody tr").all()]
+
+    assert rows(differences) == [("run.iterations", "40", "60"), ("optimizer.learning_rate", "0.0001", "0.0003")]
+    outcomes = panel.get_by_role("table", name="run")
+    assert outcomes.locator("thead th").all_inner_texts()[1:] == [HOSTILE, "Other run"]
+    assert ("held-out change", "+0.400 ± 0.020", "+0.250 ± 0.020") in rows(outcomes)
     legend = panel.locator(".u-legend")
     legend.get_by_text("Other run: shape, held out").wait_for()
     assert legend.get_by_text(f"{HOSTILE}: shape", exact=True).count() == 1

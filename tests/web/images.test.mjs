@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
+import { RunHistory } from "../../nodes/web/history.mjs";
 import { differences } from "../../nodes/web/panel/differences.mjs";
 import { throttled } from "../../nodes/web/panel/fetched.mjs";
 import { newest, oldest, rowsOf, sharedRows, step } from "../../nodes/web/panel/imageTable.mjs";
@@ -64,6 +65,16 @@ test("only settings that differ are told, by group and field; an unknown one is 
     { setting: "window.wrap", values: [undefined, false] },
   ]);
   assert.deepEqual(differences([one, one, undefined]).length, 4);
+});
+
+test("a history tells when there may be new images, also where nothing is evaluated", () => {
+  const history = new RunHistory();
+  history.fill({});
+  const before = history.samples;
+  history.extend([{ type: "iteration", iteration: 1 }]);
+  assert.equal(history.samples, before);
+  history.extend([{ type: "sample", iteration: 1, images: [] }]);
+  assert.equal(history.samples, before + 1);
 });
 
 test("what is asked for often is done at once, and then once a pause", () => {

@@ -41,25 +41,33 @@ function Name({ index, run }) {
 
 /** @param {{compared: Compared[], onOpen: (id: string) => void}} props */
 function Outcomes({ compared, onOpen }) {
-  return html`<div class="mixgrpo-wideTable">
-    <table class="mixgrpo-table">
+  const best = (/** @type {Run} */ run) => (run.best ? `${number(run.best.score)} after ${run.best.iteration}` : "–");
+  const facts = Object.entries({
+    state: doing,
+    iterations: (/** @type {Run} */ run) => `${run.iteration ?? 0} of ${run.iterations ?? "?"}`,
+    "held-out change": (/** @type {Run} */ run) => heldOutChange(run) || "–",
+    best,
+  });
+  return html`<${Table}
+    title="run"
+    heads=${compared.map(
+      ({ id, run }, index) => html`<button class="mixgrpo-link" title=${`Open ${id}`} onClick=${() => onOpen(id)}>
+        <${Name} index=${index} run=${run} />
+      </button>`,
+    )}
+    rows=${facts.map(([name, told]) => [name, ...compared.map(({ run }) => told(run))])}
+  />`;
+}
+
+/** A column for each run. @param {{title: string, heads: any[], rows: any[][]}} props */
+function Table({ title, heads, rows }) {
+  return html`<div class="mixgrpo-wideTable" style=${{ "--runs": heads.length }}>
+    <table class="mixgrpo-table" aria-label=${title}>
       <thead>
-        <tr><th>run</th><th>state</th><th>iterations</th><th>held-out change</th><th>best</th></tr>
+        <tr><th>${title}</th>${heads.map((head) => html`<th>${head}</th>`)}</tr>
       </thead>
       <tbody>
-        ${compared.map(
-          ({ id, run }, index) => html`<tr key=${id} data-run=${id}>
-            <td>
-              <button class="mixgrpo-link" title=${`Open ${id}`} onClick=${() => onOpen(id)}>
-                <${Name} index=${index} run=${run} />
-              </button>
-            </td>
-            <td>${doing(run)}</td>
-            <td>${run.iteration ?? 0} of ${run.iterations ?? "?"}</td>
-            <td>${heldOutChange(run) || "–"}</td>
-            <td>${run.best ? `${number(run.best.score)} after ${run.best.iteration}` : "–"}</td>
-          </tr>`,
-        )}
+        ${rows.map((row) => html`<tr>${row.map((cell) => html`<td>${cell}</td>`)}</tr>`)}
       </tbody>
     </table>
   </div>`;
@@ -123,24 +131,19 @@ function Differences({ compared, details }) {
   }));
   const rows = differences(counted);
   if (!rows.length) return html`<p>Their settings are the same.</p>`;
-  return html`<div class="mixgrpo-wideTable">
-    <table class="mixgrpo-table" data-testid="mixgrpo-differences">
-      <thead>
-        <tr>
-          <th>setting</th>
-          ${compared.map(({ run }, index) => html`<th><${Name} index=${index} run=${run} /></th>`)}
-        </tr>
-      </thead>
-      <tbody>
-        ${rows.map(
-          ({ setting, values }) => html`<tr key=${setting}>
-            <td>${setting}</td>
-            ${values.map((value) => html`<td>${value === undefined ? "–" : shown(value)}</td>`)}
-          </tr>`,
-        )}
-      </tbody>
-    </table>
-  </div>`;
+  return html`<${Table}
+    title="setting"
+    heads=${compared.map(({ run }, index) => html`<${Name} index=${index} run=${run} />`)}
+    rows=${rows.map(({ setting, values }) => [
+      breakable(setting),
+      ...values.map((value) => (value === undefined ? "–" : shown(value))),
+    ])}
+  />`;
+}
+
+/** A long name may go on in the next line after its dots. @param {string} setting */
+function breakable(setting) {
+  return setting.split(".").map((part, index) => (index ? html`.<wbr />${part}` : part));
 }
 
 /** @param {{compared: Compared[], routes: RunsApi}} props */
