@@ -47,7 +47,7 @@ class RolloutConfig:
     eta: float = setting(
         0.7, "Strength of the noise inside the window. More explores more; too much spoils images. The first step of "
         "flow_sde, from pure noise, adds noise of exactly this size, however many steps there are.",
-        place=4, minimum=0.01, maximum=4.0, step=0.01,
+        place=4, minimum=0.01, maximum=4.0, step=0.01, advanced=True,
     )  # fmt: skip
     group_size: int = setting(
         12, "Images of one prompt that are compared with each other. Time grows with it.",
@@ -99,7 +99,7 @@ class WindowConfig:
     size: int = setting(
         4, "Random steps an iteration, which are the trained ones. Update time grows with it. The paper: 4. 0 takes "
         "every step but the last (DanceGRPO, Flow-GRPO).",
-        label="window_size", place=13, minimum=0, maximum=999,
+        label="window_size", place=13, minimum=0, maximum=999, advanced=True,
     )  # fmt: skip
     trained_share: float = setting(
         1.0, "Share of the window's steps that are trained, drawn at random every iteration. Update time grows with "
@@ -158,7 +158,7 @@ class LossConfig:
     kl_weight: float = setting(
         0.0, "Pulls the model back to the base where it drifts without winning reward. 0 turns it off; 0.0001 to 0.1 "
         "is usual. Costs one more model call without gradient per trained step.",
-        place=24, minimum=0.0, maximum=100.0, step=0.0001,
+        place=24, minimum=0.0, maximum=100.0, step=0.0001, advanced=True,
     )  # fmt: skip
     kl_space: str = setting(
         "velocity", "What kl_weight weighs. velocity: the squared difference of the velocities, all steps alike. mean: "
@@ -278,7 +278,7 @@ class RunConfig:
     evaluate_every: int = setting(
         25, "Held-out prompts are scored every so many iterations, always with the same noise, and before the first "
         "and after the last. 0 never does it.",
-        minimum=0, maximum=1_000_000, changes_training=False,
+        minimum=0, maximum=1_000_000, changes_training=False, advanced=True,
     )  # fmt: skip
     evaluate_images: int = setting(
         4, "Images a held-out prompt in these evaluations. Time grows with it.",
@@ -294,7 +294,7 @@ class RunConfig:
     )  # fmt: skip
     gradient_checkpointing: bool = setting(
         False, "Computes activations twice, keeping none: much less memory, about a third more time an update.",
-        changes_training=False,
+        changes_training=False, advanced=True,
     )  # fmt: skip
     # Started by accelerate; the result is that of one process but for rounding.
     processes: int = setting(
@@ -316,6 +316,16 @@ class RunConfig:
         1, "Frames of a training video, for video models such as Wan (1, 5, 9, 13 ...); the reward is the mean over "
         "its frames. 1 trains on single images.",
         minimum=1, maximum=1024, advanced=True,
+    )  # fmt: skip
+    sample_every: int = setting(
+        25, "Where evaluate_every is 0: images of a few held-out prompts are made and scored every so many "
+        "iterations, always with the same noise, for people to look at. 0 never does it.",
+        minimum=0, maximum=1_000_000, changes_training=False, advanced=True,
+    )  # fmt: skip
+    images_mb: int = setting(
+        256, "Disk space in MB for the single images of a run's held-out prompts. Where they need more, iterations in "
+        "between lose theirs, evenly; the first and the newest stay, and so do the grids. 0 keeps grids only.",
+        minimum=0, maximum=1_000_000, changes_training=False, advanced=True,
     )  # fmt: skip
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 
+AUTOMATIC = -1  # prompts to hold out: about a fifth, MOST_HELD_OUT at most, none of fewer than FEW
+MOST_HELD_OUT, FEW = 32, 4
+
 BOM = "\ufeff"  # begins many files of Windows programs, and comes along when such text is pasted
 # NUL is what UTF-16 looks like when it is read as something else; a half of a pair comes out of broken JSON.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -60,11 +63,14 @@ def cleaned(prompts: Iterable[str]) -> list[str]:
 def split(prompts: Iterable[str], held_out: int, seed: int = 0) -> PromptSet:
     """Splits distinct prompts into train and held-out ones by a seeded shuffle; keeps the given order within each.
 
-    Repeated prompts and empty ones are dropped. Raises ValueError when nothing would be left to train on.
+    held_out: how many, or AUTOMATIC. Repeated prompts and empty ones are dropped. Raises ValueError when nothing would
+    be left to train on.
     """
     distinct = list(dict.fromkeys(cleaned(prompts)))
     if not distinct:
         raise ValueError("The prompt list is empty: write one prompt a line.")
+    if held_out == AUTOMATIC:
+        held_out = 0 if len(distinct) < FEW else min(MOST_HELD_OUT, round(len(distinct) / 5))
     if held_out >= len(distinct):
         raise ValueError(
             f"{held_out} of {len(distinct)} prompts are to be held out, which leaves none to train on: "

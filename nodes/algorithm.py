@@ -9,9 +9,9 @@ from comfy_api.latest import io
 from ..mixgrpo_engine import presets
 from ..mixgrpo_engine.config import SETTINGS, AdapterConfig, TrainConfig
 from ..mixgrpo_engine.settings import Setting
-from .category import CATEGORY
+from .category import CATEGORY, found_by
 from .model import start_lora
-from .setting_widgets import setting, widget
+from .setting_widgets import folded, setting, widget
 
 ALGORITHM = io.Custom("MIXGRPO_ALGORITHM")
 """A TrainConfig whose run is defaults: that is the Train node's. Its adapter counts where no MIXGRPO_LORA is wired."""
@@ -45,8 +45,11 @@ class MixGRPOAlgorithm(io.ComfyNode):
             node_id="MixGRPO_Algorithm",
             display_name="MixGRPO Algorithm",
             category=CATEGORY,
-            description="How images are sampled, compared and learned from. The presets are published settings; the "
-            "first one is the paper's for FLUX.1.",
+            **found_by(
+                "reinforcement learning", "RLHF", "GRPO", "Flow-GRPO", "DanceGRPO", "LoRA training", "learning rate"
+            ),
+            description="How images are sampled, compared and learned from (reinforcement learning). The presets are "
+            "published settings; the first one is the paper's for FLUX.1.",
             inputs=[preset, *(_widget(each, first) for each in ALGORITHM_SETTINGS)],
             outputs=[ALGORITHM.Output(display_name="algorithm", tooltip="For MixGRPO Train.")],
         )
@@ -65,13 +68,13 @@ class MixGRPOLoRA(io.ComfyNode):
         start = io.Combo.Input(
             START.label, options=start_lora.choices(), default=start_lora.NONE, optional=True, tooltip=START.tooltip
         )
-        start.extra_dict["advanced"] = True
         return io.Schema(
             node_id="MixGRPO_LoRA",
             display_name="MixGRPO LoRA",
             category=CATEGORY,
-            description="The adapter that the training learns: its size, and which layers get it.",
-            inputs=[*(widget(each, name=each.field) for each in widgets), widget(dtype, optional=True), start],
+            **found_by("LoRA training", "rank", "alpha", "adapter"),
+            description="The adapter that the LoRA training learns: its size, and which layers get it.",
+            inputs=[*(widget(each, name=each.field) for each in widgets), widget(dtype, optional=True), folded(start)],
             outputs=[LORA.Output(display_name="lora", tooltip="For MixGRPO Train.")],
         )
 

@@ -10,8 +10,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..mixgrpo_engine import prompt_files
-from ..mixgrpo_engine.prompts import split
-from .category import CATEGORY
+from ..mixgrpo_engine.prompts import AUTOMATIC, split
+from .category import CATEGORY, found_by
 
 PROMPTS = io.Custom("MIXGRPO_PROMPTS")
 NO_FILE = "none"
@@ -27,7 +27,8 @@ class MixGRPOPrompts(io.ComfyNode):
             node_id="MixGRPO_Prompts",
             display_name="MixGRPO Prompts",
             category=CATEGORY,
-            description="The prompts of a run, one a line, split into training prompts and held-out ones.",
+            **found_by("dataset", "captions", "training prompts", "held-out prompts", "LoRA training"),
+            description="The prompts of a LoRA training, one a line, split into training prompts and held-out ones.",
             is_input_list=True,
             inputs=[
                 io.String.Input(
@@ -41,9 +42,10 @@ class MixGRPOPrompts(io.ComfyNode):
                     'prompt a line. .jsonl: {"prompt": "..."} a line. .csv: its column "prompt".',
                 ),
                 io.Int.Input(
-                    "held_out", default=0, min=0, max=100000,
-                    tooltip="How many prompts are kept out of the training and only used to measure it. With 0 the "
-                    "curve is measured on training prompts.",
+                    "held_out", default=AUTOMATIC, min=AUTOMATIC, max=100000,
+                    tooltip="How many prompts are kept out of the training and only used to measure it. -1 takes about "
+                    "a fifth of them, 1 to 32, and none of fewer than 4. With 0 the curve is measured on training "
+                    "prompts.",
                 ),
                 io.Int.Input(
                     "split_seed", default=0, min=0, max=2**31 - 1, control_after_generate=False,

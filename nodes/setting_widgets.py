@@ -27,7 +27,11 @@ def widget(about: Setting, advanced: bool | None = None, name: str = "", **optio
         bounds = {"min": about.minimum, "max": about.maximum, "step": about.step}
         known |= {name: value for name, value in bounds.items() if value is not None}
     made = kind.Input(name or about.label, **{**known, **options})
-    # Newer frontends fold these; Input takes no such argument in all versions.
-    if about.advanced if advanced is None else advanced:
-        made.extra_dict["advanced"] = True
+    return folded(made) if (about.advanced if advanced is None else advanced) else made
+
+
+def folded(made: io.Input) -> io.Input:
+    """The input as one that a beginner needn't see: nodes show it once they are unfolded."""
+    # Input takes no such argument in all versions.
+    made.extra_dict["advanced"] = True
     return made

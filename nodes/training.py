@@ -11,12 +11,12 @@ from ..mixgrpo_engine.records import events
 from ..mixgrpo_engine.records.run_folder import RunFolder
 from ..mixgrpo_engine.rewards import Reward
 from .algorithm import ALGORITHM, LORA
-from .category import CATEGORY
+from .category import CATEGORY, found_by
 from .comfy_types import Clip, Model, Vae
 from .prompts import PROMPTS
 from .rewards import REWARD
-from .runs import free_memory, job, launch, overview, paths, published_lora, submit, wait
-from .setting_widgets import setting, widget
+from .runs import free_memory, job, launch, overview, paths, published_lora, submit, wait, workflow
+from .setting_widgets import folded, setting, widget
 from .worker import stash
 
 RUN = io.Custom("MIXGRPO_RUN")
@@ -34,11 +34,16 @@ class MixGRPOTrain(io.ComfyNode):
             node_id="MixGRPO_Train",
             display_name="MixGRPO Train",
             category=CATEGORY,
-            description="Trains a LoRA that makes the model's images score higher, in a background process. What is "
+            **found_by(
+                "reinforcement learning", "RLHF", "GRPO", "Flow-GRPO", "DanceGRPO", "preference", "alignment", "reward",
+                "fine-tune", "LoRA training", "train LoRA",
+            ),
+            description="LoRA training by reinforcement learning from a reward (GRPO, RLHF, preference alignment): "
+            "makes the model's images score higher, in a background process. What is "
             "connected to model, clip, vae, reward and watch is loaded there, not in this server. Queueing the same "
             "graph again returns to the same run, or goes on with it where it stopped.",
             is_output_node=True,
-            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.extra_pnginfo],
             inputs=[
                 io.Model.Input(
                     "model", lazy=True, tooltip="The flow-matching model to train (SD3, FLUX and their kin)."
@@ -66,10 +71,12 @@ class MixGRPOTrain(io.ComfyNode):
                     tooltip="wait: this node ends when the training ends, and Cancel stops it. detached: it ends at "
                     "once, the training goes on in the background; use MixGRPO Wait later.",
                 ),
-                io.Combo.Input(
-                    "if_exists", options=["reuse", "restart"], default="reuse",
-                    tooltip="When the same run exists. reuse: join it, go on with it, or return its result. restart: "
-                    "train again from the start as a run of its own; the old one stays.",
+                folded(
+                    io.Combo.Input(
+                        "if_exists", options=["reuse", "restart"], default="reuse",
+                        tooltip="When the same run exists. reuse: join it, go on with it, or return its result. "
+                        "restart: train again from the start as a run of its own; the old one stays.",
+                    )
                 ),
                 LORA.Input(
                     "lora", optional=True,
@@ -85,6 +92,8 @@ class MixGRPOTrain(io.ComfyNode):
                 run_widget("guidance", optional=True),
                 run_widget("frames", optional=True),
                 run_widget("processes", optional=True),
+                run_widget("sample_every", optional=True),
+                run_widget("images_mb", optional=True),
             ],
             outputs=[
                 RUN.Output(display_name="run", tooltip="The run, for MixGRPO Wait and MixGRPO Apply Run."),
@@ -117,15 +126,19 @@ class MixGRPOTrain(io.ComfyNode):
         if launch.in_worker():
             stash.put({"model": model, "clip": clip, "vae": vae, "reward": reward, "watch": watch})
             return io.NodeOutput(None, None)
-        made = job.make(cls.hidden.dynprompt, cls.hidden.unique_id, LAZY, **settings)
+        hidden = cls.hidden
+        workflow_id = workflow.id_of(hidden.extra_pnginfo)
+        made = job.make(hidden.dynprompt, hidden.unique_id, LAZY, workflow_id=workflow_id, **settings)
         restart, waits = settings["if_exists"] == "restart", settings["mode"] == "wait"
         submitting = wait.submit_for(made, restart) if waits else asyncio.to_thread(submit.submit, made, restart)
         submission = await submitting
         if submission.action in ("started", "resumed"):
             free_memory.free()
         folder = submission.folder
+        workflow.keep(folder, hidden.extra_pnginfo, hidden.dynprompt.get_original_prompt())
+        wait.tell_browser(workflow_id, hidden.unique_id, folder.name)
         if waits:
-            await wait.wait_for(folder, node_id=cls.hidden.unique_id)
+            await wait.wait_for(folder, node_id=hidden.unique_id)
         return run_output(folder, submission.action, submission.note)
 
 
@@ -138,7 +151,7 @@ class MixGRPOWait(io.ComfyNode):
             category=CATEGORY,
             description="Waits until a run has ended and shows its progress. Cancelling the prompt cancels the run.",
             is_output_node=True,
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             inputs=[
                 RUN.Input("run", optional=True, tooltip="From MixGRPO Train. Leave it open to name a run below."),
                 io.String.Input(
@@ -163,6 +176,7 @@ class MixGRPOWait(io.ComfyNode):
     @classmethod
     async def execute(cls, timeout: int, run: dict | None = None, run_id: str = "") -> io.NodeOutput:
         folder = find_run(run, run_id)
+        wait.tell_browser(workflow.id_of(cls.hidden.extra_pnginfo), cls.hidden.unique_id, folder.name)
         await wait.wait_for(folder, timeout, cls.hidden.unique_id)
         return run_output(folder, "finished")
 

@@ -26,8 +26,8 @@ def open_comfyui(url: str, width: int = 1600, height: int = 1000) -> Iterator:
         browser = playwright.chromium.launch(executable_path=path, headless=True, args=ARGUMENTS, env=dict(os.environ))
         page = browser.new_page(viewport={"width": width, "height": height})
         page.messages = []
-        page.on("console", lambda message: page.messages.append((message.type, message.text)))
-        page.on("pageerror", lambda error: page.messages.append(("pageerror", str(error))))
+        page.on("console", lambda message: page.messages.append((message.type, said(message))))
+        page.on("pageerror", lambda error: page.messages.append(("pageerror", error.stack or str(error))))
         try:
             # A first visit opens the template browser over the graph.
             page.request.post(f"{url}/settings/Comfy.TutorialCompleted", data="true")
@@ -36,6 +36,21 @@ def open_comfyui(url: str, width: int = 1600, height: int = 1000) -> Iterator:
             yield page
         finally:
             browser.close()
+
+
+def said(message) -> str:
+    """A console message's text, and where it comes from if that is this pack."""
+    url = message.location["url"]
+    return f"{message.text} ({url})" if "mixgrpo" in url else message.text
+
+
+def draw(page, nodes2: bool) -> None:
+    """Has the nodes drawn as elements of the page (Nodes 2.0), or on the canvas; an open graph is lost by a change."""
+    if page.evaluate("() => Boolean(window.app.ui.settings.getSettingValue('Comfy.VueNodes.Enabled'))") == nodes2:
+        return
+    page.evaluate("(on) => window.app.ui.settings.setSettingValueAsync('Comfy.VueNodes.Enabled', on)", nodes2)
+    page.reload(wait_until="domcontentloaded")  # Nodes 2.0 leaves a question on the screen
+    wait_until_ready(page)
 
 
 def wait_until_ready(page) -> None:

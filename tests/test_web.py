@@ -34,7 +34,7 @@ def test_nothing_is_loaded_from_elsewhere():
         *web.VENDOR.parent.rglob("*.css"),
     ]:
         text = path.read_text(encoding="utf-8")
-        imported = re.findall(r"""^(?:import|export)\b[^"';]*["']([^"']+)["']|\bimport\(["']([^"']+)""", text, re.M)
+        imported = re.findall(r"""^(?:import|export)\b[^"';()=]*["']([^"']+)["']|\bimport\(["']([^"']+)""", text, re.M)
         linked = re.findall(r"""\burl\(\s*["']?([^"')\s]+)""", text)
         addresses = [one or two for one, two in imported] + linked
         assert [each for each in addresses if not each.startswith((".", "data:"))] == [], path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +43,16 @@ class Progress(Event):
 
 
 @dataclass
+class Schedule(Event):
+    """What the training samples at, once a start, before its first iteration."""
+
+    type: ClassVar[str] = "schedule"
+    sigmas: list[float]  # noise levels, one more than steps
+    flash_ratio: float
+    shift: float  # the one that is really used
+
+
+@dataclass
 class Iteration(Event):
     """One finished iteration. reward: mean a scorer; seconds: rollout, score, update, total."""
 
@@ -60,6 +70,10 @@ class Iteration(Event):
     seconds: dict[str, float]
     eta_seconds: float  # estimated time left
     updates: int  # steps of the optimizer; fewer than wanted where no image had an advantage
+    learning_rate: float
+    kl: float | None  # to the base model, as kl_space measures it, before its weight; None where kl_weight is 0
+    images: int  # sampled and scored in this iteration
+    memory: dict[str, int]  # bytes now and at most so far: memory/in_use.py
 
 
 @dataclass
@@ -79,6 +93,10 @@ class Evaluation(Event):
     iteration: int
     reward: dict[str, float]
     strict: dict[str, float] = field(default_factory=dict)
+    score: float | None = None  # what tells the best LoRA: the deciding scorers' weighted mean
+    change: float | None = None  # mean of the images' differences to the first evaluation; None in that one
+    change_error: float | None = None  # half the width of its 95% interval; None where images can't be paired
+    scores: list[float | None] = field(default_factory=list)  # the same as score, one an image
 
 
 @dataclass
@@ -93,12 +111,26 @@ class Best(Event):
 
 @dataclass
 class Sample(Event):
-    """Sample images were written; path is relative to the run folder."""
+    """Sample images were written; path is the grid's, relative to the run folder.
+
+    images: the single ones: file (relative, too), prompt, seed, scores by name. seed is text, because it has more
+    digits than a browser's numbers keep.
+    """
 
     type: ClassVar[str] = "sample"
     iteration: int
     path: str
     prompts: list[str] = field(default_factory=list)
+    images: list[dict] = field(default_factory=list)
+
+
+@dataclass
+class Lora(Event):
+    """A LoRA that was asked for in the middle of the run; lora: relative to the run folder."""
+
+    type: ClassVar[str] = "lora"
+    iteration: int
+    lora: str
 
 
 @dataclass
@@ -188,11 +220,22 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict], int]:
         file.seek(offset)
         chunk = file.read()
     end = chunk.rfind(b"\n") + 1
-    return list(_parse(chunk[:end])), offset + end
+    return list(_parse(chunk[:end].splitlines())), offset + end
 
 
-def _parse(chunk: bytes) -> Iterator[dict]:
-    for line in chunk.splitlines():
+def of_types(path: Path, *types: str) -> Iterator[dict]:
+    """The events of these types, one after another: a long log is never in memory as a whole."""
+    marks = [json.dumps(kind).encode() for kind in types]
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        for line in file:
+            if any(mark in line for mark in marks):
+                yield from (event for event in _parse([line]) if event["type"] in types)
+
+
+def _parse(lines: Iterable[bytes]) -> Iterator[dict]:
+    for line in lines:
         if not line.strip():
             continue
         try:

@@ -19,7 +19,7 @@ def labelled_grid(
 
     Small images are enlarged without smoothing to about `cell` pixels, so that their pixels stay what they are.
     """
-    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    pixels = to_bytes(images).numpy()
     height, width = pixels.shape[1:3]
     factor = cell / max(height, width)
     size = (round(width * factor), round(height * factor))
@@ -56,6 +56,11 @@ def stills(strips: Tensor, frames: int) -> tuple[Tensor, str]:
     return torch.cat([videos[:, number - 1] for number in numbers], dim=2), (
         f"frames {words} and {numbers[-1]} of {frames}"
     )
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Values in 0..1 as uint8, on the CPU."""
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
 def _wrap(

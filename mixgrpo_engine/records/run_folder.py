@@ -15,8 +15,9 @@ STATES = ("queued", "waiting", "running", "finished", "failed", "cancelled")
 class RunFolder:
     """Paths of one run and atomic access to its files.
 
-    job.json (graph, settings, versions), status.json, events.jsonl, worker.log, checkpoints/, samples/,
-    `<run>.safetensors` (the last LoRA), `<run>-best.safetensors` (the best on held-out prompts).
+    job.json (graph, settings, versions), status.json, events.jsonl, worker.log, checkpoints/, samples/ (grids, single
+    images by iteration, the newest training group), `<run>.safetensors` (the last LoRA), `<run>-best.safetensors` (the
+    best on held-out prompts), `<run>-<iteration>.safetensors` (asked for by a file named `save`).
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -28,6 +29,7 @@ class RunFolder:
         self.log = self.path / "worker.log"
         self.lock = self.path / "worker.lock"
         self.cancel_file = self.path / "cancel"
+        self.save_file = self.path / "save"
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
         self.lora = self.path / f"{self.name}.safetensors"
@@ -37,6 +39,10 @@ class RunFolder:
     def create(self) -> None:
         for folder in (self.path, self.checkpoints, self.samples):
             folder.mkdir(parents=True, exist_ok=True)
+
+    def step_lora(self, iteration: int) -> Path:
+        """The LoRA that was asked for after so many iterations."""
+        return self.lora.with_name(f"{self.lora.stem}-{iteration:06d}{self.lora.suffix}")
 
     def emit(self, event: Event) -> dict:
         return self._event_log.append(event)

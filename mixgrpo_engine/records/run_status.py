@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from . import sparkline
 from .events import Best, Evaluation, Event, Iteration, Progress, Stage
 
 
-def fields_of(event: Event) -> dict:
-    """The fields of status.json that the event changes; none for most."""
-    return _FIELDS.get(event.type, lambda _: {})(event)
+def fields_of(event: Event, status: Mapping[str, Any]) -> dict:
+    """The fields of status.json that the event changes, none for most; status: what it held before."""
+    return _FIELDS.get(event.type, lambda *_: {})(event, status)
 
 
-def _stage(event: Stage) -> dict:
+def _stage(event: Stage, _: Mapping) -> dict:
     state = "waiting" if event.name == "waiting" else "running"
     return {"state": state, "stage": event.name, "message": event.message}
 
 
-def _iteration(event: Iteration) -> dict:
+def _iteration(event: Iteration, status: Mapping) -> dict:
+    known = [value for value in event.reward.values() if math.isfinite(value)]
+    mean = float(f"{sum(known) / len(known):.5g}") if known else None
     return {
         "state": "running",
         "stage": "train",
@@ -28,38 +32,53 @@ def _iteration(event: Iteration) -> dict:
         "reward": event.reward,
         "window": list(event.window),
         "eta_seconds": event.eta_seconds,
+        "memory": event.memory,
+        "images_per_second": event.images / event.seconds["total"],
+        "sparkline": sparkline.extended(status.get("sparkline"), event.iteration, mean),
     }
 
 
-def _progress(event: Progress) -> dict:
+def _progress(event: Progress, _: Mapping) -> dict:
     return {"phase": event.phase, "phase_done": event.done, "phase_total": event.total}
 
 
-def _evaluation(event: Evaluation) -> dict:
-    return {"held_out_reward": event.reward, "held_out_strict": event.strict, "evaluated_at": event.iteration}
+def _evaluation(event: Evaluation, status: Mapping) -> dict:
+    before = status.get("held_out") or {}
+    # A run that older versions began tells its first score by the change.
+    first = before["first"] if "first" in before else _difference(event.score, event.change or 0.0)
+    return {
+        "held_out_reward": event.reward,
+        "held_out_strict": event.strict,
+        "evaluated_at": event.iteration,
+        "held_out": {"first": first, "last": event.score, "change": event.change, "error": event.change_error},
+    }
 
 
-def _best(event: Best) -> dict:
+def _difference(value: float | None, less: float) -> float | None:
+    return None if value is None else value - less
+
+
+def _best(event: Best, _: Mapping) -> dict:
     # Its LoRA gets a name once it is published, at the run's end.
     return {"best": {"iteration": event.iteration, "score": event.score, "lora": None}}
 
 
-# An event's type -> a function of that event.
-_FIELDS: dict[str, Callable[[Any], dict]] = {
+# An event's type -> a function of that event and the status before it.
+_FIELDS: dict[str, Callable[[Any, Mapping[str, Any]], dict]] = {
     "stage": _stage,
     "iteration": _iteration,
     "progress": _progress,
     "evaluation": _evaluation,
     "best": _best,
-    "sample": lambda event: {"sample": event.path},
-    "checkpoint": lambda event: {"checkpoint": event.iteration},
-    "done": lambda event: {
+    "sample": lambda event, _: {"sample": event.path},
+    "checkpoint": lambda event, _: {"checkpoint": event.iteration},
+    "done": lambda event, _: {
         "state": "finished",
         "stage": "",
         "message": event.message,
         "iteration": event.iteration,
         "eta_seconds": 0.0,
     },
-    "cancelled": lambda event: {"state": "cancelled", "stage": "", "message": event.message},
-    "failed": lambda event: {"state": "failed", "stage": "", "message": event.message, "node_id": event.node_id},
+    "cancelled": lambda event, _: {"state": "cancelled", "stage": "", "message": event.message},
+    "failed": lambda event, _: {"state": "failed", "stage": "", "message": event.message, "node_id": event.node_id},
 }

@@ -43,6 +43,7 @@ _LINES: dict[str, Callable[[Any], str]] = {
     "notice": lambda event: f"note: {event.message}",
     "best": lambda event: f"best so far: {event.score:.4g}, kept as {event.lora}",
     "checkpoint": lambda event: f"checkpoint saved: {event.path}",
+    "lora": lambda event: f"LoRA saved: {event.lora}",
     "done": lambda event: (
         f"Finished after {event.iteration} iterations in {duration(event.train_seconds)}: {event.lora}"
         + f"\n{event.message}" * bool(event.message)

@@ -66,7 +66,7 @@ class Run:
             return
         if self.recording:
             self.folder.emit(event)
-            fields = run_status.fields_of(event)
+            fields = run_status.fields_of(event, self.folder.status())
             if fields:
                 self.folder.set_status(**fields)
         self.say(event)
@@ -77,7 +77,7 @@ class Run:
             return
         event = Failed(str(error).strip() or type(error).__name__, traceback.format_exc())
         self.folder.emit(event)
-        self.folder.set_status(**run_status.fields_of(event))
+        self.folder.set_status(**run_status.fields_of(event, self.folder.status()))
         self.say(event)
 
     @contextlib.contextmanager
@@ -182,6 +182,8 @@ def train(run: Run, should_stop: Callable[[], bool] = lambda: False) -> str:
     rewards, weights = run.rewards(run.file.rewards)
     watched, watched_weights = run.rewards(run.file.watch)
     with run.holding_the_folder():
+        if run.ranks.is_main_process:
+            run.folder.save_file.unlink(missing_ok=True)  # meant for an earlier start
         try:
             policy = run.policy(should_stop)
             run.emit(Stage("train", f"Training in {run.folder.path}."))

@@ -29,6 +29,7 @@ from .adapter_average import AdapterAverage
 ADAPTER = "adapter.safetensors"
 AVERAGE = "average.safetensors"
 PROGRESS = "progress.json"
+LORA = "lora.safetensors"  # for users of the model, while the adapter is for going on
 
 
 class OtherLaunch(Exception):
@@ -46,10 +47,14 @@ class Checkpoints:
         average: AdapterAverage | None = None,
         keep: int = 2,
         split: bool = False,
+        export: Callable[[Path], None] | None = None,
     ) -> None:
-        """keep: how many stay; split: whether the weights are split over processes."""
+        """keep: how many stay; split: whether the weights are split over processes.
+
+        export(path) writes the LoRA of now, which a checkpoint then holds, too; the main process calls it.
+        """
         self.folder = folder
-        self.split = split
+        self.split, self._export = split, export
         self.keep = keep
         self._accelerator = accelerator
         self._policy = policy
@@ -78,6 +83,8 @@ class Checkpoints:
         if self._accelerator.is_main_process:
             about = {"iteration": iteration, "split": self.split, **progress}
             (temporary / PROGRESS).write_text(json.dumps(about), encoding="utf-8")
+            if self._export:
+                self._export(temporary / LORA)
             _flush_to_disk(temporary)
             if final.exists():
                 shutil.rmtree(final)

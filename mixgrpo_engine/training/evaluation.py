@@ -14,23 +14,36 @@ from .. import seeds
 from ..config import TrainConfig
 from ..distributed.ranks import Ranks
 from ..prompts import PromptSet
-from ..records.events import Best, Evaluation, Sample, read
-from ..records.grid import labelled_grid, stills
+from ..records import samples
+from ..records.events import Best, Evaluation, Sample
+from ..records.grid import labelled_grid, stills, to_bytes
 from ..records.run_folder import RunFolder
 from ..rewards import Reward
 from ..rewards.scoring import ScoresByName, and_why
 from .experience import Sampler
+from .held_out_history import History, rounded
 from .pulse import Pulse, Stopped
 
 SHOWN = 16  # images of the sample grid
+SAMPLED = 4  # images where nothing is evaluated
 
 
 @dataclass
 class HeldOutScores:
-    """Of all held-out images, in their order."""
+    """Of held-out images, in their order."""
 
     by_name: ScoresByName
     strict: dict[str, Tensor]  # scorers that can tell -> float32 (images,), 1 right and 0 wrong
+
+
+@dataclass(frozen=True)
+class HeldOutImages:
+    """Some held-out images, sampled and scored by all processes together."""
+
+    rows: range  # which of the held-out images these are
+    own: range  # which of them this process has sampled
+    images: Tensor | None  # those; None if there are none
+    scores: HeldOutScores  # of all rows, in their order
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,12 @@ class Judges:
             return math.nan
         return sum(weight * known[name] for name, weight in counted.items()) / sum(counted.values())
 
+    def decide_each(self, scores: Mapping[str, Tensor]) -> Tensor:
+        """The same of every image: (images,)."""
+        counted = {name: weight for name, weight in self.deciding.items() if weight > 0}
+        total = sum((weight * scores[name].double() for name, weight in counted.items()), torch.zeros(()))
+        return total / sum(counted.values())
+
 
 class HeldOut:
     """Evaluates the policy on held-out prompts."""
@@ -85,37 +104,56 @@ class HeldOut:
         self.rollout, self.run = config.rollout, config.run
         # One an image.
         self.prompts = [prompt for prompt in evaluated(prompts) for _ in range(self.run.evaluate_images)]
+        self.history = History(folder.events, judges.decide)
 
     def has_been_done(self, iteration: int) -> bool:
-        """Whether the run folder already holds this evaluation: a resumed run doesn't repeat it."""
-        return any(event["iteration"] == iteration for event in self._history())
+        """Whether the run folder already holds what is due then: a resumed run doesn't repeat it."""
+        return iteration in (self.history.evaluated if self.run.evaluate_every else self.history.sampled)
 
     @torch.no_grad()
     def evaluate(self, iteration: int) -> None:
-        """Emits the mean scores, writes a sample grid, and keeps the LoRA if there was none better before.
+        """Emits the mean scores, writes sample images, and keeps the LoRA if there was none better before.
 
         The noises are the same every time.
         """
-        mine = self.ranks.share(len(self.prompts))
+        found = self._sampled_and_scored(range(len(self.prompts)))
+        rewards = found.scores.by_name.means()
+        score = self.judges.decide(rewards)
+        each = [rounded(value) for value in self.judges.decide_each(found.scores.by_name.values).tolist()]
+        change, error = self.history.change(score, each)
+        # Before the evaluation is told: a kill in between then repeats both.
+        if self.ranks.main(score > self.history.best):
+            self.export(self.folder.best_lora)
+            self.pulse.emit(Best(iteration, score, self.folder.best_lora.name))
+        strict = {name: float(values.nanmean()) for name, values in found.scores.strict.items()}
+        event = Evaluation(iteration, rewards, strict, score, change, error, each)
+        self.pulse.emit(event)
+        self.history.add(event.as_dict())
+        self._write_samples(iteration, found)
+
+    @torch.no_grad()
+    def sample(self, iteration: int) -> None:
+        """A few of the evaluation's images, for people to look at: it tells no mean, and nothing is chosen by them."""
+        rows = range(0, len(self.prompts), self.run.evaluate_images)[:SAMPLED]
+        self._write_samples(iteration, self._sampled_and_scored(rows))
+        self.history.sampled.add(iteration)
+
+    def _sampled_and_scored(self, rows: range) -> HeldOutImages:
+        """rows: which of the held-out images. Tells of those that couldn't be scored."""
+        mine = self.ranks.share(len(rows))
+        own = rows[mine.start : mine.stop]
         images, stopped = None, False
         try:
-            images = self._sample(mine)
+            images = self._sample(own)
         except Stopped:
             stopped = True
         self.sampler.module.catch_up()
         if self.ranks.any(stopped):
             raise Stopped
-        scores = self._scores(images, [self.prompts[row] for row in mine])
+        scores = self._scores(images, [self.prompts[row] for row in own])
         for name, values in scores.by_name.values.items():
             self._tell_failures(name, values, scores.by_name.failures[name])
-        rewards = scores.by_name.means()
-        # Before the evaluation is told: a kill in between then repeats both.
-        if self.ranks.main(self._is_best(rewards)):
-            self.export(self.folder.best_lora)
-            self.pulse.emit(Best(iteration, self.judges.decide(rewards), self.folder.best_lora.name))
-        strict = {name: float(values.nanmean()) for name, values in scores.strict.items()}
-        self.pulse.emit(Evaluation(iteration, rewards, strict))
-        self._write_samples(iteration, images, mine)
+        return HeldOutImages(rows, own, images, scores)
 
     def _scores(self, images: Tensor | None, prompts: list[str]) -> HeldOutScores:
         """Everybody's scores joined; images: this process's, None if it has none."""
@@ -138,17 +176,9 @@ class HeldOut:
         failed = int(values.isnan().sum())
         if failed:
             self.pulse.notice(
-                f"The reward '{name}' couldn't score {failed} of {len(self.prompts)} held-out images. "
+                f"The reward '{name}' couldn't score {failed} of {len(values)} held-out images. "
                 f"{and_why(reasons)}".strip()
             )
-
-    def _is_best(self, rewards: Mapping[str, float]) -> bool:
-        score = self.judges.decide(rewards)
-        earlier = [self.judges.decide(event["reward"]) for event in self._history()]
-        return not math.isnan(score) and not any(other >= score for other in earlier)
-
-    def _history(self) -> list[dict]:
-        return [event for event in read(self.folder.events)[0] if event["type"] == "evaluation"]
 
     def _sample(self, rows: range) -> Tensor | None:
         """(rows, height, width, 3), in batches no larger than a rollout's: what fits there fits here."""
@@ -163,25 +193,41 @@ class HeldOut:
     def _images(self, rows: range) -> Tensor:
         return self.sampler.sample([self.prompts[row] for row in rows], noise_seeds(self.run.seed, rows), "evaluate")
 
-    def _write_samples(self, iteration: int, images: Tensor | None, mine: range) -> None:
+    def _write_samples(self, iteration: int, found: HeldOutImages) -> None:
         # One image a prompt before a second one of any: the grid shows many prompts rather than many noises.
         each = self.run.evaluate_images
-        order = sorted(range(len(self.prompts)), key=lambda i: (i % each, i // each))[:SHOWN]
+        order = sorted(found.rows, key=lambda row: (row % each, row // each))[:SHOWN]
         # As bytes: they may come from other processes.
-        own = [] if images is None else [(row, _to_bytes(images[row - mine.start])) for row in order if row in mine]
-        pictures = dict(self.ranks.joined(own))
+        own, images = found.own, found.images
+        pictures = [] if images is None else [(row, to_bytes(images[own.index(row)])) for row in order if row in own]
+        joined = dict(self.ranks.joined(pictures))
         if not self.ranks.is_main:
             return
         shown = [self.prompts[row] for row in order]
         path = self.folder.samples / f"iteration_{iteration:06d}.png"
-        sheet = torch.stack([pictures[row] for row in order]).float() / 255
-        sheet, frames = stills(sheet, self.run.frames)
+        sheet, frames = stills(torch.stack([joined[row] for row in order]), self.run.frames)
         title = f"iteration {iteration}"
         if frames:
-            labelled_grid(sheet, shown, columns=2, cell=320, title=f"{title}: {frames}").save(path)
+            labelled_grid(sheet / 255, shown, columns=2, cell=320, title=f"{title}: {frames}").save(path)
         else:
-            labelled_grid(sheet, shown, columns=4, cell=160, title=title).save(path)
-        self.pulse.emit(Sample(iteration, path.relative_to(self.folder.path).as_posix(), shown))
+            labelled_grid(sheet / 255, shown, columns=4, cell=160, title=title).save(path)
+        single = self._write_single(iteration, sheet, order, found) if self.run.images_mb else []
+        self.pulse.emit(Sample(iteration, path.relative_to(self.folder.path).as_posix(), shown, single))
+
+    def _write_single(self, iteration: int, pictures: Tensor, order: list[int], found: HeldOutImages) -> list[dict]:
+        """One file an image, and what is known of each."""
+        paths = samples.save(pictures, self.folder.samples / f"{iteration:06d}")
+        samples.thin_out(self.folder.samples, self.run.images_mb * samples.MB)
+        scores = found.scores.by_name.values
+        return [
+            {
+                "file": path.relative_to(self.folder.path).as_posix(),
+                "prompt": self.prompts[row],
+                "seed": str(seed),
+                "scores": {name: rounded(float(values[found.rows.index(row)])) for name, values in scores.items()},
+            }
+            for path, row, seed in zip(paths, order, noise_seeds(self.run.seed, order), strict=True)
+        ]
 
 
 def evaluated(prompts: PromptSet) -> tuple[str, ...]:
@@ -196,9 +242,5 @@ def noise_seeds(seed: int, rows: Iterable[int]) -> list[int]:
 
 def batches(rows: range, size: int) -> Iterator[range]:
     """Neighbouring rows, `size` at a time."""
-    for start in range(rows.start, rows.stop, size):
-        yield range(start, min(start + size, rows.stop))
-
-
-def _to_bytes(image: Tensor) -> Tensor:
-    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -17,6 +17,7 @@ from ..distributed.lockstep import Lockstep
 from ..distributed.ranks import Ranks
 from ..memory.micro_batches import BatchedVelocity, BatchSize
 from ..policy import Condition, Policy
+from ..records.grid import stills, to_bytes
 from ..rewards import Reward
 from ..rewards.scoring import ScoresByName, and_why, score_by_each
 from ..rollout import Trajectory, join, rollout, sample_ode
@@ -38,6 +39,7 @@ class Experience:
     prompts: range  # which of the iteration's these are
     rewards: dict[str, Tensor]  # of all prompts: name -> float32 (batch,), NaN where the image could not be scored
     score_seconds: float  # spent on decoding, and on waiting for scores, in this process
+    first_group: Tensor | None = None  # the iteration's first prompt's images as bytes; in the main process only
 
 
 class Sampler:
@@ -55,12 +57,13 @@ class Sampler:
         """module: the policy's, as accelerate prepared it."""
         self.policy, self.module, self.rewards = policy, module, rewards
         self.config, self.pulse, self.ranks = config.rollout, pulse, ranks
-        self.seed = config.run.seed
+        self.seed, self.frames = config.run.seed, config.run.frames
         self.sigmas = policy_sigmas(policy, self.config)
         self.keep_means = config.loss.surrogate != "clip"
         name = "settings.rollout.batch_size" if ranks.split else "rollout_batch_size"
         self.batch_size = BatchSize(self.config.batch_size, name, pulse.notice, alone=not ranks.split)
         self._scoring = _scoring_thread(policy.device)
+        self._first_group: Tensor | None = None
 
     def collect(self, iteration: int, window: range, prompts: Sequence[str]) -> Experience:
         """Samples and scores a group for each of this process's share of the prompts; the rewards are of all prompts.
@@ -85,7 +88,8 @@ class Sampler:
         assert trajectory is not None and scores is not None
         rewards = self.ranks.joined_rows(scores.values)
         self._check(rewards, self._joined_failures(scores), prompts)
-        return Experience(trajectory, mine, rewards, score_seconds)
+        first_group, self._first_group = self._first_group, None
+        return Experience(trajectory, mine, rewards, score_seconds, first_group)
 
     def _collect(
         self, iteration: int, window: range, prompts: Sequence[str], mine: range, at_once: int
@@ -97,7 +101,7 @@ class Sampler:
                 part = prompts[start : min(start + at_once, mine.stop)]
                 trajectories.append(self.rollout(iteration, window, self.policy.condition(part), start))
                 rolled_out = time.monotonic()
-                scores += self._score_later(trajectories[-1], part)
+                scores += self._score_later(trajectories[-1], part, start)
                 score_seconds += time.monotonic() - rolled_out
             rolled_out = time.monotonic()
             scored = [self._when_done(later) for later in scores]
@@ -167,11 +171,16 @@ class Sampler:
         velocity = self.velocity(self.policy.condition(prompts), batch_size=0, phase=phase)
         return self.policy.decode(sample_ode(velocity, noise, self.sigmas))
 
-    def _score_later(self, trajectory: Trajectory, prompts: Sequence[str]) -> list[Future[ScoresByName]]:
-        """Decodes now, where the model runs; scores a group while the next one is decoded, or at once on the CPU."""
+    def _score_later(self, trajectory: Trajectory, prompts: Sequence[str], first: int) -> list[Future[ScoresByName]]:
+        """Decodes now, where the model runs; scores a group while the next one is decoded, or at once on the CPU.
+
+        first: the first prompt's number in the iteration.
+        """
         size, scores = self.config.group_size, []
         for group, prompt in enumerate(prompts):
             images = self.policy.decode(trajectory.latents[group * size : (group + 1) * size])
+            if self.ranks.is_main and first + group == 0:
+                self._first_group = to_bytes(stills(images, self.frames)[0])
             self.pulse.raise_if_stopped()
             self.pulse.progress("score", group, len(prompts))
             scores.append(self._scoring.submit(self.score, self.rewards, images, [prompt] * size))

@@ -43,6 +43,7 @@ class UpdateReport:
     clip_fraction: float = 0.0  # share of ratios outside 1 +- clip_range
     forwards: int = 0  # image-forwards
     steps: int = 0  # of the optimizer
+    kl: float | None = None  # to the base model, mean over the updates; None where none is asked for
 
 
 @dataclass(frozen=True)
@@ -144,11 +145,12 @@ class PolicyUpdate:
         self.stepping = False
         if not reports:
             return UpdateReport()
-        losses, deviations, fractions = (torch.stack(values) for values in zip(*reports, strict=True))
-        means = torch.stack([losses.mean(), torch.stack(norms).mean(), deviations[-1], fractions.mean()])
+        losses, deviations, fractions, kls = (torch.stack(values) for values in zip(*reports, strict=True))
+        means = torch.stack([losses.mean(), torch.stack(norms).mean(), deviations[-1], fractions.mean(), kls.mean()])
         forwards = self.ranks.summed(torch.tensor(self.forwards, device=self.policy.device))
-        loss, grad_norm, deviation, clipped = means.tolist()
-        return UpdateReport(loss, grad_norm, deviation, clipped, int(forwards), steps)
+        loss, grad_norm, deviation, clipped, kl = means.tolist()
+        asked = self.config.loss.kl_weight > 0
+        return UpdateReport(loss, grad_norm, deviation, clipped, int(forwards), steps, kl if asked else None)
 
     def _first_velocity(self, minibatch: Minibatch) -> Callable[[], Tensor]:
         """The velocity at one state of a minibatch."""
@@ -163,28 +165,28 @@ class PolicyUpdate:
 
     def _over_all_ranks(self, minibatch: Minibatch, images: int) -> tuple[Tensor, ...]:
         """accumulate() of a minibatch that is spread over processes; images: how many of its have an advantage."""
-        sums, own = torch.zeros(3, device=minibatch.advantages.device), len(minibatch.rows)
+        sums, own = torch.zeros(4, device=minibatch.advantages.device), len(minibatch.rows)
         self.optimizer.zero_grad()
         if own:
-            loss, deviation, clipped = self.accumulate(minibatch)
-            sums = torch.stack([loss, deviation * own, clipped * own])
+            loss, *means = self.accumulate(minibatch)
+            sums = torch.stack([loss, *(mean * own for mean in means)])
         self.module.catch_up(backward=True)
         self.ranks.sum_gradients(self.parameters)
-        loss, deviation, clipped = self.ranks.summed(sums)
-        return loss, deviation / images, clipped / images
+        loss, *totals = self.ranks.summed(sums)
+        return loss, *(total / images for total in totals)
 
-    def accumulate(self, minibatch: Minibatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Its gradients, summed over window steps and model calls; (loss, mean |r - 1|, clipped share)."""
+    def accumulate(self, minibatch: Minibatch) -> tuple[Tensor, ...]:
+        """Its gradients, summed over window steps and model calls; (loss, mean |r - 1|, clipped share, mean KL)."""
         images = len(minibatch.rows)
 
-        def work(size: int) -> tuple[Tensor, Tensor, Tensor]:
+        def work(size: int) -> tuple[Tensor, ...]:
             self.optimizer.zero_grad()  # of a first try that ran out of memory
-            totals = torch.zeros(3, device=minibatch.advantages.device)
+            totals = torch.zeros(4, device=minibatch.advantages.device)
             for states in self.split_into_calls(minibatch, size or images):
                 totals += self._backward(minibatch, states)
-            loss, deviation, clipped = totals
+            loss, *sums = totals
             terms = images * len(minibatch.places)
-            return loss, deviation / terms, clipped / terms
+            return loss, *(each / terms for each in sums)
 
         return self.batch_size.run(work, images)
 
@@ -206,43 +208,45 @@ class PolicyUpdate:
         return [states[start : start + size] for states in steps for start in range(0, len(states), size)]
 
     def _backward(self, minibatch: Minibatch, states: Sequence[SharedState]) -> Tensor:
-        """Adds the gradient of one model call's terms; sums over them of loss, |r - 1| and clipped: (3,)."""
+        """Adds the gradient of one model call's terms; sums over them of loss, |r - 1|, clipped and KL: (4,)."""
         velocity = self.velocity(minibatch, states)
         base = None
         if self.config.loss.kl_weight > 0:
             with torch.no_grad(), self.policy.base():
                 base = self.velocity(minibatch, states)
-        loss, counts = minibatch.advantages.new_zeros(()), minibatch.advantages.new_zeros(2)
+        loss, counts = minibatch.advantages.new_zeros(()), minibatch.advantages.new_zeros(3)
         for place, numbers in _by_place(states):
             # A state that several images share gives each of them its velocity.
             images = [image for number in numbers for image in states[number].images]
             source = [number for number in numbers for _ in states[number].images]
             rows = torch.tensor(images, device=minibatch.advantages.device)
-            loss_here, change = self._losses(
+            loss_here, change, kl = self._losses(
                 minibatch, place, rows, velocity[source], None if base is None else base[source]
             )
             loss = loss + loss_here * (len(images) / minibatch.terms)
-            counts += torch.stack([change.sum(), (change > self.config.loss.clip_range).sum()])
+            counts += torch.stack([change.sum(), (change > self.config.loss.clip_range).sum(), kl.sum()])
         self.accelerator.backward(loss * self.ranks.loss_scale)
         return torch.cat([loss.detach()[None], counts])
 
     def _losses(
         self, minibatch: Minibatch, place: int, rows: Tensor, velocity: Tensor, base: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Mean loss of some images at one step, KL to the base included, and |ratio - 1| (rows,)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean loss of some images at one step, KL to the base included; |ratio - 1| and that KL, (rows,) each."""
         options, trajectory = self.config.loss, minibatch.trajectory
         mean, std = self.step_mean(minibatch, place, rows, velocity)
         new, old = log_prob(trajectory.states[place + 1, rows], mean, std), trajectory.log_probs[place, rows]
         loss = self._surrogate(minibatch, place, rows, mean, std, new)
-        if base is not None and options.kl_space == "velocity":
-            loss = loss + options.kl_weight * velocity_kl(velocity, base).mean()
-        elif base is not None:
+        change = (torch.exp(new.detach() - old) - 1).abs()
+        if base is None:
+            return loss, change, torch.zeros_like(change)
+        if options.kl_space == "velocity":
+            kl = velocity_kl(velocity, base)
+        else:
             base_mean, _ = self.step_mean(minibatch, place, rows, base)
             sigma, sigma_next = minibatch.sigmas(place)
             exact = options.kl_space == "mean"
             kl = mean_kl(mean, base_mean, std) if exact else flow_grpo_kl(mean, base_mean, std, sigma - sigma_next)
-            loss = loss + options.kl_weight * kl.mean()
-        return loss, (torch.exp(new.detach() - old) - 1).abs()
+        return loss + options.kl_weight * kl.mean(), change, kl.detach()
 
     def _surrogate(
         self, minibatch: Minibatch, place: int, rows: Tensor, mean: Tensor, std: float, new: Tensor

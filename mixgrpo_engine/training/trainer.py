@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..advantage import group_advantages
@@ -15,17 +16,19 @@ from ..config import TrainConfig
 from ..distributed import sharding
 from ..distributed.lockstep import Lockstep
 from ..distributed.ranks import Ranks
+from ..memory.in_use import in_use
 from ..policy import Policy
 from ..prompts import PromptSet
-from ..records.events import Cancelled, CheckpointSaved, Done, Event, Iteration, Stage, read
+from ..records.events import Cancelled, CheckpointSaved, Done, Event, Iteration, Lora, Schedule, Stage, read
 from ..records.last_words import not_learned
 from ..records.run_folder import RunFolder
+from ..records.samples import NewestGroup
 from ..rewards import Reward
 from .adapter_average import AdapterAverage
 from .checkpoint import Checkpoints
 from .evaluation import HeldOut, Judges
-from .experience import Sampler
-from .policy_update import PolicyUpdate
+from .experience import Experience, Sampler
+from .policy_update import PolicyUpdate, learning_rate
 from .pulse import Pulse, Stopped
 
 
@@ -81,8 +84,10 @@ class Trainer:
         self.parameters = _trained(policy.module)
         self.lockstep = Lockstep(self.module, self.ranks, self._spare_call)
         self.average = AdapterAverage(self.parameters, options.ema_decay) if options.ema_decay else None
+        # All weights would be written twice, and are no LoRA.
+        export = None if config.adapter.kind == "full" else self._export_averaged
         self.checkpoints = Checkpoints(
-            folder.checkpoints, self.accelerator, policy, self.average, split=self.ranks.split
+            folder.checkpoints, self.accelerator, policy, self.average, split=self.ranks.split, export=export
         )
 
         self.window = config.sliding_window()
@@ -92,9 +97,10 @@ class Trainer:
             policy, self.lockstep, self.parameters, self.optimizer, self.accelerator, config, self.pulse, self.ranks
         )
         self.held_out = None
-        if config.run.evaluate_every:
+        if config.run.evaluate_every or config.run.sample_every:
             judges = Judges.of(self.rewards, weights, watched or {}, watched_weights)
             self.held_out = HeldOut(self.sampler, judges, prompts, config, folder, self.pulse, self.ranks, self.export)
+        self.newest_group = NewestGroup(folder)
         self.forwards = 0
         self.train_seconds = 0.0
         self.iteration = 0  # how many are finished
@@ -107,14 +113,18 @@ class Trainer:
         """
         run = self.config.run
         self.iteration = saved = self._resume()
+        self._tell_schedule()
         self._clock = time.monotonic()  # what follows counts as training time
         try:
             self._evaluate()
             while self.iteration < run.iterations:
                 self.step()
-                if self.iteration % run.checkpoint_every == 0 or self.iteration == run.iterations:
+                asked = self.ranks.main(self.folder.save_file.exists())
+                if asked or self.iteration % run.checkpoint_every == 0 or self.iteration == run.iterations:
                     self._save()
                     saved = self.iteration
+                if asked:
+                    self._save_lora()
                 self._evaluate()
         except Stopped:
             if self.iteration > saved:
@@ -127,8 +137,7 @@ class Trainer:
                 self._rescue(saved)
             raise
         self._tick()
-        with self.averaged():
-            self.export(self.folder.lora)
+        self._export_averaged(self.folder.lora)
         self.ranks.wait()
         words = not_learned(read(self.folder.events)[0]) if self.ranks.is_main else ""
         self.emit(Done(self.iteration, self.folder.lora.name, self.train_seconds, words))
@@ -151,6 +160,7 @@ class Trainer:
             config.loss.advantage_clip,
             config.loss.spread,
         )
+        self._show_group(iteration + 1, window, prompts[0], experience, advantages)
         mine = [prompts[index] for index in experience.prompts]
         report = self.updates.update(iteration, experience.trajectory, self.policy.condition(mine), advantages)
         if self.average:
@@ -172,6 +182,10 @@ class Trainer:
                 updates=report.steps,
                 ratio_deviation=report.ratio_deviation,
                 clip_fraction=report.clip_fraction,
+                learning_rate=learning_rate(config, iteration),
+                kl=report.kl,
+                images=len(advantages),
+                memory=in_use(self.policy.device),
                 forwards=self.forwards,
                 seconds={
                     "rollout": collected - started - experience.score_seconds,
@@ -192,20 +206,27 @@ class Trainer:
         if self.ranks.is_main or self.ranks.split:
             self.policy.export(path, self.metadata())
 
+    def _export_averaged(self, path: Path) -> None:
+        with self.averaged():
+            self.export(path)
+
     def metadata(self) -> dict[str, str]:
         """What a LoRA file says of where it comes from."""
         return {"mixgrpo_run": self.folder.name, "mixgrpo_iterations": str(self.iteration)}
 
     def _evaluate(self) -> None:
-        """Scores the held-out prompts when it is due; after a resume also what a kill has left undone."""
+        """Scores the held-out prompts, or samples some, when due; after a resume also what a kill has left undone."""
         run = self.config.run
         self.pulse.iteration = self.iteration
         if self.held_out is None:
             return
-        due = self.iteration % run.evaluate_every == 0 or self.iteration == run.iterations
+        due = self.iteration % (run.evaluate_every or run.sample_every) == 0 or self.iteration == run.iterations
         if due and not self.ranks.main(self.held_out.has_been_done(self.iteration)):
             with self.averaged():
-                self.held_out.evaluate(self.iteration)
+                if run.evaluate_every:
+                    self.held_out.evaluate(self.iteration)
+                else:
+                    self.held_out.sample(self.iteration)
 
     def _resume(self) -> int:
         progress = self.checkpoints.load_newest(self.pulse.notice)
@@ -221,6 +242,18 @@ class Trainer:
         path = self.checkpoints.save(self.iteration, progress)
         self.emit(CheckpointSaved(self.iteration, path.relative_to(self.folder.path).as_posix()))
 
+    def _save_lora(self) -> None:
+        """The LoRA of now, for who has asked for it by a file named `save`."""
+        path = self.folder.step_lora(self.iteration)
+        try:
+            self._export_averaged(path)
+            self.emit(Lora(self.iteration, path.name))
+        except (OSError, SafetensorError) as error:  # a full disk, for one: it costs this LoRA, not the run
+            self.pulse.notice(f"The LoRA that was asked for couldn't be saved ({error}).")
+        if self.ranks.is_main:
+            self.folder.save_file.unlink(missing_ok=True)
+        self.ranks.wait()
+
     def _rescue(self, saved: int) -> None:
         """Saves before an error ends the run, which stays the one that is told if this fails, too."""
         try:
@@ -230,6 +263,21 @@ class Trainer:
                 self.pulse.notice(
                     f"What was trained after iteration {saved} couldn't be saved ({error}): the run goes on from there."
                 )
+
+    def _tell_schedule(self) -> None:
+        rollout = self.config.rollout
+        shift = rollout.shift if rollout.shift > 0 else self.policy.shift()
+        self.emit(Schedule(self.sampler.sigmas.tolist(), rollout.flash_ratio, shift))
+
+    def _show_group(
+        self, iteration: int, window: range, prompt: str, experience: Experience, advantages: Tensor
+    ) -> None:
+        """What GRPO learns from, for people: the first prompt's group, every few seconds."""
+        images, size = experience.first_group, self.config.rollout.group_size
+        if images is None or not self.newest_group.due():
+            return
+        rewards = {name: values[:size].tolist() for name, values in experience.rewards.items()}
+        self.newest_group.write(iteration, prompt, window, images, rewards, advantages[:size].tolist())
 
     def _spare_call(self) -> tuple:
         return self.policy.noise([0]).to(self.policy.device), 1.0, self.policy.condition(self.prompts.train[:1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...mixgrpo_engine.rewards.jpeg import KINDS, JpegReward
-from ..category import REWARDS
+from ..category import REWARDS, found_by
 from .reward_type import REWARD
 
 
@@ -16,6 +16,7 @@ class MixGRPORewardJPEG(io.ComfyNode):
             node_id="MixGRPO_RewardJPEG",
             display_name="MixGRPO Reward: JPEG Size",
             category=REWARDS,
+            **found_by("reward", "compression", "file size"),
             description="Compressibility or incompressibility: the size of the image as a JPEG file in kB. Needs no "
             "model, and shows within minutes whether a training works.",
             inputs=[

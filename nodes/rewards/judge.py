@@ -10,7 +10,7 @@ from ...mixgrpo_engine.rewards.judge.client import ClientOptions
 from ...mixgrpo_engine.rewards.judge.questions import PRESETS, Question
 from ...mixgrpo_engine.rewards.judge.reward import FORMATS, JudgeOptions, JudgeReward, servers
 from .. import owner_settings
-from ..category import REWARDS
+from ..category import REWARDS, found_by
 from .reward_type import REWARD
 
 CUSTOM = "custom"
@@ -24,6 +24,7 @@ class MixGRPORewardJudge(io.ComfyNode):
             node_id="MixGRPO_RewardJudge",
             display_name="MixGRPO Reward: VLM Judge",
             category=REWARDS,
+            **found_by("reward model", "VLM", "preference", "RLAIF", "LLM judge", "rating"),
             description="Asks a vision-language model (VLM) about each picture and takes the number in its answer: "
             "UnifiedReward or any other behind an OpenAI-compatible server (vLLM, SGLang, llama.cpp, Ollama, OpenAI). "
             "The owner of this ComfyUI must allow the server's host.",

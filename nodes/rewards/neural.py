@@ -15,7 +15,7 @@ from comfy_api.latest import io
 
 from ...mixgrpo_engine.rewards.networks.clip_model import ACTIVATIONS
 from ...mixgrpo_engine.rewards.networks.model_reward import DTYPES, ModelReward
-from ..category import REWARDS
+from ..category import REWARDS, found_by
 from . import weights as files_of
 from .fetch import obtain
 from .residence import AUTO, DEVICES, model_options, residence
@@ -59,6 +59,7 @@ def _schema(node_id: str, name: str, description: str, inputs: list, output: str
         node_id=node_id,
         display_name=f"MixGRPO Reward: {name}",
         category=REWARDS,
+        **found_by("reward model", "preference", "aesthetic", "RLHF", "image score"),
         description=description,
         inputs=[*inputs, *_options_inputs()],
         outputs=[REWARD.Output(display_name="reward", tooltip=output)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..category import REWARDS
+from ..category import REWARDS, found_by
 from .reward_type import REWARD
 
 
@@ -15,6 +15,7 @@ class MixGRPORewardOCR(io.ComfyNode):
             node_id="MixGRPO_RewardOCR",
             display_name="MixGRPO Reward: OCR",
             category=REWARDS,
+            **found_by("reward", "text rendering", "spelling", "read text"),
             description="Text rendering: reads the picture (OCR) and compares it with the text in quotes in the "
             "prompt, 0 to 1. Needs the package rapidocr; its models are in the package.",
             inputs=[],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..category import REWARDS
+from ..category import REWARDS, found_by
 from .reward_type import REWARD
 
 
@@ -15,6 +15,7 @@ class MixGRPORewardShapes(io.ComfyNode):
             node_id="MixGRPO_RewardShapes",
             display_name="MixGRPO Reward: Shapes",
             category=REWARDS,
+            **found_by("reward", "demo", "test reward"),
             description="Judges pictures of coloured shapes (the embedded tiny model's world): count, colour, shape, "
             "position and background against the prompt, 0 to 1 with partial credit.",
             inputs=[],

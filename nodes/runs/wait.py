@@ -1,4 +1,8 @@
-"""Waits for a run's end inside a node: native progress, Cancel, and the worker's own words when it failed."""
+"""Waits for a run's end inside a node: native progress, Cancel, and the worker's own words when it failed.
+
+Which run a node shows is told once, as `mixgrpo.node` {"workflow_id", "node_id", "run_id"}, to the client that queued
+it; the run's progress comes to all browsers alike (follow.py).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import launch, liveness, overview, published_lora, stored, submit
 from .cancel import cancel
 
+NODE_EVENT = "mixgrpo.node"
 SECONDS = 0.5
 TICK_SECONDS = 5.0
 """Clients give up on a server that is silent for too long: progress is told again at least this often."""
@@ -119,32 +124,32 @@ def _last_lines(folder: RunFolder) -> str:
     return "\n".join(folder.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:])
 
 
+def tell_browser(workflow_id: str, node_id: str | None, run_id: str) -> None:
+    """Which run a node of a browser's graph is about; nobody is told for prompts of scripts, which have no graph."""
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    client = getattr(server, "client_id", None)
+    if server and client and workflow_id and node_id:
+        server.send_sync(NODE_EVENT, {"workflow_id": workflow_id, "node_id": node_id, "run_id": run_id}, client)
+
+
 class _Progress:
-    """ComfyUI's progress bar of the node, and a line of text under it where the version has that."""
+    """ComfyUI's progress bar of the node; it says nothing where nothing has changed for less than TICK_SECONDS."""
 
     def __init__(self, node_id: str | None) -> None:
         import comfy.utils
 
-        self._node_id = node_id
         self._bar = comfy.utils.ProgressBar(1, node_id)
-        self._shown: tuple[int, int, str] | None = None
+        self._shown: tuple[int, int] | None = None
         self._at = 0.0
 
     def show(self, status: dict) -> None:
-        value, total = int(status.get("iteration") or 0), max(1, int(status.get("iterations") or 1))
-        shown = (value, total, line(status))
+        shown = int(status.get("iteration") or 0), max(1, int(status.get("iterations") or 1))
         if shown == self._shown and time.monotonic() - self._at < TICK_SECONDS:
             return
-        self._bar.update_absolute(value, total)
-        self._say(shown[2])
+        self._bar.update_absolute(*shown)
         self._shown, self._at = shown, time.monotonic()
-
-    def _say(self, text: str) -> None:
-        from server import PromptServer
-
-        tell = getattr(getattr(PromptServer, "instance", None), "send_progress_text", None)
-        if self._node_id is not None and tell is not None:
-            tell(text, self._node_id)
 
 
 def line(status: dict) -> str:

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ...mixgrpo_engine.prompt_files import of_text
 from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.rewards import Reward
-from ..category import SCORING
+from ..category import SCORING, found_by
 from ..comfy_types import Clip, Model, Vae
 from ..model.conditioning import encode_prompts
 from ..prompts import PROMPTS
@@ -26,6 +26,7 @@ class MixGRPOEvaluate(io.ComfyNode):
             node_id="MixGRPO_Evaluate",
             display_name="MixGRPO Evaluate",
             category=SCORING,
+            **found_by("A/B test", "compare models", "benchmark", "win rate", "reward", "preference", "LoRA training"),
             description="Is the tuned model better, and how sure is that? Samples base and tuned model (a LoRA, a "
             "merge, any change) with the same prompts and noises, scores both, and gives means, win rate, 95% "
             "intervals, a side-by-side grid and a table: an A/B test.",

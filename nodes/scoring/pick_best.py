@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...mixgrpo_engine.rewards import Reward
 from ...mixgrpo_engine.rewards.scoring import score_images
-from ..category import SCORING
+from ..category import SCORING, found_by
 from ..rewards import REWARD
 from ..rewards.cancelling import until_cancelled
 from ..rewards.plain_prompts import reading_plain_prompts
@@ -25,6 +25,7 @@ class MixGRPOPickBest(io.ComfyNode):
             node_id="MixGRPO_PickBest",
             display_name="MixGRPO Pick Best",
             category=SCORING,
+            **found_by("best of N", "top k", "filter images", "reward", "preference", "select best"),
             description="Keeps the best images of a batch (best of N, top k, filter by score), sorted from best to "
             "worst: by a reward, or by scores that MixGRPO Score gave. Images that could not be scored are never kept.",
             is_input_list=True,

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...mixgrpo_engine.rewards.mix import NORMALISATIONS, mix
-from ..category import SCORING
+from ..category import SCORING, found_by
 from ..rewards import REWARD
 
 SOCKETS = range(1, 7)
@@ -20,6 +20,7 @@ class MixGRPORewardMix(io.ComfyNode):
             node_id="MixGRPO_RewardMix",
             display_name="MixGRPO Reward Mix",
             category=SCORING,
+            **found_by("weighted reward", "combine scores", "multi reward", "preference"),
             description="Combines up to six rewards with weights into one, for scoring, comparing and training. A "
             "mix can be part of another mix.",
             inputs=[

@@ -12,7 +12,7 @@ from pathlib import Path
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..category import SCORING
+from ..category import SCORING, found_by
 from . import output_files, score_list
 from .image_list import batches, one
 
@@ -27,6 +27,7 @@ class MixGRPOSaveScored(io.ComfyNode):
             node_id="MixGRPO_SaveScored",
             display_name="MixGRPO Save Scored Images",
             category=SCORING,
+            **found_by("save image", "reward", "score metadata", "rank images"),
             description="Saves PNG images to the output folder like Save Image, each with its scores and rank in its "
             f"metadata (text '{CHUNK}'), numbered from best to worst.",
             is_input_list=True,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...mixgrpo_engine.rewards import Reward
 from ...mixgrpo_engine.rewards.scoring import score_images
-from ..category import SCORING
+from ..category import SCORING, found_by
 from ..rewards import REWARD
 from ..rewards.cancelling import until_cancelled
 from ..rewards.plain_prompts import reading_plain_prompts
@@ -28,6 +28,7 @@ class MixGRPOScore(io.ComfyNode):
             node_id="MixGRPO_Score",
             display_name="MixGRPO Score",
             category=SCORING,
+            **found_by("reward", "aesthetic score", "preference score", "rank images", "image quality", "rating"),
             description="Scores and ranks images with a reward (aesthetic, preference, prompt following, ...) or a mix "
             "of several: a number for each image, their mean, and a table with the best image first. Higher is better.",
             is_input_list=True,

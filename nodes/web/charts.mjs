@@ -3,7 +3,7 @@ import { html, useEffect, useRef } from "./html.mjs";
 import uPlot from "./vendor/uPlot.mjs";
 
 /**
- * @typedef {{label: string, values: (number|null)[], color: string, points?: boolean, faint?: boolean}} Series
+ * @typedef {{label: string, values: (number|null)[], color: string, points?: boolean, faint?: boolean}} Series  points: dashed, and a point at each
  * @typedef {{x: number[], series: Series[]}} Table  series over the same iterations
  * @typedef {{x: number, label: string}} Mark  a vertical line
  */
@@ -110,7 +110,8 @@ function options(tables, width, height, log, marks) {
           stroke: color,
           width: points ? 1.5 : faint ? 0.7 : 1.5,
           alpha: faint ? 0.45 : 1,
-          points: { show: points, size: 5 },
+          dash: points ? [6, 4] : undefined,
+          points: { show: points, size: 6 },
           spanGaps: true,
           value: shown,
         })),

@@ -16,10 +16,10 @@ export function change(value) {
   return `${value < 0 ? "−" : "+"}${number(Math.abs(value))}`;
 }
 
-/** "45 s", "12 min", "1 h 05 min", "2 d 3 h". @param {number|null|undefined} seconds */
+/** "0.4 s", "45 s", "12 min", "1 h 05 min", "2 d 3 h". @param {number|null|undefined} seconds */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
-  if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`;
+  if (seconds < 60) return `${seconds < 9.95 ? Math.max(0, seconds).toFixed(1) : Math.round(seconds)} s`;
   const minutes = Math.round(seconds / 60);
   if (minutes < 60) return `${minutes} min`;
   if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;

@@ -40,6 +40,7 @@ app.registerExtension({
       tooltip: "MixGRPO runs",
       type: "custom",
       render: (/** @type {HTMLElement} */ element) => {
+        element.style.height = "100%";
         element.replaceChildren(root);
         loaded();
       },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from ...mixgrpo_engine.records import run_status
 from ...mixgrpo_engine.records.events import Event
@@ -17,7 +18,7 @@ LOG = logging.getLogger("mixgrpo")
 class Reporter:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self._before_done: list[Callable[[], dict]] = []
+        self._before: dict[str, list[Callable[[Any], dict]]] = {}
 
     @property
     def checkpoint(self) -> int:
@@ -26,18 +27,19 @@ class Reporter:
 
     def start(self) -> None:
         """This process is the run's worker now."""
+        self.folder.save_file.unlink(missing_ok=True)  # meant for an earlier one
         self.folder.set_status(state="running", message="", **process.identity())
 
-    def before_done(self, action: Callable[[], dict]) -> None:
-        """What must have worked before the run may call itself finished; returns fields for status.json."""
-        self._before_done.append(action)
+    def before(self, kind: str, action: Callable[[Any], dict]) -> None:
+        """What must have worked before events of this type are told; action(event) returns fields for status.json."""
+        self._before.setdefault(kind, []).append(action)
 
     def emit(self, event: Event) -> None:
-        fields = run_status.fields_of(event)
-        if event.type == "done":
-            for action in self._before_done:
-                fields.update(action())
+        done: dict = {}
+        for action in self._before.get(event.type, ()):
+            done |= action(event)
         self.folder.emit(event)
+        fields = run_status.fields_of(event, self.folder.status()) | done
         if fields:
             self.folder.set_status(**fields)
         _log(event)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.prompts import PromptSet
-from ...mixgrpo_engine.records.events import Notice, Stage
+from ...mixgrpo_engine.records.events import Lora, Notice, Stage
+from ...mixgrpo_engine.records.files import replace
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.rewards import Reward
 from ..model import start_lora
@@ -61,8 +64,9 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
         policy, rewards, prompts, config, folder, reporter.emit, stop.requested, weights, watched, watched_weights
     )
     # A run is finished when its LoRA is where people look for it, not before.
-    reporter.before_done(lambda: publish(folder))
-    reporter.before_done(lambda: draw_curve(folder))
+    reporter.before("done", lambda _: publish(folder))
+    reporter.before("done", lambda _: draw_curve(folder))
+    reporter.before("lora", lambda event: publish_step(folder, event))
     if trainer.run() == "cancelled" and trainer.ranks.is_main:
         draw_curve(folder)
 
@@ -91,6 +95,16 @@ def draw_curve(folder: RunFolder) -> dict:
         curve.draw(folder)
     except Exception:  # whatever a drawing library may raise: it costs the picture, never the finished training
         LOG.exception("reward.png can't be drawn.")
+    return {}
+
+
+def publish_step(folder: RunFolder, event: Lora) -> dict:
+    """A LoRA that was asked for, beside the run's others where ComfyUI's LoRA loaders look; no status fields."""
+    target = paths.lora_file(folder.name).with_name(event.lora)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.copyfile(folder.path / event.lora, temporary)
+    replace(temporary, target)
     return {}
 
 

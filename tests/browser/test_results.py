@@ -2,9 +2,6 @@
 
 import json
 
-import pytest
-
-from scripts.browser import wait_until_ready
 from scripts.comfyui_server import ROOT
 
 SHOWN = "() => [...document.querySelectorAll('pre')].map((e) => e.textContent).filter((t) => t.includes('rank'))"
@@ -15,22 +12,6 @@ async () => {
   return Object.values(output).find((n) => n.class_type === "MixGRPO_Score").inputs;
 }
 """
-
-
-@pytest.fixture(params=[False, True], ids=["canvas", "nodes2"])
-def drawn(request, page):
-    """The page with nodes drawn in one of the two ways; it is left as it was found."""
-
-    def switch(on):
-        page.evaluate("(on) => window.app.ui.settings.setSettingValueAsync('Comfy.VueNodes.Enabled', on)", on)
-        page.reload(wait_until="domcontentloaded")  # Nodes 2.0 leaves a question on the screen
-        wait_until_ready(page)
-
-    if request.param:
-        switch(True)
-    yield page
-    if request.param:
-        switch(False)
 
 
 def test_score_shows_its_table_and_no_file_holds_it(server, drawn):

@@ -102,7 +102,7 @@ class ComfyServer(ServerProcess):
 
     @contextlib.contextmanager
     def socket(self):
-        """An open websocket; gives a function run id -> its mixgrpo.progress messages so far."""
+        """An open websocket of client "test"; gives a function (run id, event) -> its messages of that name so far."""
         received, loop = [], asyncio.new_event_loop()
 
         async def listen(connected):
@@ -119,8 +119,8 @@ class ComfyServer(ServerProcess):
         thread.start()
         try:
             assert connected.wait(20), "The websocket didn't open."
-            yield lambda run_id: [
-                m["data"] for m in received if m["type"] == "mixgrpo.progress" and m["data"]["run_id"] == run_id
+            yield lambda run_id, event="mixgrpo.progress": [
+                m["data"] for m in received if m["type"] == event and m["data"]["run_id"] == run_id
             ]
         finally:
             loop.call_soon_threadsafe(task.cancel)

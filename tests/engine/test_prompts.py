@@ -62,3 +62,12 @@ def test_an_epoch_is_shuffled_once(monkeypatch):
     for iteration in range(50):  # 2000 prompts: two epochs
         prompts.at(iteration, 40, seed=12345)
     assert shuffled == [1000, 1000]
+
+
+@pytest.mark.parametrize(
+    "prompts, held_out", [(1, 0), (3, 0), (4, 1), (7, 1), (8, 2), (10, 2), (100, 20), (160, 32), (5000, 32)]
+)
+def test_about_a_fifth_is_held_out_by_itself(prompts, held_out):
+    found = split([f"prompt {i}" for i in range(prompts)], prompts_module.AUTOMATIC)
+    assert (len(found.train), len(found.held_out)) == (prompts - held_out, held_out)
+    assert found == split([f"prompt {i}" for i in range(prompts)], held_out)

@@ -118,7 +118,7 @@ def config(**groups):
         "window": {"size": 2, "interval": 2},
         "optimizer": {"learning_rate": 0.05, "updates": 2},
         "loss": {"clip_range": 0.2},
-        "run": {"iterations": 8, "evaluate_every": 4, "checkpoint_every": 2},
+        "run": {"iterations": 8, "evaluate_every": 4, "checkpoint_every": 2, "sample_every": 0},
     }
     for group, changes in groups.items():
         values.setdefault(group, {}).update(changes)

@@ -14,7 +14,7 @@ test("numbers", () => {
 });
 
 test("durations and bytes", () => {
-  const cases = [[0, "0 s"], [59.4, "59 s"], [61, "1 min"], [3900, "1 h 05 min"], [200000, "2 d 7 h"], [undefined, "–"]];
+  const cases = [[0, "0.0 s"], [0.42, "0.4 s"], [9.97, "10 s"], [59.4, "59 s"], [61, "1 min"], [3900, "1 h 05 min"], [200000, "2 d 7 h"], [undefined, "–"]];
   for (const [value, text] of cases) assert.equal(format.duration(value), text);
   assert.deepEqual([0, 999, 1500, 23.4e9].map(format.bytes), ["0 B", "999 B", "1.5 kB", "23 GB"]);
 });

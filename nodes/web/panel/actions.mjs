@@ -89,26 +89,31 @@ export function Actions({ run, runs, routes, onGone }) {
         on
         onClick=${() => during("use this LoRA", () => insertLora(run, lora))}
       />`}
-      <${Button} icon="pi-save" label="Save LoRA now" on=${can("save")} onClick=${() => act("save")} />
-      <${Button} icon="pi-forward" label="Continue longer" on=${can("continue")} onClick=${goOnLonger} />
-      <${Button} icon="pi-refresh" label="Restart" on=${can("restart")} onClick=${() => act("restart")} />
+      ${can("continue") && html`<${Button} icon="pi-forward" label="Continue longer" on onClick=${goOnLonger} />`}
       <${Button}
         icon="pi-sitemap"
         label="Open workflow"
         on=${!busy}
         onClick=${() => during("open workflow", () => openWorkflow(run, routes))}
       />
-      <${Button} icon="pi-pencil" label="Rename" on=${!busy} onClick=${rename} />
-      <${Button} icon="pi-comment" label="Note" on=${!busy} onClick=${note} />
-      <${Button} icon="pi-copy" label="Copy id" on onClick=${() => copy(run.run_id)} />
-      <${Button} icon="pi-trash" label="Delete" on=${can("delete")} onClick=${remove} />
-      <span class="mixgrpo-downloads">
-        <i class="pi pi-download"></i>
-        ${lora && html`<${Download} label="LoRA" href=${routes.viewUrl(lora)} name=${lora.filename} />`}
-        ${curve && html`<${Download} label="curve" href=${routes.viewUrl(curve, run.iteration)} name=${`${run.run_id}.png`} />`}
-        ${log && html`<${Download} label="events" href=${routes.viewUrl(log, run.iteration)} name=${`${run.run_id}.jsonl`} />`}
-        <${Download} label="report" href=${routes.reportUrl(run.run_id)} name=${`${run.run_id}.html`} />
-      </span>
+      <details class="mixgrpo-more">
+        <summary>More</summary>
+        <div class="mixgrpo-actions">
+          <${Button} icon="pi-save" label="Save LoRA now" on=${can("save")} onClick=${() => act("save")} />
+          <${Button} icon="pi-refresh" label="Restart" on=${can("restart")} onClick=${() => act("restart")} />
+          <${Button} icon="pi-pencil" label="Rename" on=${!busy} onClick=${rename} />
+          <${Button} icon="pi-comment" label="Note" on=${!busy} onClick=${note} />
+          <${Button} icon="pi-copy" label="Copy id" on onClick=${() => copy(run.run_id)} />
+          <${Button} icon="pi-trash" label="Delete" on=${can("delete")} onClick=${remove} />
+          <span class="mixgrpo-downloads">
+            <i class="pi pi-download" aria-hidden="true"></i>
+            ${lora && html`<${Download} label="LoRA" href=${routes.viewUrl(lora)} name=${lora.filename} />`}
+            ${curve && html`<${Download} label="curve" href=${routes.viewUrl(curve, run.iteration)} name=${`${run.run_id}.png`} />`}
+            ${log && html`<${Download} label="events" href=${routes.viewUrl(log, run.iteration)} name=${`${run.run_id}.jsonl`} />`}
+            <${Download} label="report" href=${routes.reportUrl(run.run_id)} name=${`${run.run_id}.html`} />
+          </span>
+        </div>
+      </details>
     </div>
   `;
 }
@@ -116,7 +121,7 @@ export function Actions({ run, runs, routes, onGone }) {
 /** @param {{icon: string, label: string, on: boolean, primary?: boolean, onClick: () => void}} props */
 function Button({ icon, label, on, primary = false, onClick }) {
   return html`<button class=${`mixgrpo-button${primary ? " mixgrpo-primary" : ""}`} disabled=${!on} onClick=${onClick}>
-    <i class=${`pi ${icon}`}></i> ${label}
+    <i class=${`pi ${icon}`} aria-hidden="true"></i> ${label}
   </button>`;
 }
 

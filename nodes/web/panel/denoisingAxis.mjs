@@ -4,9 +4,6 @@ import { html, useEffect, useState } from "../html.mjs";
 
 /** @typedef {{sigmas: number[], flash_ratio?: number, windows: {start: number, stop: number, sigmas: number[]}[]}} Schedule */
 
-const WIDTH = 600;
-const MARGIN = 10;
-
 /** @param {{id: string, history: import("../history.mjs").RunHistory, routes: import("../api.mjs").RunsApi}} props */
 export function DenoisingAxis({ id, history, routes }) {
   const [schedule, setSchedule] = useState(/** @type {Schedule|null} */ (null));
@@ -42,7 +39,7 @@ export function DenoisingAxis({ id, history, routes }) {
         />
       </label>
       <p class="mixgrpo-small">
-        <span class="mixgrpo-sde">■</span> SDE, trained: steps ${start + 1} to ${stop}
+        <span class="mixgrpo-sde">■</span> SDE, trained: ${steps(start, stop)}
         ${" "}<span class="mixgrpo-ode">■</span> ODE, ${sigmas.length - 1 - (stop - start)} steps
         ${schedule.flash_ratio !== undefined && schedule.flash_ratio < 1 ? `, re-spaced after the window (Flash)` : ""}
       </p>
@@ -50,28 +47,39 @@ export function DenoisingAxis({ id, history, routes }) {
   `;
 }
 
-/** From sigma 1 (noise) to 0 (image). @param {{sigmas: number[], start: number, stop: number}} props */
+/** From noise (the highest sigma) to the image (0). @param {{sigmas: number[], start: number, stop: number}} props */
 function Axis({ sigmas, start, stop }) {
   const highest = Math.max(...sigmas);
-  const place = (/** @type {number} */ sigma) => MARGIN + (1 - sigma / highest) * (WIDTH - 2 * MARGIN);
-  const kind = (/** @type {number} */ step) => (step >= start && step < stop ? "mixgrpo-sde" : "mixgrpo-ode");
+  const place = (/** @type {number} */ sigma) => 100 * (1 - sigma / highest);
+  const isTrained = (/** @type {number} */ step) => step >= start && step < stop;
   return html`
-    <svg class="mixgrpo-axis" viewBox=${`0 0 ${WIDTH} 56`} role="img" aria-label=${`Window: steps ${start + 1} to ${stop}`}>
+    <svg
+      class="mixgrpo-axis"
+      viewBox="0 0 100 30"
+      preserveAspectRatio="none"
+      role="img"
+      aria-label=${`Window: ${steps(start, stop)}`}
+    >
       ${sigmas.slice(0, -1).map(
         (sigma, step) => html`<rect
-          class=${kind(step)}
+          class=${isTrained(step) ? "mixgrpo-sde" : "mixgrpo-ode"}
           x=${place(sigma)}
-          y=${step >= start && step < stop ? 8 : 14}
-          width=${Math.max(0, place(sigmas[step + 1]) - place(sigma))}
-          height=${step >= start && step < stop ? 20 : 8}
+          y=${isTrained(step) ? 4 : 11}
+          width=${place(sigmas[step + 1]) - place(sigma)}
+          height=${isTrained(step) ? 22 : 8}
         >
           <title>step ${step + 1}: sigma ${number(sigma)} to ${number(sigmas[step + 1])}</title>
         </rect>`,
       )}
-      ${sigmas.map((sigma) => html`<line class="mixgrpo-tick" x1=${place(sigma)} x2=${place(sigma)} y1="6" y2="32" />`)}
-      ${[1, 0.75, 0.5, 0.25, 0].map(
-        (part) => html`<text x=${place(part * highest)} y="48" text-anchor="middle">${number(part * highest)}</text>`,
-      )}
+      ${sigmas.map((sigma) => html`<line class="mixgrpo-tick" x1=${place(sigma)} x2=${place(sigma)} y1="1" y2="29" />`)}
     </svg>
+    <div class="mixgrpo-small mixgrpo-scale">
+      ${[1, 0.75, 0.5, 0.25, 0].map((part) => html`<span>${Number((part * highest).toFixed(3))}</span>`)}
+    </div>
   `;
+}
+
+/** A window's steps, counted from 1. @param {number} start @param {number} stop  one past the last */
+function steps(start, stop) {
+  return stop - start === 1 ? `step ${stop}` : `steps ${start + 1} to ${stop}`;
 }

@@ -9,9 +9,12 @@ import { RunView } from "./runView.mjs";
 
 /** @type {(runId: string) => void} */
 let showRun = () => {};
+/** @type {HTMLElement} */
+let root;
 
 /** Fills the panel's element, once. @param {HTMLElement} element */
 export function mount(element) {
+  root = element;
   for (const name of ["./panel.css", "./gallery.css", "../vendor/uPlot.css"]) {
     const link = document.createElement("link");
     Object.assign(link, { rel: "stylesheet", href: new URL(name, import.meta.url).href });
@@ -35,11 +38,18 @@ function Panel() {
 
   useEffect(() => {
     if (!wide) return;
+    // Inside the side bar the canvas's own controls would lie above it.
+    const home = root.parentElement;
+    document.body.append(root);
     const onKey = (/** @type {KeyboardEvent} */ event) => {
-      if (event.key === "Escape" && !event.defaultPrevented) setWide(false);
+      const other = event.defaultPrevented || document.querySelector(".p-dialog, [role='dialog']");
+      if (event.key === "Escape" && !other) setWide(false);
     };
     window.addEventListener("keydown", onKey);
-    return () => window.removeEventListener("keydown", onKey);
+    return () => {
+      window.removeEventListener("keydown", onKey);
+      home?.append(root);
+    };
   }, [wide]);
 
   return html`

@@ -99,7 +99,7 @@ def test_a_run_trains_goes_on_and_is_evaluated(kind, models, write, tmp_path, ca
 @pytest.mark.parametrize("kind", ["flux", "sd3"])
 def test_prompts_that_are_cut_off_are_counted_and_equal_ones_refused(kind, models, write, tmp_path, capsys):
     """The tiny models spell: 75 letters fit into CLIP, 31 letters and spaces into T5 with these settings."""
-    settings, entry = {"run": {"iterations": 1, "evaluate_every": 0}}, model(models[kind])
+    settings, entry = {"run": {"iterations": 1, "evaluate_every": 0, "sample_every": 0}}, model(models[kind])
     long, longer = "a red circle on the left of the white square", "a red circle on " + "the left " * 10
     path = write(settings, prompts=[*PROMPTS, long, longer], held_out=0, model=entry)
     assert command.main(["train", str(path)]) == 0

@@ -27,7 +27,7 @@ def minibatches(trainer, iteration=0, advantages=None):
 
     def accumulate(minibatch):
         seen.append((minibatch.rows.tolist(), minibatch.size))
-        return (torch.zeros(()),) * 3
+        return (torch.zeros(()),) * 4
 
     trainer.updates.accumulate = accumulate
     trainer.updates.audit.check_norm = lambda norm: None  # nothing is computed

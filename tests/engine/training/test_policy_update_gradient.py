@@ -57,7 +57,7 @@ def test_ratio_leaves_1_with_the_second_update(toy, tmp_path):
 
 
 def term(trainer, trajectory, condition, advantages, place, row):
-    """One image's term of the loss at one window step, by the equations, and its ratio."""
+    """One image's term of the loss at one window step, by the equations, and its ratio and KL."""
     rollout, options, image = trainer.config.rollout, trainer.config.loss, [row]
     sigma, sigma_next = trajectory.sigmas[trajectory.window[place] :][:2].tolist()
     before, after, old = trajectory.states[place, image], trajectory.states[place + 1, image], trajectory.log_probs
@@ -82,7 +82,7 @@ def term(trainer, trajectory, condition, advantages, place, row):
     kl = velocity_kl(velocity, base) if options.kl_space == "velocity" else mean_kl(mean, step(base)[0], std)
     if options.kl_space == "flow_grpo":
         kl = kl * (sigma - sigma_next)
-    return loss + options.kl_weight * kl.mean(), torch.exp(new.detach() - old)
+    return loss + options.kl_weight * kl.mean(), torch.exp(new.detach() - old), kl.detach()
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,9 @@ def test_gradient_is_that_of_the_equations_image_by_image(toy, tmp_path, changes
     advantages = torch.linspace(-2, 2, 12)
     # A minibatch of 7 images, 2 of which have no advantage; 2 of the 3 window steps are trained.
     rows, places = torch.tensor([10, 1, 7, 2, 11]), [0, 2]
-    loss, deviation, clipped = trainer.updates.accumulate(Minibatch(trajectory, condition, advantages, rows, places, 7))
-    terms, ratios = zip(
+    minibatch = Minibatch(trajectory, condition, advantages, rows, places, 7)
+    loss, deviation, clipped, kl = trainer.updates.accumulate(minibatch)
+    terms, ratios, kls = zip(
         *(term(trainer, trajectory, condition, advantages, place, row) for place in places for row in rows.tolist()),
         strict=True,
     )
@@ -125,6 +126,8 @@ def test_gradient_is_that_of_the_equations_image_by_image(toy, tmp_path, changes
     torch.testing.assert_close(deviation, change.mean(), atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(clipped, (change > 0.03).float().mean())
     assert 0 < clipped < 1
+    asked = trainer.config.loss.kl_weight > 0
+    torch.testing.assert_close(kl, torch.cat(kls).mean() if asked else torch.zeros(()))
 
 
 @pytest.mark.parametrize("surrogate", ["ratio_norm", "kl_mask"])

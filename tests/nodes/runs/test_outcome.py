@@ -42,7 +42,7 @@ def test_a_finished_run_says_what_could_not_be_scored(runs, room, folder):
     done = events.Done(2, "x.safetensors", 1.0, words)
     nan = float("nan")
     folder.set_status(iteration=2, iterations=2, reward={"a": 0.2, "b": nan}, held_out_reward={"a": 0.5, "b": nan})
-    folder.set_status(**run_status.fields_of(done))
+    folder.set_status(**run_status.fields_of(done, folder.status()))
     told = room("nodes.training").describe(runs.overview.summary(folder), "finished").splitlines()
     assert events.scores({"a": 0.2, "b": None}) == events.scores({"a": 0.2, "b": nan}) == "a 0.2, b without score"
     assert "a 0.2, b without score" in told[0]

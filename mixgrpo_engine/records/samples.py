@@ -1,0 +1,86 @@
+"""Single images on the disk: of held-out prompts, within a budget, and the newest training group."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from .events import finite
+from .files import write_json
+from .run_folder import RunFolder
+
+SIDE, GROUP_SIDE = 1024, 512  # pixels of the longer side; larger images are made smaller
+QUALITY = 90  # of webp
+GROUP_SECONDS = 5.0  # between two groups: they are for people to look at
+MB = 10**6
+
+
+def save(images: Tensor, folder: Path, prefix: str = "", side: int = SIDE, effort: int = 4) -> list[Path]:
+    """images: uint8 (batch, height, width, 3). Files 00.webp, 01.webp ...; effort: of the encoder, 0 to 6."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{prefix}{number:02d}.webp" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        picture = Image.fromarray(image.numpy())
+        picture.thumbnail((side, side))
+        picture.save(path, quality=QUALITY, method=effort)
+    return paths
+
+
+def thin_out(samples: Path, budget: int) -> None:
+    """Removes single images of iterations, each time where the gap that this leaves is smallest, until they fit.
+
+    budget: bytes. Those of the first and of the newest iteration stay.
+    """
+    folders = sorted((path for path in samples.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    sizes = {folder: sum(file.stat().st_size for file in folder.iterdir()) for folder in folders}
+    total = sum(sizes.values())
+    while total > budget and len(folders) > 2:
+        numbers = [int(folder.name) for folder in folders]
+        place = min(range(1, len(folders) - 1), key=lambda place: numbers[place + 1] - numbers[place - 1])
+        gone = folders.pop(place)
+        total -= sizes[gone]
+        shutil.rmtree(gone)
+
+
+class NewestGroup:
+    """samples/group: the first prompt's images of the newest iteration, with what GRPO makes of their rewards."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._run, self._folder = folder.path, folder.samples / "group"
+        self._written = -math.inf
+        self._kept: set[Path] = set()
+
+    def due(self) -> bool:
+        return time.monotonic() >= self._written + GROUP_SECONDS
+
+    def write(
+        self,
+        iteration: int,
+        prompt: str,
+        window: range,
+        images: Tensor,
+        rewards: Mapping[str, Sequence[float]],
+        advantages: Sequence[float],
+    ) -> None:
+        """images: uint8 (group, height, width, 3). The files of the group before stay for who is looking at them."""
+        paths = save(images, self._folder, f"{iteration:06d}_", GROUP_SIDE, effort=0)
+        about = [
+            {
+                "file": path.relative_to(self._run).as_posix(),
+                "rewards": {name: values[number] for name, values in rewards.items()},
+                "advantage": advantages[number],
+            }
+            for number, path in enumerate(paths)
+        ]
+        told = {"iteration": iteration, "prompt": prompt, "window": [window.start, window.stop], "images": about}
+        write_json(self._folder / "group.json", finite(told))
+        for path in set(self._folder.glob("*.webp")) - self._kept - set(paths):
+            path.unlink(missing_ok=True)
+        self._kept = set(paths)
+        self._written = time.monotonic()

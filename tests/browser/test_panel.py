@@ -1,0 +1,222 @@
+"""The run panel as people use it, with real trainings: followed, left and found again, cancelled, resumed, used."""
+
+import json
+import re
+import time
+
+import pytest
+
+from scripts.browser import open_comfyui, wait_until_ready
+from scripts.comfyui_server import ROOT, ServerError
+from tests.comfyui.graphs import tiny
+
+# A row's, or the open run's, number of finished iterations.
+ITERATION = "([...document.querySelectorAll('.mixgrpo-facts dd')][0]?.textContent ?? '').split(' of ')[0]"
+STRANGE = '<img src=x onerror="window.hacked=1">'
+SELECT = """
+(type) => {
+  const { app } = window;
+  const node = app.graph._nodes.find((n) => n.type === type);
+  app.canvas.selectNode(node);
+  return node.id;
+}
+"""
+LORA = """
+() => {
+  const { graph } = window.app;
+  const loader = graph._nodes.find((n) => n.type === "LoraLoaderModelOnly");
+  const link = graph.getLink?.(loader.inputs[0].link) ?? graph.links[loader.inputs[0].link];
+  const onward = loader.outputs[0].links.map((id) => graph.getLink?.(id) ?? graph.links[id]);
+  return {
+    name: loader.widgets.find((w) => w.name === "lora_name").value,
+    from: graph.getNodeById(link.origin_id).type,
+    to: onward.map((each) => graph.getNodeById(each.target_id).type),
+  };
+}
+"""
+
+
+class Panel:
+    """A person at the panel."""
+
+    def __init__(self, page):
+        self.page = page
+        self.box = page.locator("[data-testid=mixgrpo-panel]")
+
+    def open(self):
+        self.page.evaluate("() => { window.app.extensionManager.sidebarTab.activeSidebarTabId = 'mixgrpo'; }")
+        self.box.wait_for()
+
+    def row(self, run_id):
+        return self.box.locator(f".mixgrpo-row[data-run='{run_id}']")
+
+    def open_run(self, run_id):
+        if self.box.get_by_label("All runs").count():
+            self.box.get_by_label("All runs").click()
+        self.row(run_id).locator(".mixgrpo-open").click()
+        self.box.get_by_test_id("mixgrpo-state").wait_for()
+
+    def button(self, name):
+        return self.box.get_by_role("button", name=name, exact=True)
+
+    def more(self):
+        self.box.locator(".mixgrpo-more > summary").click()
+
+    def wait_for_iteration(self, number):
+        self.page.wait_for_function(f"() => Number({ITERATION}) >= {number}", timeout=240_000)
+        return int(self.page.evaluate(f"() => Number({ITERATION})"))
+
+    def wait_for_state(self, state):
+        self.box.locator(f".mixgrpo-head[data-state='{state}']").wait_for(timeout=240_000)
+
+
+@pytest.fixture
+def panel(server, page):
+    page.messages.clear()
+    panel = Panel(page)
+    panel.open()
+    yield panel
+    for run in server.get("/mixgrpo/runs?state=queued,waiting,running")["runs"]:  # none outlives a test that failed
+        server.post(f"/mixgrpo/runs/{run['run_id']}/cancel")
+    assert [text for kind, text in page.messages if kind in ("error", "pageerror") and "mixgrpo" in text.lower()] == []
+
+
+def start(server, name, iterations, **settings):
+    """A detached training of the tiny model, without a browser; its run id."""
+    widgets = {"checkpoint_every": 5, "evaluate_every": 10, "evaluate_images": 4, **settings}
+    graph = tiny(name, iterations=iterations, mode="detached", if_exists="restart", **widgets)
+    return server.run(graph)["train"]["run_id"][0]
+
+
+def test_a_run_is_followed_left_and_found_again(server, panel):
+    """Live numbers, then a reload, then a restart of the server in the middle of the training."""
+    run_id = start(server, f"followed {STRANGE}", 2000)
+    panel.row(run_id).wait_for(timeout=60_000)
+    panel.open_run(run_id)
+    before = panel.wait_for_iteration(2)
+    assert panel.wait_for_iteration(before + 2) > before
+    assert panel.box.locator(".u-over").count(), "there is a chart"
+    assert panel.box.get_by_role("img", name=re.compile("Window: step")).count(), "the window stands on the axis"
+    assert STRANGE in panel.box.inner_text()
+
+    panel.page.reload(wait_until="domcontentloaded")
+    wait_until_ready(panel.page)
+    panel.open()
+    panel.row(run_id).wait_for(timeout=60_000)
+    panel.open_run(run_id)
+    before = panel.wait_for_iteration(before + 2)
+
+    server.stop()
+    server.start()
+    assert panel.wait_for_iteration(before + 4) > before
+    assert panel.page.evaluate("() => window.hacked") is None
+
+    panel.button("Cancel").click()
+    panel.wait_for_state("cancelled")
+    assert "Its checkpoint holds" in panel.box.get_by_test_id("mixgrpo-state").inner_text()
+
+
+def test_cancel_resume_and_go_on_longer(server, panel):
+    run_id = start(server, "steered", 1000)
+    panel.row(run_id).wait_for(timeout=60_000)
+    panel.open_run(run_id)
+    panel.wait_for_iteration(6)
+    panel.button("Cancel").click()
+    panel.wait_for_state("cancelled")
+    stopped = int(panel.page.evaluate(f"() => Number({ITERATION})"))
+    panel.button("Resume").click()
+    panel.wait_for_state("running")
+    panel.wait_for_iteration(stopped + 2)
+    panel.more()
+    panel.button("Save LoRA now").click()
+    panel.page.wait_for_function(
+        "() => [...document.querySelectorAll('a[download]')].some((a) => a.textContent === 'LoRA')"
+    )
+    lora = next(
+        file for file in server.get(f"/mixgrpo/runs/{run_id}")["files"] if file["filename"].endswith(".safetensors")
+    )
+    assert server.view(lora)
+    panel.button("Cancel").click()
+    panel.wait_for_state("cancelled")
+
+
+def test_a_finished_run_says_its_outcome_and_its_lora_is_used(server, panel):
+    run_id = start(server, "used", 20)
+    panel.row(run_id).wait_for(timeout=60_000)
+    panel.open_run(run_id)
+    panel.wait_for_state("finished")
+    said = panel.box.get_by_test_id("mixgrpo-state").inner_text()
+    assert said.startswith("Held-out reward ") and f"mixgrpo/{run_id}.safetensors" in said
+
+    workflow = json.loads((ROOT / "workflows" / "compare_models.json").read_text(encoding="utf-8"))
+    panel.page.evaluate("async (w) => { await window.app.loadGraphData(w, true, true); }", workflow)
+    panel.page.evaluate(SELECT, "MixGRPO_TinyModel")
+    panel.button("Use this LoRA").click()
+    panel.page.wait_for_function("() => window.app.graph._nodes.some((n) => n.type === 'LoraLoaderModelOnly')")
+    put = panel.page.evaluate(LORA)
+    assert put["name"].replace("\\", "/") == f"mixgrpo/{run_id}.safetensors"
+    assert put["from"] == "MixGRPO_TinyModel" and put["to"]
+    with panel.page.expect_response(lambda it: it.url.endswith("/prompt") and it.request.method == "POST") as answer:
+        panel.page.evaluate("() => window.app.queuePrompt(0)")
+    outputs = server.wait(answer.value.json()["prompt_id"])["outputs"]
+    assert any(values.get("images") for values in outputs.values())
+
+
+def test_runs_are_found_compared_renamed_and_deleted(server, panel):
+    first, second = (start(server, name, 3) for name in ("one", "two"))
+    for run_id in (first, second):
+        wait_until_finished(server, run_id)
+        panel.row(run_id).get_by_role("checkbox").check()
+    panel.button("Compare 2").click()
+    panel.box.get_by_text("one", exact=False).first.wait_for()
+    panel.box.get_by_label("All runs").click()
+
+    panel.box.get_by_label("Search runs").fill(second)
+    panel.row(first).wait_for(state="detached")
+    panel.open_run(second)
+    panel.more()
+    panel.button("Rename").click()
+    dialog = panel.page.get_by_role("dialog")
+    dialog.locator("input").fill(f"renamed {STRANGE}")
+    dialog.locator("input").press("Enter")
+    panel.box.get_by_text(f"renamed {STRANGE}").first.wait_for()
+    assert server.get(f"/mixgrpo/runs/{second}")["name"] == f"renamed {STRANGE}"
+
+    panel.button("Delete").click()
+    panel.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    panel.box.get_by_label("Search runs").wait_for()
+    panel.row(second).wait_for(state="detached")
+    with pytest.raises(ServerError, match="404"):
+        server.get(f"/mixgrpo/runs/{second}")
+    assert not (server.output / "mixgrpo" / second).exists()
+    assert panel.page.evaluate("() => window.hacked") is None
+
+
+def wait_until_finished(server, run_id):
+    """Returns once the run is finished."""
+    deadline = time.monotonic() + 240
+    while server.get(f"/mixgrpo/runs/{run_id}")["state"] != "finished":
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+
+
+@pytest.mark.parametrize("width", [360, 1600])
+def test_it_fits_narrow_and_wide_windows(server, width):
+    run_id = start(server, f"shown at {width}", 3)
+    wait_until_finished(server, run_id)
+    with open_comfyui(server.url, width, 900) as page:
+        panel = Panel(page)
+        panel.open()
+        panel.open_run(run_id)
+        panel.button("Full screen").click()
+        page.wait_for_timeout(500)
+        box = panel.box.bounding_box()
+        assert box["x"] <= 0 and box["width"] >= width
+        sticking_out = page.evaluate(
+            """() => [...document.querySelectorAll(".mixgrpo-panel *")]
+              .filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > window.innerWidth + 1)
+              .map((e) => e.className?.baseVal ?? e.className)"""
+        )
+        assert sticking_out == []
+        page.keyboard.press("Escape")
+        page.wait_for_function("() => !document.querySelector('.mixgrpo-wide')")
