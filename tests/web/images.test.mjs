@@ -53,7 +53,8 @@ test("runs share the prompts that all of them have: the newest image, the same s
   const rows = sharedRows([one, other], ["first", "second"]);
   assert.deepEqual(rows.map((row) => row.prompt), ["b"]);
   assert.deepEqual(files(rows), [["10_b.webp", "0_b.webp"]]);
-  assert.deepEqual(rows[0].pictures.map((picture) => picture.label), ["first, iteration 10", "second, before training"]);
+  const labels = rows[0].pictures.map((picture) => picture.label);
+  assert.deepEqual(labels, ["first, iteration 10", "second, before training"]);
   assert.deepEqual(sharedRows([one, []], ["first", "second"]), []);
 });
 

@@ -18,7 +18,11 @@ import { Viewer } from "./viewer.mjs";
 
 const SMOOTHING = 0.6;
 
-/** @param {{ids: string[], runs: import("../runs.mjs").RunStore, routes: RunsApi, theme: number, onOpen: (id: string) => void}} props */
+/**
+ * @param {{
+ *   ids: string[], runs: import("../runs.mjs").RunStore, routes: RunsApi, theme: number, onOpen: (id: string) => void
+ * }} props
+ */
 export function Compare({ ids, runs, routes, theme, onOpen }) {
   const [details, error] = useFetched(() => Promise.all(ids.map((id) => routes.show(id))), ids.join(), 0);
   if (error) return html`<p class="mixgrpo-error">${error}</p>`;

@@ -11,8 +11,12 @@ const ARROWS = /** @type {Object<string, [number, number]>} */ ({
 });
 
 /**
- * @param {{rows: import("./imageTable.mjs").Row[], start: Place, routes: import("../api.mjs").RunsApi, across?: string, changes?: boolean, onClose: () => void}} props
- *   start: the image that is shown first; across: what left and right lead to; changes: whether the first image of a row is what the others came from
+ * @param {{
+ *   rows: import("./imageTable.mjs").Row[], start: Place, routes: import("../api.mjs").RunsApi, onClose: () => void,
+ *   across?: string, changes?: boolean,
+ * }} props
+ *   start: the image that is shown first; across: what left and right lead to; changes: whether the first image of a
+ *   row is what the others came from
  */
 export function Viewer({ rows, start, routes, across = "iteration", changes = true, onClose }) {
   const dialog = useRef(/** @type {HTMLDialogElement|null} */ (null));
