@@ -8,47 +8,57 @@ import { app } from "../../scripts/app.js";
 const NODE = "MixGRPO_Algorithm";
 const CUSTOM = "custom";
 
+/** @type {Object<string, Object<string, any>>} preset -> field -> value */
 let presets = {};
+/** @type {Object<string, any>} */
 let before = {};
 
 app.registerExtension({
   name: "mixgrpo.presets",
 
-  beforeRegisterNodeDef(nodeType, nodeData) {
+  beforeRegisterNodeDef(/** @type {any} */ _nodeType, /** @type {any} */ nodeData) {
     if (nodeData.name === NODE) ({ presets, before } = nodeData.input.optional.preset[1]);
   },
 
-  nodeCreated(node) {
+  nodeCreated(/** @type {any} */ node) {
     if (node.comfyClass === NODE) connect(node);
   },
 });
 
+/** @param {any} node */
 function connect(node) {
-  const preset = node.widgets.find((widget) => widget.name === "preset");
+  const isSetting = (/** @type {any} */ widget) => widget.name === "preset" || widget.name in before;
+  /** @type {any[]} */
+  const widgets = node.widgets.filter(isSetting);
+  const [preset] = widgets;
   let writing = false;
+  /** @type {Set<any>|null} */
   let touched = null; // widgets that were given a value since the last look
 
   // Later in the same turn: a dropped API prompt gives preset and fields in any order, and a given field wins.
   function look() {
-    const given = touched;
+    const given = touched ?? new Set();
     touched = null;
     if (!(preset.value in presets)) return;
     if (given.has(preset)) fillIn(given);
     if (!fields().every((widget) => same(widget.value, wanted(widget)))) write(preset, CUSTOM);
   }
 
+  /** @param {Set<any>} given */
   function fillIn(given) {
     for (const widget of fields()) if (!given.has(widget)) write(widget, wanted(widget));
   }
 
   function fields() {
-    return node.widgets.filter((widget) => widget.name in presets[preset.value]);
+    return widgets.filter((widget) => widget.name in presets[preset.value]);
   }
 
+  /** @param {any} widget */
   function wanted(widget) {
     return presets[preset.value][widget.name];
   }
 
+  /** @param {any} widget @param {any} value */
   function write(widget, value) {
     writing = true;
     try {
@@ -61,15 +71,15 @@ function connect(node) {
   }
 
   const configured = node.onConfigure;
-  node.onConfigure = function (saved, ...others) {
+  node.onConfigure = function (/** @type {any} */ saved, /** @type {any[]} */ ...others) {
     configured?.call(this, saved, ...others);
     const known = saved.widgets_values?.length;
-    if (known) for (const widget of node.widgets.slice(known)) write(widget, before[widget.name]);
+    if (known) for (const widget of widgets.slice(known)) write(widget, before[widget.name]);
   };
 
-  for (const widget of node.widgets) {
+  for (const widget of widgets) {
     const callback = widget.callback;
-    widget.callback = function (...values) {
+    widget.callback = function (/** @type {any[]} */ ...values) {
       const result = callback?.apply(this, values);
       if (!writing) {
         if (!touched) queueMicrotask(look);
@@ -80,6 +90,7 @@ function connect(node) {
   }
 }
 
+/** @param {any} value @param {any} other */
 function same(value, other) {
   if (typeof value !== "number" || typeof other !== "number") return value === other;
   return Math.abs(value - other) <= 1e-6 * Math.max(Math.abs(value), Math.abs(other));

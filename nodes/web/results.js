@@ -17,18 +17,19 @@ const STYLE = {
 app.registerExtension({
   name: "mixgrpo.results",
 
-  nodeCreated(node) {
+  nodeCreated(/** @type {any} */ node) {
     if (!NODES.includes(node.comfyClass)) return;
     const before = node.onExecuted;
-    node.onExecuted = function (output) {
+    node.onExecuted = function (/** @type {any} */ output) {
       before?.apply(this, arguments);
       if (output?.text?.length) show(node, output.text.join("\n"));
     };
   },
 });
 
+/** @param {any} node @param {string} text */
 function show(node, text) {
-  let widget = node.widgets?.find((each) => each.name === WIDGET);
+  let widget = node.widgets?.find((/** @type {any} */ each) => each.name === WIDGET);
   if (!widget) {
     const element = document.createElement("pre");
     Object.assign(element.style, STYLE);

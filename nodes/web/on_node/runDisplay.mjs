@@ -1,0 +1,109 @@
+// A node's run, inside the node: a small curve, the newest sample, a line of state, at the end the outcome in words.
+import { app, routes, showRun as openPanel, toast } from "../comfy.mjs";
+import { outcome, stateLine } from "../format.mjs";
+import { html, render, useEffect, useRef, useState } from "../html.mjs";
+import { isActive } from "../runs.mjs";
+import { sparkline } from "../sparkline.mjs";
+import { COLORS } from "./colors.mjs";
+import { fit } from "./folding.mjs";
+import { runOfNode } from "./runOfNode.mjs";
+
+const HEIGHT = 120;
+const MARGIN = 10; // the frontend's own, above and below
+
+const link = document.createElement("link");
+link.rel = "stylesheet";
+link.href = new URL("./runDisplay.css", import.meta.url).href;
+document.head.append(link);
+
+/** @param {any} node @param {import("../runs.mjs").RunStore} runs */
+export function showRun(node, runs) {
+  const element = document.createElement("div");
+  element.className = "mixgrpo-on-node";
+  // A fixed height: nothing may grow over the nodes below.
+  const height = () => HEIGHT + 2 * MARGIN;
+  const options = { serialize: false, hideOnZoom: false, getMinHeight: height, getMaxHeight: height };
+  const widget = node.addDOMWidget("run_display", "mixgrpo_run", element, options);
+  widget.serialize = false; // neither the workflow nor the prompt holds it
+  fit(node);
+  render(html`<${RunDisplay} node=${node} runs=${runs} />`, element);
+  const removed = node.onRemoved;
+  node.onRemoved = function () {
+    render(null, element);
+    return removed?.apply(this, arguments);
+  };
+  const executed = node.onExecuted;
+  node.onExecuted = function () {
+    executed?.apply(this, arguments);
+    // The pictures stay in the answer for scripts; a preview of them would grow the node.
+    const { images, ...others } = app.nodeOutputs[this.id] ?? {};
+    if (images) app.nodeOutputs = { ...app.nodeOutputs, [this.id]: others };
+  };
+}
+
+/** @param {{node: any, runs: import("../runs.mjs").RunStore}} props */
+function RunDisplay({ node, runs }) {
+  const [, draw] = useState(0);
+  useEffect(() => runs.subscribe(() => draw((count) => count + 1)), []);
+  const id = runOfNode(node);
+  const run = id && runs.get(id);
+  if (!run) return html`<p class="mixgrpo-words">No run yet: press Run, and what it learns is shown here.</p>`;
+  const detached = node.widgets?.find((/** @type {any} */ widget) => widget.name === "mode")?.value === "detached";
+  const words = isActive(run) ? `${stateLine(run)}${detached ? ", in the background" : ""}` : outcome(run);
+  return html`
+    <div class="mixgrpo-pictures">
+      <${Curve} key=${id} run=${run} runs=${runs} />
+      ${run.thumbnail && html`<img src=${routes.viewUrl(run.thumbnail, run.updated)} alt="newest sample" />`}
+    </div>
+    <p class="mixgrpo-words" data-state=${run.state} title=${run.message || words}>${words}</p>
+    <p class="mixgrpo-id">
+      <button title="Show this run in the panel" onClick=${() => openPanel(id)}>${id}</button>
+      <button class="pi pi-copy" title="Copy the run's id" onClick=${() => copy(id)}></button>
+    </p>
+  `;
+}
+
+/**
+ * The mean of the trained rewards, and as points the same of the held-out prompts.
+ * @param {{run: import("../api.mjs").Run, runs: import("../runs.mjs").RunStore}} props
+ */
+function Curve({ run, runs }) {
+  const canvas = useRef(/** @type {HTMLCanvasElement|null} */ (null));
+  const [history] = useState(() => runs.history(run.run_id));
+  const values = run.sparkline?.values ?? [];
+  const names = Object.keys(run.reward ?? {}).map((name) => `reward.${name}`);
+  const paint = () => {
+    if (canvas.current) sparkline(canvas.current, values, COLORS.MIXGRPO_RUN, points(history, names));
+  };
+  const painting = useRef(paint);
+  painting.current = paint;
+  useEffect(paint);
+  useEffect(() => {
+    // Collapsed, or on another tab, the size is 0 x 0, and sparkline() leaves what is there.
+    const observer = new ResizeObserver(() => painting.current());
+    observer.observe(/** @type {HTMLCanvasElement} */ (canvas.current));
+    return () => observer.disconnect();
+  }, []);
+  return html`<canvas ref=${canvas}></canvas>`;
+}
+
+/** @param {import("../history.mjs").RunHistory} history @param {string[]} names  of columns */
+function points(history, names) {
+  const { iteration, ...columns } = history.evaluations;
+  const last = history.iterations.iteration.at(-1) || 1;
+  return iteration.flatMap((at, row) => {
+    const known = names.flatMap((name) => columns[name]?.[row] ?? []);
+    const value = known.reduce((sum, each) => sum + each, 0) / known.length;
+    return known.length ? [{ x: Math.min(1, Number(at) / last), value }] : [];
+  });
+}
+
+/** @param {string} id */
+async function copy(id) {
+  try {
+    await navigator.clipboard.writeText(id);
+    toast("success", "Copied", id, 2000);
+  } catch {
+    toast("info", "The run's id", id); // without https browsers keep the clipboard closed
+  }
+}

@@ -1,0 +1,45 @@
+// Which run a node of the graph on the canvas is about.
+import { app, runs } from "../comfy.mjs";
+
+/** @type {Map<string, string>} place of a node -> id of the run that the server has told since the page was loaded */
+const told = new Map();
+
+/** @param {{workflow_id: string, node_id: string, run_id: string}} detail  of the event mixgrpo.node */
+export function onNodeRun({ workflow_id, node_id, run_id }) {
+  told.set(`${workflow_id}/${node_id}`, run_id);
+  runs.look(run_id);
+}
+
+/**
+ * The run that was told of; after a reload the newest one that this Train node has started; for Wait the run whose id
+ * is written in it, or that of the Train node before it.
+ * @param {any} node @returns {string|undefined}
+ */
+export function runOfNode(node) {
+  if (!node.graph) return undefined;
+  const root = node.graph.rootGraph ?? app.graph;
+  const nodeId = pathOf(node, root);
+  const known = told.get(`${root.id}/${nodeId}`);
+  if (known) return known;
+  if (node.comfyClass === "MixGRPO_Train") {
+    return runs.all().find((run) => run.workflow_id === root.id && run.node_id === nodeId)?.run_id;
+  }
+  const slot = node.inputs.findIndex((/** @type {any} */ input) => input.name === "run");
+  const before = slot < 0 ? null : node.getInputNode(slot);
+  if (before) return before.comfyClass?.startsWith("MixGRPO_") ? runOfNode(before) : undefined;
+  const written = node.widgets?.find((/** @type {any} */ widget) => widget.name === "run_id")?.value;
+  return runs.get(written)?.run_id;
+}
+
+/**
+ * A node's id as the server knows it: inside a subgraph, that of each graph around it comes first, as in "12:5".
+ * @param {any} node @param {any} graph @returns {string|null}
+ */
+function pathOf(node, graph) {
+  if (node.graph === graph) return String(node.id);
+  for (const each of graph.nodes) {
+    const rest = each.subgraph && pathOf(node, each.subgraph);
+    if (rest) return `${each.id}:${rest}`;
+  }
+  return null;
+}
