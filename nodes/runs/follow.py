@@ -37,6 +37,7 @@ class _Followed:
 
     offset: int = 0  # how far its log has been passed on
     state: str | None = None
+    stopping: bool = False  # it has had its last word, or was asked for it, and its process is still there
     changed: int = 0  # its folder's time stamp
     looked: float = 0.0  # when its state was last told
     complaint: str = ""
@@ -62,7 +63,7 @@ class Follower:
         """One round."""
         launch.reap()
         told = news.take()
-        wanted = told | {name for name, run in self._runs.items() if run.state in liveness.ACTIVE}
+        wanted = told | {name for name, run in self._runs.items() if run.state in liveness.ACTIVE or run.stopping}
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + self._sweep_seconds
             wanted |= self._sweep()
@@ -113,8 +114,11 @@ class Follower:
         if idle and run.state is not None and time.monotonic() - run.looked < LIVENESS_SECONDS:
             return
         summary = overview.summary(folder)
-        before, run.state, run.changed, run.looked = run.state, summary["state"], changed, time.monotonic()
-        if new or told or run.state != before:
+        before = run.state, run.stopping
+        run.state, run.changed, run.looked = summary["state"], changed, time.monotonic()
+        # What can be done with it changes once more when its process is gone.
+        run.stopping = run.state not in liveness.ACTIVE and "delete" not in summary["actions"]
+        if new or told or (run.state, run.stopping) != before:
             more = more or len(new) > MOST_EVENTS
             message = {"run_id": folder.name, "events": new[-MOST_EVENTS:], "more": more, "status": summary}
             self._send(EVENT, message)
