@@ -31,7 +31,7 @@ export function Group({ id, routes, version }) {
     <section class="mixgrpo-group">
       <p>
         <b>Iteration ${iteration}</b>
-        ${window && html`<span class="mixgrpo-small"> trained steps ${window[0] + 1} to ${window[1]}</span>`}
+        ${window && html`<span class="mixgrpo-small">${` ${trained(window)}`}</span>`}
       </p>
       <p class="mixgrpo-prompt">${prompt}</p>
       <p class="mixgrpo-small">${meaning(told.images)}</p>
@@ -72,6 +72,11 @@ export function Group({ id, routes, version }) {
       onClose=${() => setPlace(null)}
     />`}
   `;
+}
+
+/** @param {[number, number]} window */
+function trained([start, stop]) {
+  return stop - start === 1 ? `trained step ${stop}` : `trained steps ${start + 1} to ${stop}`;
 }
 
 /** From the middle to the left (worse than the mean) or right. @param {{value: number, largest: number}} props */
