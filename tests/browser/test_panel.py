@@ -82,7 +82,9 @@ def panel(server, page):
     yield panel
     for run in server.get("/mixgrpo/runs?state=queued,waiting,running")["runs"]:  # none outlives a test that failed
         server.post(f"/mixgrpo/runs/{run['run_id']}/cancel")
-    assert [text for kind, text in page.messages if kind in ("error", "pageerror") and "mixgrpo" in text.lower()] == []
+    # Of the pack, and not the frontend's own question to a registry, which an offline server forbids.
+    ours = [(kind, text) for kind, text in page.messages if "mixgrpo" in text.lower() and "api.comfy.org" not in text]
+    assert [text for kind, text in ours if kind in ("error", "pageerror")] == []
 
 
 def start(server, name, iterations, **settings):
