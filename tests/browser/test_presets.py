@@ -5,13 +5,15 @@ With real clicks and keys, both as the canvas draws nodes and as Nodes 2.0 does.
 
 import pytest
 
+from tests.browser.people import Canvas, Nodes2
+
 ADD = """
 async () => {
   const { app, LiteGraph } = window;
   app.graph.clear();
   const node = LiteGraph.createNode("MixGRPO_Algorithm");
   node.pos = [200, 150];
-  node.showAdvanced = true;  // newer frontends fold them in Nodes 2.0
+  node.showAdvanced = true;
   app.graph.add(node);
   Object.assign(app.canvas.ds, { scale: 1, offset: [0, 0] });
   app.canvas.setDirty(true, true);
@@ -21,24 +23,13 @@ async () => {
 VALUES = """
 () => {
   const node = window.app.graph._nodes.find((n) => n.type === "MixGRPO_Algorithm");
-  return Object.fromEntries(node.widgets.map((w) => [w.name, w.value]));
+  return Object.fromEntries(node.widgets.filter((w) => w.serialize !== false).map((w) => [w.name, w.value]));
 }
 """
 POSTED = """
 async () => {
   const { output } = await window.app.graphToPrompt();
   return Object.values(output).find((n) => n.class_type === "MixGRPO_Algorithm").inputs;
-}
-"""
-# The middle of a widget on the screen, as the canvas draws it.
-PLACE = """
-(name) => {
-  const { canvas, ds } = window.app.canvas;
-  const node = window.app.graph._nodes[0];
-  const widget = node.widgets.find((w) => w.name === name);
-  const box = canvas.getBoundingClientRect();
-  const [x, y] = [node.pos[0] + node.size[0] / 2, node.pos[1] + widget.y + 10];
-  return [box.left + (x + ds.offset[0]) * ds.scale, box.top + (y + ds.offset[1]) * ds.scale];
 }
 """
 SETTLE = "await new Promise((done) => setTimeout(done, 300));"
@@ -51,49 +42,6 @@ def presets(server):
     """Preset -> field -> value, as the server gives them."""
     node = server.get("/object_info/MixGRPO_Algorithm")["MixGRPO_Algorithm"]
     return node["input"]["optional"]["preset"][1]["presets"]
-
-
-class Canvas:
-    """A person at the canvas as it draws nodes itself."""
-
-    def __init__(self, page):
-        self.page = page
-
-    def choose(self, name, option):
-        self.page.mouse.click(*self.page.evaluate(PLACE, name))
-        self.page.locator(".litecontextmenu .litemenu-entry").get_by_text(option, exact=True).click()
-        self.page.wait_for_timeout(200)
-
-    def type(self, name, text):
-        self.page.mouse.click(*self.page.evaluate(PLACE, name))
-        field = self.page.locator(".graphdialog input")
-        field.fill(text)
-        field.press("Enter")
-        self.page.wait_for_timeout(200)
-
-
-class Nodes2:
-    """The same person with Nodes 2.0, where widgets are elements of the page."""
-
-    def __init__(self, page):
-        self.page = page
-
-    def _row(self, name):
-        return self.page.locator("[data-node-id] .lg-node-widget", has=self.page.get_by_text(name, exact=True))
-
-    def choose(self, name, option):
-        self._row(name).locator("[role=combobox]").click()
-        self.page.get_by_role("option", name=option, exact=True).click()
-        self.page.wait_for_timeout(200)
-
-    def type(self, name, text):
-        # Such a field follows the keys, not the element's value. Newer frontends lay a handle to drag over it, which
-        # passes a click on: force, because playwright takes that for an obstacle.
-        self._row(name).locator("input").click(force=True)
-        self.page.keyboard.press("Control+A")
-        self.page.keyboard.type(text)
-        self.page.keyboard.press("Tab")
-        self.page.wait_for_timeout(200)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ const updates = new WeakMap();
 export function fold(node) {
   const advanced = (node.widgets ?? []).filter((/** @type {any} */ widget) => widget.options.advanced);
   if (!advanced.length) return;
+  const hidden = new Set();
   node.showAdvanced = false; // a file says then that it was saved since nodes fold
   const button = node.addWidget("button", BUTTON, null, toggle, { serialize: false });
   button.serialize = false; // neither the workflow nor the prompt holds it
@@ -29,14 +30,18 @@ export function fold(node) {
   function update() {
     const native = foldsItself();
     const open = native || node.showAdvanced;
-    const before = advanced.map((/** @type {any} */ widget) => Boolean(widget.hidden));
+    let changed = false;
     for (const widget of advanced) {
-      hide(widget, !open && !isLinked(node, widget));
+      const hides = !open && !isLinked(node, widget);
+      changed ||= hides !== hidden.has(widget);
+      if (hides) hidden.add(widget);
+      else hidden.delete(widget);
+      hide(widget, hides);
       widget.advanced = native; // so that the node's height is right there, too
     }
     hide(button, native);
     button.label = node.showAdvanced ? "fewer settings" : BUTTON;
-    if (advanced.every((/** @type {any} */ widget, /** @type {number} */ i) => Boolean(widget.hidden) === before[i])) return;
+    if (!changed) return;
     // Nodes 2.0 of older frontends looks at the list of widgets when a node comes, and not again.
     if (!native && drawsNodes2()) node.graph?.onNodeAdded?.(node);
     fit(node);
@@ -79,8 +84,8 @@ function hide(widget, hidden) {
 
 /** A wire that ends at a hidden widget would end nowhere. @param {any} node @param {any} widget */
 function isLinked(node, widget) {
-  const input = node.inputs?.find((/** @type {any} */ each) => each.widget?.name === widget.name);
-  return input !== undefined && input.link !== null && input.link !== undefined;
+  const slot = node.inputs?.findIndex((/** @type {any} */ input) => input.widget?.name === widget.name) ?? -1;
+  return slot >= 0 && node.isInputConnected(slot);
 }
 
 /** As tall as what it shows. @param {any} node */
