@@ -17,7 +17,7 @@ that makes the better ones more likely (MixGRPO, arXiv 2507.21802). **ImageRewar
 held-out prompts and chooses the best LoRA. If it falls while the other two rise, the model has found a way to please \
 them instead of people.
 
-1. Get the files named below, press R, queue this workflow.
+1. Get the files named below, press R, then **Run**.
 2. The training runs in a process of its own. Cancel stops it and keeps a checkpoint; queueing again goes on with it. \
 How long an iteration takes on your card isn't known: look at the first ones.
 3. **After the training** holds everything that samples back until the card is free. Then the same noises are drawn \

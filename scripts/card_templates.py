@@ -225,16 +225,13 @@ def samples(config: TrainConfig, steps: int, name: str) -> dict[str, dict]:
 
 
 def layout(name: str) -> dict:
-    """Where the nodes stand, and the notes beside them."""
+    """How the nodes stand, and the notes beside them."""
     key, card = card_of(name)
     source = SOURCES[name](card.config())
     folder = SD35_FOLDER if SD35_FOLDER in source.loaders["1"]["inputs"].values() else ""
     least = read_json(ESTIMATES)["cards"][key]["least"]
-    notes = (
-        card_notes.what_it_does(key.split(",")[0], card, least, source.smaller, source.remark),
-        card_notes.where_files_go(source.files, folder),
-    )
-    return card_layout.layout("a diffusers folder" if folder else key, source.loaders, *notes)
+    what_it_does = card_notes.what_it_does(key.split(",")[0], card, least, source.smaller, source.remark)
+    return card_layout.layout(source.loaders, what_it_does, card_notes.where_files_go(source.files, folder))
 
 
 def node(class_type: str, title: str, **inputs) -> dict:

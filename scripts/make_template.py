@@ -1,11 +1,11 @@
 """Makes the UI templates of the API workflows: `python -m scripts.make_template shapes_alignment`; no name makes all.
 
 The API twin (workflows/api/NAME.json) is the one that is written by hand, or by scripts.card_templates. The real
-frontend turns it into a graph; places, titles' colours and the note come from workflows/layout/NAME.json. So the two
+frontend turns it into a graph; how the nodes stand and the notes come from workflows/layout/NAME.json. So the two
 can't drift apart: a test compares what the template posts with the twin. A setting that MixGRPO Algorithm has got since
 a twin was written is added to it with its default. Which published files a node needs comes from the engine's catalog
-and scripts.model_files: the frontend names those that are missing when a template is opened. With --thumbnail the
-graph's picture becomes workflows/NAME.jpg; --picture docs/graph.png makes the README's large one.
+and scripts.model_files: the frontend names those that are missing when a template is opened. --picture
+docs/graph.png makes the README's picture of the graph. workflows/NAME.jpg is scripts.thumbnails' work.
 """
 
 from __future__ import annotations
@@ -17,34 +17,47 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
+import mixgrpo_engine
 from mixgrpo_engine.config import SETTINGS, TrainConfig
 from mixgrpo_engine.presets import PRESETS, preset
 from mixgrpo_engine.rewards.files import catalog
+from scripts import template_layout
 from scripts.browser import open_comfyui
 from scripts.comfyui_server import ROOT, ComfyServer
 from scripts.model_files import FILES, ModelFile
 
-PACK = "comfyui-mixgrpo"
+VERSIONS = {"comfyui-mixgrpo": mixgrpo_engine.__version__, "comfy-core": "0.3.75"}
 MODEL_FOLDER = "reward_models"
 
+# Puts an API prompt onto the canvas; says what its nodes will need room for.
+OPEN = """
+async ([name, prompt]) => {
+  await window.app.loadApiJson(prompt, name);
+  const needs = window.app.graph._nodes.map((node) => {
+    const widgets = node.widgets ?? [];
+    const slots = Math.max(node.inputs.filter((input) => !input.widget).length, node.outputs.length);
+    const texts = widgets.filter((widget) => widget.type === "customtext").length;
+    return [node.id, { type: node.type, slots, widgets: widgets.length, texts }];
+  });
+  return Object.fromEntries(needs);
+}
+"""
+# Gives the nodes their places and names, and adds notes and groups.
 BUILD = """
-async ([name, prompt, layout, pack, models]) => {
+async ([prompt, places, versions, models]) => {
   const app = window.app;
-  await app.loadApiJson(prompt, name);
   for (const node of app.graph._nodes) {
-    const place = layout.nodes[node.id];
-    if (!place) throw new Error(`no place for node ${node.id} (${node.type}) in the layout`);
-    node.pos = [place[0], place[1]];
-    if (place.length > 2) node.size = [place[2], place[3]];
+    const [x, y, width, height] = places.nodes[node.id];
+    node.pos = [x, y];
+    node.size = [width, height || node.computeSize()[1]];
     node.title = prompt[node.id]._meta.title;
-    node.properties = { ...node.properties, "Node name for S&R": node.type };
-    if (node.type.startsWith("MixGRPO_")) Object.assign(node.properties, { cnr_id: pack, ver: layout.version });
-    else Object.assign(node.properties, { cnr_id: "comfy-core", ver: layout.comfyui });
+    const pack = node.type.startsWith("MixGRPO_") ? "comfyui-mixgrpo" : "comfy-core";
+    Object.assign(node.properties, { "Node name for S&R": node.type, cnr_id: pack, ver: versions[pack] });
     if (models[node.id]) node.properties.models = models[node.id];
     // Seeds stay as they are: what is compared begins with the same noise.
     for (const widget of node.widgets ?? []) if (widget.name === "control_after_generate") widget.value = "fixed";
   }
-  for (const note of layout.notes) {
+  for (const note of places.notes) {
     const node = window.LiteGraph.createNode("MarkdownNote");
     app.graph.add(node);
     node.title = note.title;
@@ -52,7 +65,7 @@ async ([name, prompt, layout, pack, models]) => {
     node.size = note.size;
     node.widgets[0].value = note.text;
   }
-  for (const group of layout.groups) {
+  for (const group of places.groups) {
     const box = new window.LiteGraph.LGraphGroup(group.title);
     box.pos = [group.bounding[0], group.bounding[1]];
     box.size = [group.bounding[2], group.bounding[3]];
@@ -94,13 +107,11 @@ body * { visibility: hidden !important; }
 #graph-canvas, .dom-widget, .dom-widget * { visibility: visible !important; }
 """
 WINDOW = (2400, 1200)
-THUMBNAIL_WIDTH, CAPTION_SIZE = 1100, 34  # pixels
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="workflows/api/NAME.json and layout/NAME.json")
-    parser.add_argument("--thumbnail", action="store_true", help="make workflows/NAME.jpg anew, a picture of the graph")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="write a picture of the graph at the window's size")
     options = parser.parse_args()
     with (
@@ -109,16 +120,21 @@ def main() -> None:
         open_comfyui(server.url, *WINDOW) as page,
     ):
         for name in options.names or sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json")):
-            make(page, name, options.thumbnail, options.picture)
+            make(page, name, options.picture)
 
 
-def make(page, name: str, thumbnail: bool, picture: Path | None) -> None:
+def make(page, name: str, picture: Path | None) -> None:
     prompt, layout = (read(ROOT / "workflows" / kind / f"{name}.json") for kind in ("api", "layout"))
     complete(prompt)
     models = {key: found for key, node in prompt.items() if (found := published(node["inputs"].values()))}
-    graph = json.loads(page.evaluate(BUILD, [name, prompt, layout, PACK, models]))
-    if thumbnail:
-        make_thumbnail(page, ROOT / "workflows" / f"{name}.jpg", layout.get("caption", ""))
+    needs = page.evaluate(OPEN, [name, prompt])
+    if left_out := prompt.keys() - {
+        key for row in layout["rows"] for group in row for key in sum(group["columns"], [])
+    }:
+        raise SystemExit(f"workflows/layout/{name}.json has no place for the nodes {sorted(left_out)}.")
+    places = template_layout.place(layout, needs)
+    graph = json.loads(page.evaluate(BUILD, [prompt, places, VERSIONS, models]))
+    graph["extra"]["ds"] = places["ds"]
     if picture:
         # 256 colours are enough for a graph, and a third of the bytes.
         photograph(page).quantize(256, kmeans=4).save(picture, optimize=True)
@@ -163,17 +179,6 @@ def photograph(page):
 
     page.add_style_tag(content=HIDE_ALL_ELSE)
     return Image.open(io.BytesIO(page.screenshot(clip=page.evaluate(SHOW_ALL)))).convert("RGB")
-
-
-def make_thumbnail(page, path: Path, caption: str) -> None:
-    """The whole graph on one small picture, with a caption in its lower right corner."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    picture = photograph(page)
-    picture = picture.resize((THUMBNAIL_WIDTH, round(picture.height * THUMBNAIL_WIDTH / picture.width)), Image.LANCZOS)
-    corner = (picture.width - 24, picture.height - 24)
-    ImageDraw.Draw(picture).text(corner, caption, "white", ImageFont.load_default(size=CAPTION_SIZE), anchor="rs")
-    picture.save(path, quality=85)
 
 
 def read(path: Path) -> dict:

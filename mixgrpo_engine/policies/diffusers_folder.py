@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
 
 INDEX = "model_index.json"
+WEIGHTS = "diffusion_pytorch_model"  # without its ending; a text encoder's are called model
+WORDS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",))  # a tokenizer has one of these
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,26 @@ class DiffusersFolder:
     def parts(self) -> list[str]:
         """The text encoders and tokenizers that the folder has; SD3 may go without T5."""
         return [part for part in self.family.text_parts if self._has(part)]
+
+    def require_files(self) -> None:
+        """Raises FileNotFoundError that names the first file without which a part can't be loaded.
+
+        Before anything is loaded: the libraries name some only after minutes, and read a tokenizer without its words.
+        """
+        for part in ("scheduler", *self.parts(), "vae", "transformer"):
+            folder = self.path / part
+            if part.startswith("tokenizer"):
+                if not any(all((folder / name).is_file() for name in names) for names in WORDS):
+                    either = " nor ".join(" with ".join(names) for names in WORDS)
+                    raise FileNotFoundError(f"{folder} holds neither {either}: copy the whole model there.")
+                continue
+            wanted = [folder / ("scheduler_config.json" if part == "scheduler" else "config.json")]
+            if part != "scheduler" and not (part == "transformer" and self.transformer_file):
+                stem = "model" if part.startswith("text_encoder") else WEIGHTS
+                wanted += _weight_files(folder, stem)
+            for path in wanted:
+                if not path.is_file():
+                    raise FileNotFoundError(f"{path} is missing: copy the whole model there, as safetensors.")
 
     def transformer(self, dtype: torch.dtype) -> ModelMixin:
         import diffusers
@@ -170,7 +192,9 @@ class DiffusersFolder:
             if (part in ("transformer", "vae", "scheduler") or self._has(part)) and not (self.path / part).is_dir():
                 raise FileNotFoundError(f"{self.path} has no folder '{part}': copy the whole model there.")
             if part in ("transformer", "vae") and not replaced and not list((self.path / part).glob("*.safetensors")):
-                raise FileNotFoundError(f"{self.path / part} holds no .safetensors file: copy the whole model there.")
+                raise FileNotFoundError(
+                    f"{self.path / part} holds no {WEIGHTS}.safetensors: copy the whole model there."
+                )
         file = self.transformer_file
         if file and file.suffix != ".safetensors":
             raise ValueError(f"The transformer's file {file} must be a .safetensors file.")
@@ -181,6 +205,17 @@ class DiffusersFolder:
         """Whether the index has the part; SD3 may go without T5, which is then [null, null]."""
         entry = self.index.get(part)
         return isinstance(entry, list) and len(entry) == 2 and all(entry)
+
+
+def _weight_files(folder: Path, stem: str) -> list[Path]:
+    """Those that must be there: one, or the shards that an index names."""
+    whole, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    if not index.is_file():
+        return [index if list(folder.glob(f"{stem}-*.safetensors")) else whole]
+    names = read_json(index).get("weight_map")
+    return [folder / str(name) for name in sorted(set(names.values()))] if isinstance(names, dict) else []
 
 
 @torch.no_grad()

@@ -95,7 +95,7 @@ class Evaluation(Event):
     strict: dict[str, float] = field(default_factory=dict)
     score: float | None = None  # what tells the best LoRA: the deciding scorers' weighted mean
     change: float | None = None  # mean of the images' differences to the first evaluation; None in that one
-    change_error: float | None = None  # half the width of its 95% interval; None where images can't be paired
+    change_error: float | None = None  # half of its 95% interval over the prompts; None: no pairs
     scores: list[float | None] = field(default_factory=list)  # the same as score, one an image
 
 

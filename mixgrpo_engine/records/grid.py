@@ -60,7 +60,7 @@ def stills(strips: Tensor, frames: int) -> tuple[Tensor, str]:
 
 def to_bytes(images: Tensor) -> Tensor:
     """Values in 0..1 as uint8, on the CPU."""
-    return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+    return images.clamp(0, 1).mul_(255).round_().to(torch.uint8).cpu()
 
 
 def _wrap(

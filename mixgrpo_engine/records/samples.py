@@ -17,11 +17,11 @@ from .run_folder import RunFolder
 
 SIDE, GROUP_SIDE = 1024, 512  # pixels of the longer side; larger images are made smaller
 QUALITY = 90  # of webp
-GROUP_SECONDS = 5.0  # between two groups: they are for people to look at
+GROUP_SECONDS, GROUP_SHARE = 5.0, 0.01  # least seconds between two groups, and most of the time spent on them
 MB = 10**6
 
 
-def save(images: Tensor, folder: Path, prefix: str = "", side: int = SIDE, effort: int = 4) -> list[Path]:
+def save(images: Tensor, folder: Path, prefix: str = "", side: int = SIDE, effort: int = 2) -> list[Path]:
     """images: uint8 (batch, height, width, 3). Files 00.webp, 01.webp ...; effort: of the encoder, 0 to 6."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{prefix}{number:02d}.webp" for number in range(len(images))]
@@ -53,11 +53,11 @@ class NewestGroup:
 
     def __init__(self, folder: RunFolder) -> None:
         self._run, self._folder = folder.path, folder.samples / "group"
-        self._written = -math.inf
+        self._due = -math.inf
         self._kept: set[Path] = set()
 
     def due(self) -> bool:
-        return time.monotonic() >= self._written + GROUP_SECONDS
+        return time.monotonic() >= self._due
 
     def write(
         self,
@@ -69,6 +69,7 @@ class NewestGroup:
         advantages: Sequence[float],
     ) -> None:
         """images: uint8 (group, height, width, 3). The files of the group before stay for who is looking at them."""
+        started = time.monotonic()
         paths = save(images, self._folder, f"{iteration:06d}_", GROUP_SIDE, effort=0)
         about = [
             {
@@ -83,4 +84,5 @@ class NewestGroup:
         for path in set(self._folder.glob("*.webp")) - self._kept - set(paths):
             path.unlink(missing_ok=True)
         self._kept = set(paths)
-        self._written = time.monotonic()
+        now = time.monotonic()
+        self._due = now + max(GROUP_SECONDS, (now - started) / GROUP_SHARE)

@@ -106,6 +106,7 @@ class Run:
                 raise RuntimeError(f"{library} isn't installed: pip install {library}.")
         entry, prompts = self.file.model, self.file.prompts
         model = DiffusersFolder(entry.path, entry.transformer or "")
+        model.require_files()
         length = entry.sequence_length or model.family.sequence_length
         source = f"{model.path} {length} {self.dtype}"
         encoded = EncodedPrompts(

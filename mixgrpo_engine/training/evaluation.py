@@ -120,7 +120,7 @@ class HeldOut:
         rewards = found.scores.by_name.means()
         score = self.judges.decide(rewards)
         each = [rounded(value) for value in self.judges.decide_each(found.scores.by_name.values).tolist()]
-        change, error = self.history.change(score, each)
+        change, error = self.history.change(score, each, self.run.evaluate_images)
         # Before the evaluation is told: a kill in between then repeats both.
         if self.ranks.main(score > self.history.best):
             self.export(self.folder.best_lora)

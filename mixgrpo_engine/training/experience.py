@@ -39,7 +39,7 @@ class Experience:
     prompts: range  # which of the iteration's these are
     rewards: dict[str, Tensor]  # of all prompts: name -> float32 (batch,), NaN where the image could not be scored
     score_seconds: float  # spent on decoding, and on waiting for scores, in this process
-    first_group: Tensor | None = None  # the iteration's first prompt's images as bytes; in the main process only
+    first_group: Tensor | None = None  # its first prompt's images as bytes; in the main process, now and then
 
 
 class Sampler:
@@ -53,8 +53,9 @@ class Sampler:
         config: TrainConfig,
         pulse: Pulse,
         ranks: Ranks,
+        shows: Callable[[], bool] = lambda: True,
     ) -> None:
-        """module: the policy's, as accelerate prepared it."""
+        """module: the policy's, as accelerate prepared it. shows(): whether a first group is to be kept now."""
         self.policy, self.module, self.rewards = policy, module, rewards
         self.config, self.pulse, self.ranks = config.rollout, pulse, ranks
         self.seed, self.frames = config.run.seed, config.run.frames
@@ -63,6 +64,7 @@ class Sampler:
         name = "settings.rollout.batch_size" if ranks.split else "rollout_batch_size"
         self.batch_size = BatchSize(self.config.batch_size, name, pulse.notice, alone=not ranks.split)
         self._scoring = _scoring_thread(policy.device)
+        self._shows = shows
         self._first_group: Tensor | None = None
 
     def collect(self, iteration: int, window: range, prompts: Sequence[str]) -> Experience:
@@ -179,7 +181,7 @@ class Sampler:
         size, scores = self.config.group_size, []
         for group, prompt in enumerate(prompts):
             images = self.policy.decode(trajectory.latents[group * size : (group + 1) * size])
-            if self.ranks.is_main and first + group == 0:
+            if self.ranks.is_main and first + group == 0 and self._shows():
                 self._first_group = to_bytes(stills(images, self.frames)[0])
             self.pulse.raise_if_stopped()
             self.pulse.progress("score", group, len(prompts))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..records.events import of_types
+import torch
 
-CONFIDENCE = 1.96  # standard errors to each side: 95% of a normal distribution
+from ..records.events import of_types
+from ..rewards.comparison import compare
 
 
 class History:
@@ -35,31 +35,32 @@ class History:
         self.best = max(self.best, score) if math.isfinite(score) else self.best
         self._first = self._first or event
 
-    def change(self, score: float, scores: Sequence[float | None]) -> tuple[float | None, float | None]:
+    def change(self, score: float, scores: Sequence[float | None], each: int) -> tuple[float | None, float | None]:
         """(change since the first evaluation, half the width of its 95% interval) of an evaluation.
 
-        score, scores: its mean and its images'. The same prompts and noises are compared, so that only what has been
-        learned differs. Logs of older versions hold no images' scores, and another number of images has other noises:
-        then the means are compared, without an interval. None where nothing can be told.
+        score, scores: its mean and its images', `each` of them a prompt, side by side. The same prompts and noises are
+        compared, so that only what has been learned differs. Logs of older versions hold no images' scores, and another
+        number of images has other noises: then the means are compared, without an interval. None where nothing can be
+        told.
         """
         if self._first is None:
             return None, None
         before = self._first.get("scores") or []
         if len(before) == len(scores):
-            return paired_change(before, scores)
+            return paired_change(before, scores, each)
         change = score - self._decide(self._first["reward"])
         return (change if math.isfinite(change) else None), None
 
 
-def paired_change(before: Sequence[float | None], after: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """(mean of the differences, 1.96 of its standard errors) over the pairs that both have a score."""
-    differences = [b - a for a, b in zip(before, after, strict=True) if a is not None and b is not None]
-    if not differences:
+def paired_change(
+    before: Sequence[float | None], after: Sequence[float | None], each: int
+) -> tuple[float | None, float | None]:
+    """(mean change, half the width of its 95% interval) over prompts with `each` images side by side, as compare()."""
+    first, last = (torch.tensor([math.nan if score is None else score for score in of]) for of in (before, after))
+    difference = compare(first.double().reshape(-1, each), last.double().reshape(-1, each))["difference"]
+    if difference is None:
         return None, None
-    mean = statistics.fmean(differences)
-    if len(differences) < 2:
-        return mean, None
-    return mean, CONFIDENCE * statistics.stdev(differences) / math.sqrt(len(differences))
+    return difference["mean"], None if difference["high"] is None else difference["high"] - difference["mean"]
 
 
 def rounded(value: float) -> float | None:

@@ -92,7 +92,10 @@ class Trainer:
 
         self.window = config.sliding_window()
         self.pulse = Pulse(self.emit, should_stop, config.run.iterations)
-        self.sampler = Sampler(policy, self.lockstep, self.rewards, config, self.pulse, self.ranks)
+        self.newest_group = NewestGroup(folder)
+        self.sampler = Sampler(
+            policy, self.lockstep, self.rewards, config, self.pulse, self.ranks, self.newest_group.due
+        )
         self.updates = PolicyUpdate(
             policy, self.lockstep, self.parameters, self.optimizer, self.accelerator, config, self.pulse, self.ranks
         )
@@ -100,7 +103,6 @@ class Trainer:
         if config.run.evaluate_every or config.run.sample_every:
             judges = Judges.of(self.rewards, weights, watched or {}, watched_weights)
             self.held_out = HeldOut(self.sampler, judges, prompts, config, folder, self.pulse, self.ranks, self.export)
-        self.newest_group = NewestGroup(folder)
         self.forwards = 0
         self.train_seconds = 0.0
         self.iteration = 0  # how many are finished
@@ -272,9 +274,9 @@ class Trainer:
     def _show_group(
         self, iteration: int, window: range, prompt: str, experience: Experience, advantages: Tensor
     ) -> None:
-        """What GRPO learns from, for people: the first prompt's group, every few seconds."""
+        """What GRPO learns from, for people: the first prompt's group, now and then."""
         images, size = experience.first_group, self.config.rollout.group_size
-        if images is None or not self.newest_group.due():
+        if images is None:
             return
         rewards = {name: values[:size].tolist() for name, values in experience.rewards.items()}
         self.newest_group.write(iteration, prompt, window, images, rewards, advantages[:size].tolist())

@@ -39,7 +39,7 @@ class Columns:
             for column in self.values.values():
                 column[place] = MISSING
         for name, value in row.items():
-            if type(value) not in (int, float) or not math.isfinite(value):
+            if not (type(value) is float or (type(value) is int and abs(value) < 2**63)) or not math.isfinite(value):
                 continue
             if name not in self.values:
                 if len(self.values) >= MOST_COLUMNS:

@@ -14,6 +14,9 @@ PAUSE_SECONDS = 0.001
 PROGRESS = b'{"type": "progress"'
 """What a line begins with that only says that the run is alive; most lines do."""
 
+DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+"""NaN and infinities, which browsers can't parse, are None."""
+
 
 def lines(path: Path, offset: int = 0) -> Iterator[tuple[bytes, int]]:
     """(a complete line, the offset after it) from a byte offset on; none where there is no log.
@@ -40,7 +43,7 @@ def lines(path: Path, offset: int = 0) -> Iterator[tuple[bytes, int]]:
 def parse(line: bytes) -> dict | None:
     """The event of a line; None for one that a killed writer left half done, or that isn't an event."""
     try:
-        event = json.loads(line)
+        event = DECODER.decode(line.decode())
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None
@@ -59,18 +62,26 @@ def read(path: Path, offset: int, most: int) -> tuple[list[dict], int, bool]:
     return found, end, False
 
 
-def identity(path: Path) -> tuple[int, int]:
-    """A file's size in bytes and its number in the file system; zeros where there is none."""
+def size(path: Path) -> int:
+    """Of a file in bytes, 0 where there is none."""
     try:
-        found = path.stat()
-        return found.st_size, found.st_ino
+        return path.stat().st_size
     except FileNotFoundError:
-        return 0, 0
+        return 0
+
+
+def beginning(path: Path) -> bytes:
+    """A log's first bytes: they hold the time of its first event, and so tell it from another one of its name."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(256)
+    except FileNotFoundError:
+        return b""
 
 
 def newest(path: Path, offset: int, most: int) -> tuple[list[dict], int, bool]:
     """As read(), but the newest events, out of the last `most` bytes: whether there are more before them."""
-    skip = max(offset, identity(path)[0] - most)
+    skip = max(offset, size(path) - most)
     if skip > offset:
         with open(path, "rb") as file:
             file.seek(skip)

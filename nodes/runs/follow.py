@@ -26,6 +26,7 @@ EVENT = "mixgrpo.progress"
 REMOVED = "mixgrpo.removed"
 SECONDS = 0.5
 SWEEP_SECONDS = 5.0
+LIVENESS_SECONDS = 2.0
 MOST_EVENTS = 200
 MOST_BYTES = 2**18
 
@@ -36,7 +37,9 @@ class _Followed:
 
     offset: int = 0  # how far its log has been passed on
     state: str | None = None
+    stopping: bool = False  # it has had its last word, or was asked for it, and its process is still there
     changed: int = 0  # its folder's time stamp
+    looked: float = 0.0  # when its state was last told
     complaint: str = ""
 
 
@@ -51,7 +54,7 @@ class Follower:
         """What was there before this server is in the snapshot already, whose summaries are made here."""
         for folder in overview.all_runs():
             followed = self._runs.setdefault(folder.name, _Followed())
-            followed.offset = event_lines.identity(folder.events)[0]
+            followed.offset = event_lines.size(folder.events)
             followed.changed = _changed(folder.path)
             followed.state = overview.summary(folder)["state"]
             time.sleep(0)  # the server is starting: it goes first
@@ -60,7 +63,7 @@ class Follower:
         """One round."""
         launch.reap()
         told = news.take()
-        wanted = told | {name for name, run in self._runs.items() if run.state in liveness.ACTIVE}
+        wanted = told | {name for name, run in self._runs.items() if run.state in liveness.ACTIVE or run.stopping}
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + self._sweep_seconds
             wanted |= self._sweep()
@@ -99,16 +102,23 @@ class Follower:
             run.complaint = str(error)
 
     def _pass_on(self, folder: RunFolder, run: _Followed, told: bool) -> None:
-        changed, size = _changed(folder.path), event_lines.identity(folder.events)[0]
+        changed, size = _changed(folder.path), event_lines.size(folder.events)
         if size < run.offset:
             run.offset = 0  # another log under the old name
         new: list[dict] = []
         more = False
         if size > run.offset:
             new, run.offset, more = event_lines.newest(folder.events, run.offset, MOST_BYTES)
+        # A worker that dies changes nothing.
+        idle = not new and not told and changed == run.changed
+        if idle and run.state is not None and time.monotonic() - run.looked < LIVENESS_SECONDS:
+            return
         summary = overview.summary(folder)
-        before, run.state, run.changed = run.state, summary["state"], changed
-        if new or told or run.state != before:
+        before = run.state, run.stopping
+        run.state, run.changed, run.looked = summary["state"], changed, time.monotonic()
+        # What can be done with it changes once more when its process is gone.
+        run.stopping = run.state not in liveness.ACTIVE and "delete" not in summary["actions"]
+        if new or told or (run.state, run.stopping) != before:
             more = more or len(new) > MOST_EVENTS
             message = {"run_id": folder.name, "events": new[-MOST_EVENTS:], "more": more, "status": summary}
             self._send(EVENT, message)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from .history import History
 
 GROUP = "samples/group"
 FOLDER = re.compile(r"samples/\d{1,9}")
+GRID = re.compile(r"samples/[\w-]{1,100}\.\w{1,8}")
 
 
 def view(path: Path) -> dict:
@@ -48,17 +50,17 @@ def group(folder: RunFolder) -> dict[str, Any]:
 
 def thumbnail(folder: RunFolder, sample: str | None) -> dict | None:
     """The newest single image, else the newest sample grid (its path in the run folder), if there is one."""
-    if not sample:
+    if not sample or not GRID.fullmatch(sample):
         return None
-    number = re.fullmatch(r"samples/\w*?(\d+)\.\w+", sample)
-    single = [folder.samples / number[1] / "00.webp"] if number else []
-    return next((view(path) for path in (*single, folder.path / sample) if _inside(folder, path)), None)
+    iteration = re.search(r"(\d+)\.", sample)
+    single = [f"samples/{iteration[1]}/00.webp"] if iteration else []
+    return next((view(folder.path / file) for file in (*single, sample) if _is_file(folder, file)), None)
 
 
 def grid_and_curve(folder: RunFolder, sample: str | None) -> list[dict]:
     """The reward curve and the newest sample grid, as far as they exist."""
-    found = [folder.path / "reward.png", *([folder.path / sample] if sample else [])]
-    return [view(path) for path in found if _inside(folder, path)]
+    found = ["reward.png", *([sample] if sample and GRID.fullmatch(sample) else [])]
+    return [view(folder.path / file) for file in found if _is_file(folder, file)]
 
 
 def _there(folder: RunFolder, told: Any, where: re.Pattern, fields: tuple[str, ...]) -> list[dict]:
@@ -77,7 +79,9 @@ def _there(folder: RunFolder, told: Any, where: re.Pattern, fields: tuple[str, .
 
 
 def _files(path: Path) -> set[str]:
-    """The plain files of a folder; links might lead out of it."""
+    """The plain files of a folder two steps below the run's; links might lead out of it."""
+    if path.is_symlink() or path.parent.is_symlink():
+        return set()
     try:
         with os.scandir(path) as entries:
             return {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
@@ -85,5 +89,12 @@ def _files(path: Path) -> set[str]:
         return set()
 
 
-def _inside(folder: RunFolder, path: Path) -> bool:
-    return path.is_file() and path.resolve().is_relative_to(folder.path.resolve())
+def _is_file(folder: RunFolder, file: str) -> bool:
+    """Whether it is a plain file in the run folder itself, without a link on the way."""
+    path = str(folder.path)
+    parts = file.split("/")
+    try:
+        kinds = [os.lstat("/".join((path, *parts[: end + 1]))).st_mode for end in range(len(parts))]
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(kinds[-1]) and all(map(stat.S_ISDIR, kinds[:-1]))

@@ -10,7 +10,6 @@ from typing import Any
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import event_lines
 from .columns import Columns
-from .stored import is_number
 
 KEPT_RUNS = 8
 KEPT_ROWS = 300_000
@@ -31,7 +30,7 @@ class History:
         self.forget()
 
     def forget(self) -> None:
-        self.offset, self.inode = 0, 0
+        self.offset, self.beginning = 0, b""
         self.iterations, self.evaluations = Columns(), Columns()
         self.best: dict | None = None
         self.notices: list[dict] = []
@@ -42,10 +41,10 @@ class History:
 
     def read_on(self) -> None:
         """Takes in what was written since. The caller holds the lock."""
-        size, inode = event_lines.identity(self.folder.events)
-        if size < self.offset or inode != self.inode:
+        beginning = event_lines.beginning(self.folder.events)
+        if event_lines.size(self.folder.events) < self.offset or not beginning.startswith(self.beginning):
             self.forget()  # another log under the old name
-            self.inode = inode
+        self.beginning = beginning
         for line, end in event_lines.lines(self.folder.events, self.offset):
             self.offset = end
             if not line.startswith(event_lines.PROGRESS) and (event := event_lines.parse(line)):
@@ -69,7 +68,7 @@ class History:
         elif kind == "schedule":
             self.schedule = event
         # The rest speaks of an iteration.
-        elif not isinstance(iteration, int) or not 0 <= iteration < 2**53:
+        elif type(iteration) is not int or not 0 <= iteration < 2**53:
             return
         elif kind == "iteration":
             self.iterations.put(iteration, _iteration(event))
@@ -140,4 +139,4 @@ def _each(event: dict, group: str) -> dict[str, Any]:
     values = event.get(group)
     if not isinstance(values, dict):
         return {}
-    return {f"{group}.{name}": value for name, value in values.items() if value is None or is_number(value)}
+    return {f"{group}.{name}": value for name, value in values.items()}

@@ -26,10 +26,12 @@ def in_worker() -> bool:
 
 def require_devices(made: dict) -> None:
     """Raises ValueError with one sentence when a job asks for more processes than can compute side by side here."""
+    wanted = made["config"].get("run", {}).get("processes", 1)
+    if wanted <= 1:
+        return
     import comfy.model_management
     import torch
 
-    wanted = made["config"].get("run", {}).get("processes", 1)
     kind = comfy.model_management.get_torch_device().type
     there = {"cpu": os.cpu_count() or 1, "cuda": torch.cuda.device_count()}.get(kind, 1)
     if wanted > there:
@@ -45,7 +47,7 @@ def launch(folder: RunFolder) -> None:
     reap()
     made = stored.job(folder)
     orders = start_orders(folder, made)
-    for leftover in (folder.cancel_file, folder.path / "save", folder.path / "launch.json"):
+    for leftover in (folder.cancel_file, folder.save_file, folder.path / "launch.json"):
         leftover.unlink(missing_ok=True)
     folder.set_status(
         state="queued", stage="", message="", node_id="", phase="", iterations=made["config"]["run"]["iterations"]

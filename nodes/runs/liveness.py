@@ -6,7 +6,7 @@ import time
 
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import locks, process
-from .stored import job, launch, status
+from .stored import check_job, launch, status
 
 ACTIVE = ("queued", "waiting", "running")
 """States in which a worker is at work, or about to be."""
@@ -30,7 +30,8 @@ def damage(folder: RunFolder) -> str:
 
 def _look(folder: RunFolder) -> tuple[str, str]:
     try:
-        job(folder), launch(folder)
+        check_job(folder)
+        launch(folder)
         return read_state(folder), ""
     except (ValueError, OSError) as error:
         return UNREADABLE, str(error)

@@ -6,6 +6,7 @@ A summary is made again only when the run's files have changed, or while somethi
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class _Known:
     folder: RunFolder
     made_of: tuple[Signature, tuple[str, ...]] | None = None
     summary: dict[str, Any] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
     job_signature: tuple | None = None
     job: dict[str, Any] = field(default_factory=dict)  # facts of job.json, which may be large
 
@@ -45,7 +47,8 @@ def all_runs() -> list[RunFolder]:
 
 def summaries() -> list[dict]:
     """Of all runs, newest first."""
-    return [_summary(known, signature) for known, signature in _on_disk()]
+    loras = published_lora.published()
+    return [_summary(known, signature, loras) for known, signature in _on_disk()]
 
 
 def page(limit: int | None, offset: int, query: str, states: set[str]) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def summary(folder: RunFolder) -> dict:
     The dictionary is shared: whoever wants to change it makes a copy.
     """
     path = str(folder.path)
-    return _summary(_known.setdefault(path, _Known(folder)), _signature(path))
+    return _summary(_known.setdefault(path, _Known(folder)), _signature(path), published_lora.published())
 
 
 def _on_disk() -> list[tuple[_Known, Signature]]:
@@ -114,14 +117,17 @@ def _stat(path: str) -> tuple[int, int, int] | None:
         return None
 
 
-def _summary(known: _Known, signature: Signature) -> dict:
-    loras = published_lora.all_of(known.folder)
-    if known.made_of != (signature, loras):
-        told = _told(known, signature, loras)
-        age = time.time() - (told.get("updated") or 0.0)
-        settled = told["state"] not in liveness.ACTIVE and not told["cancelling"] and age > SETTLED_SECONDS
-        known.summary, known.made_of = told, (signature, loras) if settled else None
-    return known.summary
+def _summary(known: _Known, signature: Signature, published: dict[str, tuple[str, ...]]) -> dict:
+    loras = published.get(known.folder.name, ())
+    if known.made_of == (signature, loras):
+        return known.summary
+    with known.lock:  # whoever comes second finds it made
+        if known.made_of != (signature, loras):
+            told = _told(known, signature, loras)
+            age = time.time() - (told.get("updated") or 0.0)
+            settled = told["state"] not in liveness.ACTIVE and not told["cancelling"] and age > SETTLED_SECONDS
+            known.summary, known.made_of = told, (signature, loras) if settled else None
+        return known.summary
 
 
 def _told(known: _Known, signature: Signature, loras: tuple[str, ...]) -> dict:
@@ -136,7 +142,8 @@ def _told(known: _Known, signature: Signature, loras: tuple[str, ...]) -> dict:
     try:
         stored.launch(folder)
         told, made = stored.status(folder), _job(known, signature[0])
-        state, cancelling = liveness.read_state(folder), liveness.is_cancelling(folder)
+        state = liveness.read_state(folder) if told["state"] in liveness.ACTIVE else told["state"]
+        cancelling = liveness.is_cancelling(folder)
         return finite(
             {
                 "sparkline": None,

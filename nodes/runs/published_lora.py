@@ -22,27 +22,26 @@ CHECKPOINT_LORA = "lora.safetensors"
 FRESH_SECONDS = 2.0
 """A folder that has just changed may change again at the same time stamp."""
 
-_listed: tuple[tuple, dict[str, list[str]]] | None = None
+_listed: tuple[tuple, dict[str, tuple[str, ...]]] | None = None
 
 
-def all_of(folder: RunFolder) -> tuple[str, ...]:
-    """The file names of a run's published LoRAs, as far as they exist: last, best, those of iterations."""
+def published() -> dict[str, tuple[str, ...]]:
+    """Run id -> the file names of its published LoRAs: last, best, those of iterations."""
     global _listed
     place = paths.lora_folder()
     try:
         changed = place.stat().st_mtime_ns
     except OSError:
-        return ()
+        return {}
     key = (str(place), changed)
     if _listed is None or _listed[0] != key:
-        by_run: dict[str, list[str]] = {}
-        for name in sorted(os.listdir(place)):
-            if found := re.fullmatch(r"(.+?)(-best|-\d{6,7})?\.safetensors", name):
-                by_run.setdefault(found[1], []).append(name)
-        _listed = (key if time.time() - changed / 1e9 > FRESH_SECONDS else (), by_run)
-    first = [Path(paths.lora_name(folder.name, which)).name for which in paths.WHICH]
-    names = _listed[1].get(folder.name, [])
-    return (*(name for name in first if name in names), *(name for name in names if name not in first))
+        found = [re.fullmatch(r"(.+?)(-best|-\d{6,7})?\.safetensors", name) for name in os.listdir(place)]
+        by_run: dict[str, list[tuple[bool, bool, str]]] = {}
+        for name in filter(None, found):
+            by_run.setdefault(name[1], []).append((name[2] is not None, name[2] != "-best", name[0]))
+        names = {run_id: tuple(each[-1] for each in sorted(files)) for run_id, files in by_run.items()}
+        _listed = (key if time.time() - changed / 1e9 > FRESH_SECONDS else (), names)
+    return _listed[1]
 
 
 def newest_checkpoint(folder: RunFolder) -> Path | None:
@@ -70,7 +69,7 @@ def source(folder: RunFolder, which: str) -> Path:
     """The LoRA in the run's own folder; one of an iteration may lie in its checkpoint only."""
     if which in paths.WHICH:
         return folder.best_lora if which == paths.BEST else folder.lora
-    saved = folder.path / Path(paths.lora_name(folder.name, which)).name
+    saved = folder.step_lora(int(which))
     return saved if saved.exists() else folder.checkpoints / f"{int(which):06d}" / CHECKPOINT_LORA
 
 

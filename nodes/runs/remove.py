@@ -14,7 +14,7 @@ def remove(folder: RunFolder, loras: bool) -> None:
     with submit.lock():
         if liveness.state_of(folder) in liveness.ACTIVE or actions.is_held(folder):
             raise ValueError(f"Run {folder.name} is at work: cancel it, and delete it when it has ended.")
-        published = published_lora.all_of(folder) if loras else ()
+        names = published_lora.published().get(folder.name, ()) if loras else ()
         # Out of everybody's sight first: what can't be removed entirely is no half run.
         doomed = folder.path.with_name(f".removed-{folder.name}")
         if doomed.exists():
@@ -25,7 +25,7 @@ def remove(folder: RunFolder, loras: bool) -> None:
             doomed.unlink()
         else:
             shutil.rmtree(doomed)
-        for name in published:
+        for name in names:
             with contextlib.suppress(FileNotFoundError):
                 (paths.lora_folder() / name).unlink()
     finally:

@@ -96,18 +96,18 @@ async def _show(_request: web.Request, folder: RunFolder) -> web.Response:
         summary = overview.summary(folder)
         job = {} if summary["state"] == liveness.UNREADABLE else stored.job(folder)
         told = {name: job.get(name) for name in ("config", "prompts", "versions")}
-        return finite({**summary, **told, "preset_differences": preset_differences.told(job.get("config"))})
+        return {**summary, **told, "preset_differences": preset_differences.told(job.get("config"))}
 
     return await _large(await asyncio.to_thread(look))
 
 
 async def _events(request: web.Request, folder: RunFolder) -> web.Response:
-    offset = _whole(request, "offset", 0, 10**18, "take the one that the last answer gave") or 0
+    offset = _whole(request, "offset", 0, 10**18, "a number of bytes, best the one of the last answer") or 0
 
     def look() -> dict:
-        start = min(offset, event_lines.identity(folder.events)[0])
+        start = min(offset, event_lines.size(folder.events))
         found, end, more = event_lines.read(folder.events, start, EVENT_BYTES)
-        return {"events": finite(found), "offset": end, "more": more, "state": liveness.state_of(folder)}
+        return {"events": found, "offset": end, "more": more, "state": liveness.state_of(folder)}
 
     return await _large(await asyncio.to_thread(look))
 
@@ -117,8 +117,7 @@ async def _history(request: web.Request, folder: RunFolder) -> web.Response:
 
     def look() -> dict:
         told = HISTORIES.ask(folder, lambda history: history.told(points or MOST_POINTS, after))
-        small = {name: finite(value) for name, value in told.items() if name not in ("iterations", "evaluations")}
-        return {**told, **small, "state": liveness.state_of(folder)}
+        return {**told, "state": liveness.state_of(folder)}
 
     return await _large(await asyncio.to_thread(look))
 
@@ -138,7 +137,7 @@ async def _schedule(_request: web.Request, folder: RunFolder) -> web.Response:
 
 async def _images(_request: web.Request, folder: RunFolder) -> web.Response:
     found = await asyncio.to_thread(HISTORIES.ask, folder, gallery.samples)
-    return await _large({"samples": finite(found)})
+    return await _large({"samples": found})
 
 
 async def _group(_request: web.Request, folder: RunFolder) -> web.Response:
@@ -146,7 +145,7 @@ async def _group(_request: web.Request, folder: RunFolder) -> web.Response:
 
 
 async def _log(request: web.Request, folder: RunFolder) -> web.Response:
-    most = _whole(request, "bytes", 20_000, log_tail.MOST)
+    most = _whole(request, "bytes", 20_000, log_tail.MOST, "a number of bytes")
     return _json(await asyncio.to_thread(log_tail.read, folder.log, most or 0))
 
 
@@ -157,9 +156,9 @@ async def _workflow(_request: web.Request, folder: RunFolder) -> web.Response:
         except FileNotFoundError:
             told = {}
         found = {name: told.get(name) for name in ("workflow", "prompt")}
-        return finite({name: value if isinstance(value, dict) else None for name, value in found.items()})
+        return {name: value if isinstance(value, dict) else None for name, value in found.items()}
 
-    return _json(await asyncio.to_thread(look))
+    return await _large(await asyncio.to_thread(look))
 
 
 async def _report(_request: web.Request, folder: RunFolder) -> web.Response:
@@ -184,10 +183,13 @@ async def _report(_request: web.Request, folder: RunFolder) -> web.Response:
 
 
 async def _cancel(_request: web.Request, folder: RunFolder) -> web.Response:
-    if wrong := liveness.damage(folder):
-        raise Refused(409, wrong)
-    if not cancel.cancel(folder):
-        raise Refused(409, f"Run {folder.name} is {liveness.state_of(folder)}: there is nothing to cancel.")
+    def stop() -> None:
+        if wrong := liveness.damage(folder):
+            raise ValueError(wrong)
+        if not cancel.cancel(folder):
+            raise ValueError(f"Run {folder.name} is {liveness.state_of(folder)}: there is nothing to cancel.")
+
+    await _act(stop)
     return await _changed(folder)
 
 
@@ -284,13 +286,12 @@ def _answering(
     return handle
 
 
-def _whole(request: web.Request, name: str, default: int | None, most: int, advice: str = "") -> int | None:
+def _whole(request: web.Request, name: str, default: int | None, most: int, what: str = "a whole number") -> int | None:
     text = request.query.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) <= most):
-        what = "a number of bytes" if name in ("offset", "bytes") and default is not None else "a whole number"
-        raise Refused(400, f"{name} must be {what}, 0 to {most}{advice and ': '}{advice}.")
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
+        raise Refused(400, f"{name} must be {what}, 0 to {most}.")
     return int(text)
 
 
@@ -319,4 +320,7 @@ def _in_pieces(value: Any, depth: int = 2) -> str:
         return "{" + ", ".join(f"{json.dumps(key)}: {_in_pieces(each, depth - 1)}" for key, each in value.items()) + "}"
     if depth and isinstance(value, list):
         return "[" + ", ".join(_in_pieces(each, depth - 1) for each in value) + "]"
-    return json.dumps(value, allow_nan=False)
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(finite(value), allow_nan=False)

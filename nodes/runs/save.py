@@ -12,7 +12,7 @@ def save(folder: RunFolder) -> None:
     if liveness.is_cancelling(folder):
         raise ValueError(f"Run {folder.name} is stopping: save its LoRA when it has ended.")
     if now in liveness.ACTIVE:
-        (folder.path / "save").touch()
+        folder.save_file.touch()
         return
     lora = published_lora.checkpoint_lora(folder)
     if lora is None:

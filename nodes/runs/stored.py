@@ -6,6 +6,7 @@ one sentence, and harms no other run.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,22 @@ def job(folder: RunFolder) -> dict:
     if not isinstance(made.get("name", ""), str):
         raise _damaged(folder.job, "'name' isn't a text")
     return made
+
+
+def check_job(folder: RunFolder) -> None:
+    """Raises as job() does. It may be large and is asked for often: one that was sound is read when it has changed."""
+    try:
+        found = os.stat(folder.job)
+    except OSError:
+        job(folder)
+        return
+    now = (found.st_mtime_ns, found.st_size, found.st_ino)
+    if _sound.get(str(folder.job)) != now:
+        job(folder)
+        _sound[str(folder.job)] = now
+
+
+_sound: dict[str, tuple[int, int, int]] = {}
 
 
 def _json(path: Path) -> dict:
@@ -75,11 +92,22 @@ def _is_best(value: object) -> bool:
     )
 
 
+def _is_sparkline(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and is_number(value.get("every"))
+        and isinstance(value.get("values"), list)
+        and all(item is None or is_number(item) for item in value["values"])
+    )
+
+
 STATUS_FIELDS = {
     "a number": (
-        is_number, ("iteration", "iterations", "checkpoint", "eta_seconds", "updated", "phase_done", "phase_total"),
+        is_number, ("iteration", "iterations", "checkpoint", "eta_seconds", "updated", "phase_done", "phase_total",
+            "images_per_second"),
     ),
     "a text": (_is_text, ("stage", "message", "node_id", "phase", "sample", "lora")),
     "iteration, score and lora": (_is_best, ("best",)),
-    "numbers by name": (_is_rewards, ("reward", "held_out_reward", "held_out_strict")),
+    "numbers by name": (_is_rewards, ("reward", "held_out_reward", "held_out_strict", "held_out", "memory")),
+    "a list of numbers and its step": (_is_sparkline, ("sparkline",)),
 }  # fmt: skip

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -109,8 +110,11 @@ def go_on(folder: RunFolder, iterations: int) -> Submission:
 
 def restart(folder: RunFolder) -> Submission:
     """Starts the run's job again as a run of its own; this one stays. Raises ValueError where its job can't be read."""
-    job = _own_job(folder)
-    return submit({name: value for name, value in job.items() if name not in ("run_id", "created")}, restart=True)
+    job = {name: value for name, value in _own_job(folder).items() if name not in ("run_id", "created")}
+    submission = submit(job, restart=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copyfile(folder.path / "workflow.json", submission.folder.path / "workflow.json")
+    return submission
 
 
 def _own_job(folder: RunFolder) -> dict:

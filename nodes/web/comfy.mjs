@@ -23,3 +23,13 @@ export function showRun(runId) {
 export function toast(severity, summary, detail = "", life = 6000) {
   app.extensionManager.toast.add({ severity, summary, detail, life });
 }
+
+/** @param {string} text  into the clipboard, or at least before one's eyes */
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    toast("success", "Copied", text, 2000);
+  } catch {
+    toast("info", "To be copied", text); // without https browsers keep the clipboard closed
+  }
+}

@@ -10,10 +10,11 @@ export function number(value) {
   return size >= 100 ? value.toFixed(0) : value.toFixed(size >= 10 ? 2 : 3);
 }
 
-/** With its sign: "+0.120", "−0.031". @param {number|null|undefined} value */
+/** With its sign, and no exponent: "+0.120", "−0.0007". @param {number|null|undefined} value */
 export function change(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
-  return `${value < 0 ? "−" : "+"}${number(Math.abs(value))}`;
+  const size = Math.abs(value);
+  return `${value < 0 ? "−" : "+"}${size < 0.01 ? size.toFixed(4) : number(size)}`;
 }
 
 /** "0.4 s", "45 s", "12 min", "1 h 05 min", "2 d 3 h". @param {number|null|undefined} seconds */

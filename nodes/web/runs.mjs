@@ -91,22 +91,20 @@ export class RunStore {
 
   /** @param {string} id */
   async load(id) {
-    const history = this.histories.get(id);
     try {
-      history?.fill(await this.routes.history(id, { points: POINTS }));
+      const told = await this.routes.history(id, { points: POINTS });
+      this.histories.get(id)?.fill(told);
+      this.changed();
     } catch {
-      this.histories.delete(id); // deleted, or the server is away: asked for again when somebody looks
+      // Deleted, or the server is away: it stays as it is, and is asked for again by refresh() and by the next event.
     }
-    this.changed();
   }
 
   /** @param {{run_id: string, events: any[], status: Run, more?: boolean}} message  of mixgrpo.progress */
   onProgress({ run_id, events, status, more }) {
     const history = this.histories.get(run_id);
-    if (history?.loaded) {
-      history.extend(events);
-      if (more || history.isLong) this.load(run_id);
-    }
+    if (history?.loaded) history.extend(events);
+    if (history && (!history.loaded || more || history.isLong)) this.load(run_id);
     this.take(status);
   }
 

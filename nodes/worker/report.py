@@ -27,7 +27,6 @@ class Reporter:
 
     def start(self) -> None:
         """This process is the run's worker now."""
-        self.folder.save_file.unlink(missing_ok=True)  # meant for an earlier one
         self.folder.set_status(state="running", message="", **process.identity())
 
     def before(self, kind: str, action: Callable[[Any], dict]) -> None:

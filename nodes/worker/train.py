@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.records.events import Lora, Notice, Stage
-from ...mixgrpo_engine.records.files import replace
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.rewards import Reward
 from ..model import start_lora
@@ -100,11 +97,7 @@ def draw_curve(folder: RunFolder) -> dict:
 
 def publish_step(folder: RunFolder, event: Lora) -> dict:
     """A LoRA that was asked for, beside the run's others where ComfyUI's LoRA loaders look; no status fields."""
-    target = paths.lora_file(folder.name).with_name(event.lora)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.copyfile(folder.path / event.lora, temporary)
-    replace(temporary, target)
+    published_lora.publish(folder, str(event.iteration))
     return {}
 
 

@@ -46,13 +46,17 @@ class Panel:
     def open(self):
         self.page.evaluate("() => { window.app.extensionManager.sidebarTab.activeSidebarTabId = 'mixgrpo'; }")
         self.box.wait_for()
+        self.to_list()
+
+    def to_list(self):
+        if self.box.get_by_label("All runs").count():
+            self.box.get_by_label("All runs").click()
 
     def row(self, run_id):
         return self.box.locator(f".mixgrpo-row[data-run='{run_id}']")
 
     def open_run(self, run_id):
-        if self.box.get_by_label("All runs").count():
-            self.box.get_by_label("All runs").click()
+        self.to_list()
         self.row(run_id).locator(".mixgrpo-open").click()
         self.box.get_by_test_id("mixgrpo-state").wait_for()
 
@@ -78,7 +82,9 @@ def panel(server, page):
     yield panel
     for run in server.get("/mixgrpo/runs?state=queued,waiting,running")["runs"]:  # none outlives a test that failed
         server.post(f"/mixgrpo/runs/{run['run_id']}/cancel")
-    assert [text for kind, text in page.messages if kind in ("error", "pageerror") and "mixgrpo" in text.lower()] == []
+    # Of the pack, and not the frontend's own question to a registry, which an offline server forbids.
+    ours = [(kind, text) for kind, text in page.messages if "mixgrpo" in text.lower() and "api.comfy.org" not in text]
+    assert [text for kind, text in ours if kind in ("error", "pageerror")] == []
 
 
 def start(server, name, iterations, **settings):
@@ -169,8 +175,7 @@ def test_runs_are_found_compared_renamed_and_deleted(server, panel):
         panel.row(run_id).get_by_role("checkbox").check()
     panel.button("Compare 2").click()
     panel.box.get_by_text("one", exact=False).first.wait_for()
-    panel.box.get_by_label("All runs").click()
-
+    panel.to_list()
     panel.box.get_by_label("Search runs").fill(second)
     panel.row(first).wait_for(state="detached")
     panel.open_run(second)

@@ -9,6 +9,7 @@ from mixgrpo_engine.rewards.files import catalog
 from scripts import card_templates, model_files
 from scripts.browser import wait_until_ready
 from scripts.comfyui_server import ROOT, check
+from tests.browser.rectangles import collisions
 
 LOAD = """
 async (workflow) => {
@@ -65,6 +66,33 @@ def test_posts_exactly_its_api_twin(page, template):
         return {key: (node["class_type"], node["inputs"], node["_meta"]["title"]) for key, node in prompt.items()}
 
     assert content(posted) == content(api)
+
+
+def test_nothing_lies_over_anything_else(drawn, template):
+    """On the canvas and in Nodes 2.0, also with the advanced widgets unfolded."""
+    _, ui, _ = template
+    load(drawn, ui)
+    assert collisions(drawn) == []
+    assert collisions(drawn, unfolded=True) == []
+
+
+def test_the_first_view_shows_the_note_and_the_first_nodes(page, template):
+    """As the frontend opens a saved workflow; newer ones show a template whole."""
+    _, ui, _ = template
+    load(page, ui)
+    shown = page.evaluate(
+        """
+        () => {
+          const { graph, canvas: { ds } } = window.app;
+          const corner = (node) => [0, 1].map((axis) => (node.pos[axis] + ds.offset[axis]) * ds.scale);
+          return { scale: ds.scale, corners: graph._nodes.map((node) => [node.type, ...corner(node)]) };
+        }
+        """
+    )
+    assert shown["scale"] >= 0.7
+    note = next(corner for corner in shown["corners"] if corner[0] == "MarkdownNote")
+    assert 60 < note[1] < 200 and 90 < note[2] < 250
+    assert sum(0 < x < 1250 and 90 < y < 900 for _, x, y in shown["corners"]) >= 4
 
 
 def test_is_offered_among_the_templates_with_a_thumbnail(server, template):
@@ -138,8 +166,9 @@ def test_every_node_has_tooltips_and_a_help_page(server):
         assert key in used, f"{key} stands in no template"
 
 
-def test_runs_when_it_is_queued_in_the_browser(server, page, template, judge):
+def test_runs_when_it_is_queued_in_the_browser(server, drawn, template, judge):
     """As a person does it: load, make it shorter, press Queue, look at what the nodes show."""
+    page = drawn
     name, ui, _ = template
     if name in card_templates.SOURCES:
         pytest.skip("tests/comfyui/test_card_templates.py runs its twin")
@@ -177,3 +206,5 @@ def test_runs_when_it_is_queued_in_the_browser(server, page, template, judge):
     images = [image for values in outputs.values() for image in values.get("images", [])]
     assert images and all(server.view(image) for image in images)
     assert complaints(page) == []
+    page.wait_for_timeout(1000)  # the images arrive
+    assert collisions(page) == []

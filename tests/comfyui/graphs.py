@@ -11,7 +11,7 @@ def train(run_name, *, fail="", seconds=0.0, fail_at=0, prompts="red\nblue\ngree
     widgets = {
         "run_name": run_name, "iterations": 2, "seed": 0, "width": 64, "height": 64, "evaluate_every": 0,
         "evaluate_images": 1, "checkpoint_every": 1, "gradient_checkpointing": False, "mixed_precision": "no",
-        "mode": "wait", "if_exists": "reuse", **settings,
+        "mode": "wait", "if_exists": "reuse", "sample_every": 0, **settings,
     }  # fmt: skip
     return {
         "model": {"class_type": "Test_Model", "inputs": {"fail": fail}},

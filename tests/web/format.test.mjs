@@ -11,6 +11,7 @@ test("numbers", () => {
   for (const [value, text] of cases) assert.equal(format.number(value), text);
   assert.equal(format.change(-0.031), "−0.031");
   assert.equal(format.change(0.12), "+0.120");
+  assert.equal(format.change(-6.7e-4), "−0.0007");
 });
 
 test("durations and bytes", () => {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
+import { RunHistory } from "../../nodes/web/history.mjs";
 import { differences } from "../../nodes/web/panel/differences.mjs";
 import { throttled } from "../../nodes/web/panel/fetched.mjs";
 import { newest, oldest, rowsOf, sharedRows, step } from "../../nodes/web/panel/imageTable.mjs";
@@ -52,7 +53,8 @@ test("runs share the prompts that all of them have: the newest image, the same s
   const rows = sharedRows([one, other], ["first", "second"]);
   assert.deepEqual(rows.map((row) => row.prompt), ["b"]);
   assert.deepEqual(files(rows), [["10_b.webp", "0_b.webp"]]);
-  assert.deepEqual(rows[0].pictures.map((picture) => picture.label), ["first, iteration 10", "second, before training"]);
+  const labels = rows[0].pictures.map((picture) => picture.label);
+  assert.deepEqual(labels, ["first, iteration 10", "second, before training"]);
   assert.deepEqual(sharedRows([one, []], ["first", "second"]), []);
 });
 
@@ -64,6 +66,16 @@ test("only settings that differ are told, by group and field; an unknown one is 
     { setting: "window.wrap", values: [undefined, false] },
   ]);
   assert.deepEqual(differences([one, one, undefined]).length, 4);
+});
+
+test("a history tells when there may be new images, also where nothing is evaluated", () => {
+  const history = new RunHistory();
+  history.fill({});
+  const before = history.samples;
+  history.extend([{ type: "iteration", iteration: 1 }]);
+  assert.equal(history.samples, before);
+  history.extend([{ type: "sample", iteration: 1, images: [] }]);
+  assert.equal(history.samples, before + 1);
 });
 
 test("what is asked for often is done at once, and then once a pause", () => {

@@ -70,6 +70,16 @@ test("a history is asked for once and goes on by events; a long message asks for
   assert.equal(asked.length, before + 1);
 });
 
+test("a run that is gone is asked for once, not for as long as somebody looks", async () => {
+  const { store, asked } = storeOver({});
+  store.subscribe(() => store.history("gone"));
+  store.history("gone");
+  for (let turn = 0; turn < 20; turn += 1) await new Promise((done) => setTimeout(done));
+  assert.equal(asked.length, 1);
+  store.onProgress({ run_id: "gone", events: [], status: run("gone", "running") });
+  assert.equal(asked.length, 2);
+});
+
 test("runs that can't be listed are told in a sentence", async () => {
   const { store } = storeOver({ "/mixgrpo/runs": [500, { error: "The disk is away." }] });
   await store.refresh();

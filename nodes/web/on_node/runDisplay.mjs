@@ -1,5 +1,5 @@
 // A node's run, inside the node: a small curve, the newest sample, a line of state, at the end the outcome in words.
-import { app, routes, showRun as openPanel, toast } from "../comfy.mjs";
+import { app, copy, routes, showRun as openPanel } from "../comfy.mjs";
 import { outcome, stateLine } from "../format.mjs";
 import { html, render, useEffect, useRef, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
@@ -96,14 +96,4 @@ function points(history, names) {
     const value = known.reduce((sum, each) => sum + each, 0) / known.length;
     return known.length ? [{ x: Math.min(1, Number(at) / last), value }] : [];
   });
-}
-
-/** @param {string} id */
-async function copy(id) {
-  try {
-    await navigator.clipboard.writeText(id);
-    toast("success", "Copied", id, 2000);
-  } catch {
-    toast("info", "The run's id", id); // without https browsers keep the clipboard closed
-  }
 }

@@ -1,5 +1,5 @@
 // What can be done with a run. Which actions would work now is the server's word.
-import { app, toast } from "../comfy.mjs";
+import { app, copy, toast } from "../comfy.mjs";
 import { html, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
 import { insertLora, openWorkflow } from "./canvas.mjs";
@@ -128,10 +128,4 @@ function Button({ icon, label, on, primary = false, onClick }) {
 /** @param {{label: string, href: string, name: string}} props */
 function Download({ label, href, name }) {
   return html`<a href=${href} download=${name}>${label}</a>`;
-}
-
-/** @param {string} text */
-export async function copy(text) {
-  await navigator.clipboard.writeText(text);
-  toast("info", "Copied", text, 2000);
 }

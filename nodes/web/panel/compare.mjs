@@ -18,7 +18,11 @@ import { Viewer } from "./viewer.mjs";
 
 const SMOOTHING = 0.6;
 
-/** @param {{ids: string[], runs: import("../runs.mjs").RunStore, routes: RunsApi, theme: number, onOpen: (id: string) => void}} props */
+/**
+ * @param {{
+ *   ids: string[], runs: import("../runs.mjs").RunStore, routes: RunsApi, theme: number, onOpen: (id: string) => void
+ * }} props
+ */
 export function Compare({ ids, runs, routes, theme, onOpen }) {
   const [details, error] = useFetched(() => Promise.all(ids.map((id) => routes.show(id))), ids.join(), 0);
   if (error) return html`<p class="mixgrpo-error">${error}</p>`;
@@ -41,25 +45,33 @@ function Name({ index, run }) {
 
 /** @param {{compared: Compared[], onOpen: (id: string) => void}} props */
 function Outcomes({ compared, onOpen }) {
-  return html`<div class="mixgrpo-wideTable">
-    <table class="mixgrpo-table">
+  const best = (/** @type {Run} */ run) => (run.best ? `${number(run.best.score)} after ${run.best.iteration}` : "–");
+  const facts = Object.entries({
+    state: doing,
+    iterations: (/** @type {Run} */ run) => `${run.iteration ?? 0} of ${run.iterations ?? "?"}`,
+    "held-out change": (/** @type {Run} */ run) => heldOutChange(run) || "–",
+    best,
+  });
+  return html`<${Table}
+    title="run"
+    heads=${compared.map(
+      ({ id, run }, index) => html`<button class="mixgrpo-link" title=${`Open ${id}`} onClick=${() => onOpen(id)}>
+        <${Name} index=${index} run=${run} />
+      </button>`,
+    )}
+    rows=${facts.map(([name, told]) => [name, ...compared.map(({ run }) => told(run))])}
+  />`;
+}
+
+/** A column for each run. @param {{title: string, heads: any[], rows: any[][]}} props */
+function Table({ title, heads, rows }) {
+  return html`<div class="mixgrpo-wideTable" style=${{ "--runs": heads.length }}>
+    <table class="mixgrpo-table" aria-label=${title}>
       <thead>
-        <tr><th>run</th><th>state</th><th>iterations</th><th>held-out change</th><th>best</th></tr>
+        <tr><th>${title}</th>${heads.map((head) => html`<th>${head}</th>`)}</tr>
       </thead>
       <tbody>
-        ${compared.map(
-          ({ id, run }, index) => html`<tr key=${id} data-run=${id}>
-            <td>
-              <button class="mixgrpo-link" title=${`Open ${id}`} onClick=${() => onOpen(id)}>
-                <${Name} index=${index} run=${run} />
-              </button>
-            </td>
-            <td>${doing(run)}</td>
-            <td>${run.iteration ?? 0} of ${run.iterations ?? "?"}</td>
-            <td>${heldOutChange(run) || "–"}</td>
-            <td>${run.best ? `${number(run.best.score)} after ${run.best.iteration}` : "–"}</td>
-          </tr>`,
-        )}
+        ${rows.map((row) => html`<tr>${row.map((cell) => html`<td>${cell}</td>`)}</tr>`)}
       </tbody>
     </table>
   </div>`;
@@ -123,24 +135,19 @@ function Differences({ compared, details }) {
   }));
   const rows = differences(counted);
   if (!rows.length) return html`<p>Their settings are the same.</p>`;
-  return html`<div class="mixgrpo-wideTable">
-    <table class="mixgrpo-table" data-testid="mixgrpo-differences">
-      <thead>
-        <tr>
-          <th>setting</th>
-          ${compared.map(({ run }, index) => html`<th><${Name} index=${index} run=${run} /></th>`)}
-        </tr>
-      </thead>
-      <tbody>
-        ${rows.map(
-          ({ setting, values }) => html`<tr key=${setting}>
-            <td>${setting}</td>
-            ${values.map((value) => html`<td>${value === undefined ? "–" : shown(value)}</td>`)}
-          </tr>`,
-        )}
-      </tbody>
-    </table>
-  </div>`;
+  return html`<${Table}
+    title="setting"
+    heads=${compared.map(({ run }, index) => html`<${Name} index=${index} run=${run} />`)}
+    rows=${rows.map(({ setting, values }) => [
+      breakable(setting),
+      ...values.map((value) => (value === undefined ? "–" : shown(value))),
+    ])}
+  />`;
+}
+
+/** A long name may go on in the next line after its dots. @param {string} setting */
+function breakable(setting) {
+  return setting.split(".").map((part, index) => (index ? html`.<wbr />${part}` : part));
 }
 
 /** @param {{compared: Compared[], routes: RunsApi}} props */
@@ -156,30 +163,31 @@ function SamePrompts({ compared, routes }) {
   if (!rows.length) return html`<p class="mixgrpo-hint">There is no prompt of which all these runs have an image.</p>`;
   return html`
     <p><b>The same prompts</b> <span class="mixgrpo-small">the newest image of each run</span></p>
-    ${rows.map(
-      (row, index) => html`<div class="mixgrpo-same" role="group" aria-label=${row.prompt} key=${row.prompt}>
-        <p class="mixgrpo-prompt">${row.prompt}</p>
-        <div class="mixgrpo-columns">
-          ${row.pictures.map(
-            (picture, column) =>
-              picture &&
-              html`<${Thumb} picture=${picture} routes=${routes} onOpen=${() => setPlace([index, column])}>
-                <${Name} index=${column} run=${compared[column].run} />
-                <div>${picture.changed ? `iteration ${picture.changed}` : "before training"}</div>
-                <${Scores} scores=${picture.scores} />
-              <//>`,
-          )}
-        </div>
-      </div>`,
-    )}
+    <div class="mixgrpo-prompts" style=${{ "--runs": compared.length }}>
+      ${rows.map(
+        (row, index) => html`<div class="mixgrpo-same" role="group" aria-label=${row.prompt} key=${row.prompt}>
+          <p class="mixgrpo-prompt">${row.prompt}</p>
+          <div class="mixgrpo-columns">
+            ${row.pictures.map(
+              (picture, column) =>
+                picture &&
+                html`<${Thumb} picture=${picture} routes=${routes} onOpen=${() => setPlace([index, column])}>
+                  <${Name} index=${column} run=${compared[column].run} />
+                  <div>${picture.changed ? `iteration ${picture.changed}` : "before training"}</div>
+                  <${Scores} scores=${picture.scores} />
+                <//>`,
+            )}
+          </div>
+        </div>`,
+      )}
+    </div>
     ${place &&
     html`<${Viewer}
       rows=${rows}
-      place=${place}
+      start=${place}
       routes=${routes}
       across="run"
       changes=${false}
-      onMove=${setPlace}
       onClose=${() => setPlace(null)}
     />`}
   `;

@@ -12,13 +12,16 @@ import { Viewer } from "./viewer.mjs";
  * @typedef {import("../api.mjs").RunsApi} RunsApi
  */
 
-/** @param {{id: string, routes: RunsApi, version: number}} props  version: grows when there may be new ones */
-export function Gallery({ id, routes, version }) {
+/**
+ * @param {{id: string, routes: RunsApi, version: number, grid?: import("../api.mjs").View}} props
+ *   version: grows when there may be new ones; grid: all newest images in one, for runs that keep no single ones
+ */
+export function Gallery({ id, routes, version, grid }) {
   const [told, error] = useFetched(() => routes.images(id), id, version);
   const [place, setPlace] = useState(/** @type {Place|null} */ (null));
   if (error && !told) return html`<p class="mixgrpo-error">${error}</p>`;
   if (!told) return html`<p class="mixgrpo-hint">Loading …</p>`;
-  const { iterations, rows } = rowsOf(told.samples);
+  const { iterations, rows } = told.samples.length || !grid ? rowsOf(told.samples) : ofGrid(grid);
   if (!rows.length) {
     return html`<div class="mixgrpo-hint">
       <p>No images yet.</p>
@@ -31,8 +34,14 @@ export function Gallery({ id, routes, version }) {
       <${Table} iterations=${iterations} rows=${rows} routes=${routes} onOpen=${setPlace} />
     </div>
     ${place &&
-    html`<${Viewer} rows=${rows} place=${place} routes=${routes} onMove=${setPlace} onClose=${() => setPlace(null)} />`}
+    html`<${Viewer} rows=${rows} start=${place} routes=${routes} onClose=${() => setPlace(null)} />`}
   `;
+}
+
+/** @param {import("../api.mjs").View} view */
+function ofGrid(view) {
+  const picture = { view, label: view.filename, prompt: "The newest samples", scores: {}, changed: view.filename };
+  return { iterations: [0], rows: [{ prompt: picture.prompt, pictures: [picture] }] };
 }
 
 /** What training changed in one prompt. @param {{iterations: number[], rows: Row[], routes: RunsApi}} props */
@@ -82,7 +91,7 @@ function BeforeAfter({ iterations, rows, routes }) {
  * @param {{iterations: number[], rows: Row[], routes: RunsApi, onOpen: (place: Place) => void}} props
  */
 function Table({ iterations, rows, routes, onOpen }) {
-  const [size, setSize] = useState("small");
+  const [size, setSize] = useState(iterations.length > 1 ? "small" : "large");
   const scroller = useRef(/** @type {HTMLElement|null} */ (null));
   const atEnd = useRef(true); // the newest is in sight, and the next one shall be
   useLayoutEffect(() => {
@@ -95,7 +104,7 @@ function Table({ iterations, rows, routes, onOpen }) {
     <section class="mixgrpo-images" data-size=${size}>
       <div class="mixgrpo-tools">
         <span class="mixgrpo-small mixgrpo-grow">
-          ${`${rows.length} prompts, ${iterations.length} times, the same seeds`}
+          ${iterations.length > 1 && "The same prompts and seeds every time"}
         </span>
         ${["small", "large"].map(
           (each) => html`<button class="mixgrpo-button" aria-pressed=${size === each} onClick=${() => setSize(each)}>
@@ -123,7 +132,7 @@ function Table({ iterations, rows, routes, onOpen }) {
                   stop=${picture === last}
                   onOpen=${() => onOpen([index, column])}
                 >
-                  ${iterations[column] || "before"}
+                  ${picture.label}
                   <${Scores}
                     scores=${picture.scores}
                     since=${first && picture !== first ? first.scores : {}}

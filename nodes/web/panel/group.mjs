@@ -7,7 +7,10 @@ import { Viewer } from "./viewer.mjs";
 
 /** @typedef {import("../api.mjs").GroupImage} GroupImage */
 
-/** @param {{id: string, routes: import("../api.mjs").RunsApi, version: number}} props  version: grows when there may be a new one */
+/**
+ * @param {{id: string, routes: import("../api.mjs").RunsApi, version: number}} props
+ *   version: grows when there may be a new one
+ */
 export function Group({ id, routes, version }) {
   const [told, error] = useFetched(() => routes.group(id), id, version);
   const [order, setOrder] = useState("advantage");
@@ -28,7 +31,7 @@ export function Group({ id, routes, version }) {
     <section class="mixgrpo-group">
       <p>
         <b>Iteration ${iteration}</b>
-        ${window && html`<span class="mixgrpo-small"> trained steps ${window[0] + 1} to ${window[1]}</span>`}
+        ${window && html`<span class="mixgrpo-small">${` ${trained(window)}`}</span>`}
       </p>
       <p class="mixgrpo-prompt">${prompt}</p>
       <p class="mixgrpo-small">${meaning(told.images)}</p>
@@ -62,17 +65,21 @@ export function Group({ id, routes, version }) {
     ${place &&
     html`<${Viewer}
       rows=${[{ prompt, pictures }]}
-      place=${place}
+      start=${place}
       routes=${routes}
       across="image"
       changes=${false}
-      onMove=${setPlace}
       onClose=${() => setPlace(null)}
     />`}
   `;
 }
 
-/** From the middle to the left (worse than the mean) or to the right. @param {{value: number, largest: number}} props */
+/** @param {[number, number]} window */
+function trained([start, stop]) {
+  return stop - start === 1 ? `trained step ${stop}` : `trained steps ${start + 1} to ${stop}`;
+}
+
+/** From the middle to the left (worse than the mean) or right. @param {{value: number, largest: number}} props */
 function Bar({ value, largest }) {
   const share = largest ? (Math.abs(value) / largest) * 50 : 0;
   const left = value < 0 ? 50 - share : 50;

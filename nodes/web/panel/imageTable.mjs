@@ -5,7 +5,7 @@
  * @typedef {Object<string, number|null>} Scores
  * @typedef {{view: View, label: string, prompt: string, seed?: string, scores: Scores, changed: string|number}} Picture
  *   label: what tells it from its neighbours; changed: as viewUrl wants it
- * @typedef {{prompt: string, pictures: (Picture|null)[]}} Row  one prompt; null where an image was thinned out
+ * @typedef {{prompt: string, pictures: (Picture|null)[]}} Row  one prompt, at least one image; null: thinned out
  * @typedef {[row: number, column: number]} Place
  */
 
@@ -82,6 +82,5 @@ export function step(rows, [row, column], down, right) {
   const target = rows[row + down];
   if (!target) return [row, column];
   const there = target.pictures.flatMap((picture, index) => (picture ? [index] : []));
-  if (!there.length) return step(rows, [row + down, column], down, 0);
   return [row + down, there.reduce((best, each) => (Math.abs(each - column) < Math.abs(best - column) ? each : best))];
 }

@@ -42,8 +42,7 @@ function Panel() {
     const home = root.parentElement;
     document.body.append(root);
     const onKey = (/** @type {KeyboardEvent} */ event) => {
-      const other = event.defaultPrevented || document.querySelector(".p-dialog, [role='dialog']");
-      if (event.key === "Escape" && !other) setWide(false);
+      if (event.key === "Escape" && !document.querySelector(".p-dialog, [role='dialog']")) setWide(false);
     };
     window.addEventListener("keydown", onKey);
     return () => {

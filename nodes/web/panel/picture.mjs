@@ -2,11 +2,14 @@
 import { change, number } from "../format.mjs";
 import { html } from "../html.mjs";
 
-/** @typedef {import("./imageTable.mjs").Picture} Picture */
+/**
+ * @typedef {import("./imageTable.mjs").Picture} Picture
+ * @typedef {import("../api.mjs").RunsApi} RunsApi
+ */
 
 const FEW_PIXELS = 128; // images of the tiny model: enlarged, they are clearer as squares than blurred
 
-/** @param {{picture: Picture, routes: import("../api.mjs").RunsApi, lazy?: boolean, name?: string}} props  name: a class */
+/** @param {{picture: Picture, routes: RunsApi, lazy?: boolean, name?: string}} props  name: a class */
 export function Image({ picture, routes, lazy = false, name = "" }) {
   return html`<img
     class=${name}
@@ -43,7 +46,7 @@ export function signed(value) {
 
 /**
  * An image as a button that opens the viewer.
- * @param {{picture: Picture, routes: import("../api.mjs").RunsApi, stop?: boolean, onOpen: () => void, children?: any}} props
+ * @param {{picture: Picture, routes: RunsApi, stop?: boolean, onOpen: () => void, children?: any}} props
  *   stop: whether Tab stops here
  */
 export function Thumb({ picture, routes, stop = true, onOpen, children }) {

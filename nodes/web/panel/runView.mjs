@@ -39,7 +39,12 @@ export function RunView({ id, runs, routes, theme, onGone }) {
         )}
       </nav>
       ${tab === "curves" && html`<${Curves} run=${run} history=${history} routes=${routes} theme=${theme} />`}
-      ${tab === "images" && html`<${Gallery} id=${id} routes=${routes} version=${history.samples} />`}
+      ${tab === "images" && html`<${Gallery}
+        id=${id}
+        routes=${routes}
+        version=${history.samples}
+        grid=${run.images.find((image) => image.filename !== "reward.png")}
+      />`}
       ${tab === "group" && html`<${Group} id=${id} routes=${routes} version=${run.iteration ?? 0} />`}
       ${tab === "settings" && html`<${Settings} id=${id} routes=${routes} />`}
       ${tab === "log" && html`<${Log} id=${id} history=${history} routes=${routes} active=${isActive(run)} />`}

@@ -11,15 +11,21 @@ const ARROWS = /** @type {Object<string, [number, number]>} */ ({
 });
 
 /**
- * @param {{rows: import("./imageTable.mjs").Row[], place: Place, routes: import("../api.mjs").RunsApi, across?: string, changes?: boolean, onMove: (place: Place) => void, onClose: () => void}} props
- *   across: what left and right lead to; changes: whether the first image of a row is what the others came from
+ * @param {{
+ *   rows: import("./imageTable.mjs").Row[], start: Place, routes: import("../api.mjs").RunsApi, onClose: () => void,
+ *   across?: string, changes?: boolean,
+ * }} props
+ *   start: the image that is shown first; across: what left and right lead to; changes: whether the first image of a
+ *   row is what the others came from
  */
-export function Viewer({ rows, place, routes, across = "iteration", changes = true, onMove, onClose }) {
+export function Viewer({ rows, start, routes, across = "iteration", changes = true, onClose }) {
   const dialog = useRef(/** @type {HTMLDialogElement|null} */ (null));
+  const [place, setPlace] = useState(start);
   const [parted, setParted] = useState(false);
   const picture = rows[place[0]]?.pictures[place[1]] ?? null;
   const first = rows[place[0]] && oldest(rows[place[0]]);
   const since = changes && first !== picture ? first : null;
+  const move = (/** @type {string} */ key) => setPlace((before) => step(rows, before, ...ARROWS[key]));
 
   // A modal dialog stands above everything, keeps the focus, and gives it back.
   useLayoutEffect(() => {
@@ -35,7 +41,7 @@ export function Viewer({ rows, place, routes, across = "iteration", changes = tr
       if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's
       const sliding = event.target instanceof HTMLInputElement && event.key in ARROWS && !event.key.match(/Up|Down/);
       if (event.key === "Escape") onClose();
-      else if (event.key in ARROWS && !sliding) onMove(step(rows, place, ...ARROWS[event.key]));
+      else if (event.key in ARROWS && !sliding) move(event.key);
       else return;
       event.preventDefault();
     };
@@ -56,7 +62,7 @@ export function Viewer({ rows, place, routes, across = "iteration", changes = tr
       title=${label}
       aria-label=${label}
       disabled=${String(target) === String(place)}
-      onClick=${() => onMove(target)}
+      onClick=${() => move(name)}
     >
       <i class=${`pi ${icon}`}></i>
     </button>`;

@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState
 
 from mixgrpo_engine.distributed import sharding
 from mixgrpo_engine.distributed.ranks import leave
+from mixgrpo_engine.records.events import read
 from mixgrpo_engine.standalone import run_file, runner
 from mixgrpo_engine.training.trainer import Trainer
 from tests.engine import toy
@@ -116,6 +117,11 @@ def results(folder, count, output=""):
     paths = [Path(f"{folder}-rank{rank}.pt") for rank in range(count)]
     assert all(path.exists() for path in paths), output
     return [torch.load(path, weights_only=True) for path in paths]
+
+
+def lasting(folder):
+    """A run's events but the signs of life between them, which come by the clock."""
+    return [event for event in read(Path(folder) / "events.jsonl")[0] if event["type"] != "progress"]
 
 
 def largest_difference(some, others):

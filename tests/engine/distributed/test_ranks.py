@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from mixgrpo_engine.distributed.ranks import Ranks
-from mixgrpo_engine.records.events import read
 from tests.engine.distributed import ranks_job
-from tests.engine.distributed.ranks_job import largest_difference, launch_jobs, results
+from tests.engine.distributed.ranks_job import largest_difference, lasting, launch_jobs, results
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ def test_gradients_and_run_are_those_of_one_process(alone, together, count):
             assert largest_difference(mine, theirs) < 1e-3
         assert largest_difference(result["gradients"][0], expected["gradients"][0]) < 1e-5
         assert all(torch.equal(value, found[0]["adapter"][name]) for name, value in result["adapter"].items())
-    events, wanted = (read(path / "events.jsonl")[0] for path in (launched / "run", folder))
+    events, wanted = (lasting(path) for path in (launched / "run", folder))
     assert [event["type"] for event in events] == [event["type"] for event in wanted], "only one process tells"
     for event, other in zip(events, wanted, strict=True):
         if event["type"] in ("iteration", "evaluation"):

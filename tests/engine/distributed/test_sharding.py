@@ -15,7 +15,7 @@ from mixgrpo_engine.records.events import read
 from mixgrpo_engine.training.adapter_average import AdapterAverage
 from mixgrpo_engine.training.checkpoint import Checkpoints, OtherLaunch
 from tests.engine.distributed import ranks_job
-from tests.engine.distributed.ranks_job import largest_difference, launch_jobs, results
+from tests.engine.distributed.ranks_job import largest_difference, lasting, launch_jobs, results
 from tests.engine.policies import tiny_pipelines
 
 FSDP = ("--use_fsdp", "--fsdp_version", "2")
@@ -76,7 +76,7 @@ def test_gradients_and_run_are_those_of_one_process(alone, split):
         assert largest_difference(result["gradients"][0], expected["gradients"][0]) < 1e-5
         assert all(torch.equal(value, found[0]["adapter"][name]) for name, value in result["adapter"].items())
     assert sum(result["held"] for result in found) == expected["held"], "each weight is in one process"
-    events, wanted = (read(path / "events.jsonl")[0] for path in (launched / "run", folder))
+    events, wanted = (lasting(path) for path in (launched / "run", folder))
     assert [event["type"] for event in events] == [event["type"] for event in wanted]
     for event, other in zip(events, wanted, strict=True):
         if event["type"] in ("iteration", "evaluation"):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -36,11 +37,35 @@ def test_a_folder_that_isnt_whole_is_refused_in_one_sentence(copy, tmp_path):
         DiffusersFolder(folder)
     folder = copy("flux")
     next((folder / "vae").glob("*.safetensors")).unlink()
-    with pytest.raises(FileNotFoundError, match="vae holds no .safetensors file"):
+    with pytest.raises(FileNotFoundError, match="vae holds no diffusion_pytorch_model.safetensors"):
         DiffusersFolder(folder)
     (folder / "model_index.json").unlink()
     with pytest.raises(FileNotFoundError, match="holds no model_index.json"):
         DiffusersFolder(folder)
+
+
+def test_a_missing_file_is_named_before_anything_is_loaded(copy, kind):
+    folder = copy(kind)
+    sharded = DiffusersFolder(folder).transformer(torch.float32)
+    shutil.rmtree(folder / "transformer")
+    sharded.save_pretrained(folder / "transformer", max_shard_size="300KB")
+    DiffusersFolder(folder).require_files()
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "tokenizer_config.json"]
+    assert len(files) > 15
+    for path in files:
+        kept = path.read_bytes()
+        path.unlink()
+        with pytest.raises(FileNotFoundError, match=re.escape(path.parent.name if "token" in path.name else path.name)):
+            DiffusersFolder(folder).require_files()
+        path.write_bytes(kept)
+    for part in ("tokenizer", "tokenizer_2"):  # as older folders have it
+        (folder / part / "tokenizer.json").unlink()
+    (folder / "tokenizer" / "vocab.json").touch()
+    (folder / "tokenizer_2" / "spiece.model").touch()
+    with pytest.raises(FileNotFoundError, match="/tokenizer holds neither .*vocab.json with merges.txt"):
+        DiffusersFolder(folder).require_files()
+    (folder / "tokenizer" / "merges.txt").touch()
+    DiffusersFolder(folder).require_files()
 
 
 def test_other_pipelines_and_schedulers_are_refused(copy):

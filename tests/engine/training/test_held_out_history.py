@@ -7,16 +7,25 @@ import torch
 
 from mixgrpo_engine.training.held_out_history import paired_change
 
+T_3, T_1 = 3.182446, 12.706205  # 97.5% of Student's t with 3 degrees of freedom, and with 1
+
 
 def test_paired_change_and_its_interval():
-    """Differences 1, 2, 3, 6: mean 3, variance 14 / 3, standard error sqrt(14 / 12)."""
-    change, error = paired_change([10.0, 20.0, 30.0, 40.0], [11.0, 22.0, 33.0, 46.0])
-    assert change == 3.0 and error == pytest.approx(1.96 * (14 / 12) ** 0.5)
+    """Differences 1, 2, 3, 6 of four prompts: mean 3, variance 14 / 3, standard error sqrt(14 / 12)."""
+    change, error = paired_change([10.0, 20.0, 30.0, 40.0], [11.0, 22.0, 33.0, 46.0], each=1)
+    assert change == 3.0 and error == pytest.approx(T_3 * (14 / 12) ** 0.5, rel=1e-6)
+
+
+def test_more_images_of_the_same_prompts_say_nothing_of_other_prompts():
+    """Two prompts, whose images change by 1 and by 3 alike: as sure as with one image each."""
+    change, error = paired_change([0.0] * 8, [1.0] * 4 + [3.0] * 4, each=4)
+    assert (change, error) == (2.0, pytest.approx(T_1 * 1.0, rel=1e-6))
+    assert paired_change([0.0] * 4, [1.0, 2.0, 3.0, 4.0], each=4) == (2.5, None)
 
 
 def test_only_pairs_with_both_scores_count():
-    assert paired_change([1.0, None, 3.0], [2.0, 5.0, None]) == (1.0, None)
-    assert paired_change([None], [1.0]) == (None, None)
+    assert paired_change([1.0, None, 3.0], [2.0, 5.0, None], each=1) == (1.0, None)
+    assert paired_change([None], [1.0], each=1) == (None, None)
 
 
 class Known:
@@ -32,8 +41,8 @@ class Known:
 
 
 FIRST = [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]
-SECOND = [1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.0]  # differences 1 and 2, four times each
-ERROR = 1.96 * (8 * 0.25 / 7 / 8) ** 0.5
+SECOND = [1.0, 1.0, 1.0, 2.0, 2.5, 2.5, 3.0, 3.0]  # the prompts' means change by 1.25 and by 1.75
+ERROR = T_1 * 0.25
 
 
 def trainer_of(toy, folder, *scores, images=4):
@@ -83,7 +92,7 @@ def test_images_without_a_score_are_none_and_left_out(toy, tmp_path):
     trainer.held_out.evaluate(4)
     first, second = toy.events(trainer, "evaluation")
     assert first["scores"][0] is None and second["scores"][7] is None
-    assert second["change"] == pytest.approx(sum([1.0, 2.0, 2.0, 1.0, 1.0, 2.0]) / 6)
+    assert second["change"] == pytest.approx((4 / 3 + (1.5 + 1.5 + 2.0) / 3) / 2)
 
 
 def test_the_log_is_read_once(toy, tmp_path):

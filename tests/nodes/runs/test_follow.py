@@ -1,8 +1,10 @@
 """The follower: new events of every run are sent on, whatever is wrong with another run's folder."""
 
 import shutil
+import time
 
 import pytest
+from filelock import FileLock
 
 
 @pytest.fixture
@@ -87,3 +89,21 @@ def test_only_runs_at_work_and_those_that_were_told_of_are_looked_at_between_swe
     look._runs[folder.name].state = "running"
     look.look()
     assert seen[1:] == [(folder.name, False)]
+
+
+def test_follower_tells_when_the_process_of_an_ended_run_is_gone(folder, follower):
+    """Only then can the run be deleted, or resumed after a cancel: the last event comes before."""
+    look, sent = follower
+    folder.events.write_text('{"type": "cancelled"}\n')
+    with FileLock(folder.lock):
+        folder.set_status(state="cancelled")
+        look.look()
+        assert "delete" not in sent[-1]["status"]["actions"]
+        sent.clear()
+        look.look()
+        assert sent == []
+    monotonic = time.monotonic()
+    while not sent:
+        assert time.monotonic() < monotonic + 20
+        look.look()
+    assert "delete" in sent[-1]["status"]["actions"] and sent[-1]["events"] == []
