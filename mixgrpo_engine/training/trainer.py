@@ -279,7 +279,8 @@ class Trainer:
         if images is None:
             return
         rewards = {name: values[:size].tolist() for name, values in experience.rewards.items()}
-        self.newest_group.write(iteration, prompt, window, images, rewards, advantages[:size].tolist())
+        with self.pulse.for_people("The images of the newest group"):
+            self.newest_group.write(iteration, prompt, window, images, rewards, advantages[:size].tolist())
 
     def _spare_call(self) -> tuple:
         return self.policy.noise([0]).to(self.policy.device), 1.0, self.policy.condition(self.prompts.train[:1])

@@ -36,6 +36,7 @@ class History:
         self.notices: list[dict] = []
         self.stages: list[dict] = []
         self.schedule: dict | None = None
+        self.failure: dict | None = None  # the last word of a run that hasn't gone on since
         self.samples: dict[int, bytes] = {}
         """Iteration -> the line of its sample images: parsed when somebody wants to see them."""
 
@@ -58,12 +59,16 @@ class History:
             "best": self.best,
             "notices": self.notices,
             "stages": self.stages,
+            "failure": self.failure,
             "offset": self.offset,
         }
 
     def _take(self, event: dict, line: bytes) -> None:
         kind, iteration = event["type"], event.get("iteration")
-        if kind == "stage":
+        if kind == "failed":
+            self.failure = {name: event.get(name) for name in ("message", "traceback")}
+        elif kind == "stage":
+            self.failure = None
             _keep(self.stages, {name: event.get(name) for name in ("time", "name", "message")})
         elif kind == "schedule":
             self.schedule = event

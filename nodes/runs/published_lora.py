@@ -6,6 +6,7 @@ They are published for ComfyUI's LoRA loaders, and put onto a model.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import shutil
@@ -26,7 +27,7 @@ _listed: tuple[tuple, dict[str, tuple[str, ...]]] | None = None
 
 
 def published() -> dict[str, tuple[str, ...]]:
-    """Run id -> the file names of its published LoRAs: last, best, those of iterations."""
+    """Run id -> the file names of its published LoRAs: last, best, those of iterations from the newest on."""
     global _listed
     place = paths.lora_folder()
     try:
@@ -36,9 +37,10 @@ def published() -> dict[str, tuple[str, ...]]:
     key = (str(place), changed)
     if _listed is None or _listed[0] != key:
         found = [re.fullmatch(r"(.+?)(-best|-\d{6,7})?\.safetensors", name) for name in os.listdir(place)]
-        by_run: dict[str, list[tuple[bool, bool, str]]] = {}
+        by_run: dict[str, list[tuple[float, str]]] = {}
         for name in filter(None, found):
-            by_run.setdefault(name[1], []).append((name[2] is not None, name[2] != "-best", name[0]))
+            order = {None: -math.inf, "-best": -1e9}.get(name[2])
+            by_run.setdefault(name[1], []).append((order if order is not None else -int(name[2][1:]), name[0]))
         names = {run_id: tuple(each[-1] for each in sorted(files)) for run_id, files in by_run.items()}
         _listed = (key if time.time() - changed / 1e9 > FRESH_SECONDS else (), names)
     return _listed[1]

@@ -87,8 +87,8 @@ async def _list(request: web.Request) -> web.Response:
     possible = (*STATES, "dead", liveness.UNREADABLE)
     if wrong := states.difference(possible):
         raise Refused(400, f"state is '{sorted(wrong)[0][:40]}': choose of {', '.join(possible)}, separated by commas.")
-    page = await asyncio.to_thread(overview.page, limit, offset, request.query.get("query", ""), states)
-    return await _large(page)
+    query, workflow_id = (request.query.get(name, "") for name in ("query", "workflow"))
+    return await _large(await asyncio.to_thread(overview.page, limit, offset, query, states, workflow_id))
 
 
 async def _show(_request: web.Request, folder: RunFolder) -> web.Response:

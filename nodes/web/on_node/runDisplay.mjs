@@ -26,7 +26,19 @@ export function showRun(node, runs) {
   const widget = node.addDOMWidget("run_display", "mixgrpo_run", element, options);
   widget.serialize = false; // neither the workflow nor the prompt holds it
   fit(node);
-  render(html`<${RunDisplay} node=${node} runs=${runs} />`, element);
+  let drawn = 0;
+  const draw = () => render(html`<${RunDisplay} node=${node} runs=${runs} drawn=${(drawn += 1)} />`, element);
+  draw();
+  // Only now it gets its place in the graph, its values and its wires, which tell whose run it shows.
+  requestAnimationFrame(draw);
+  for (const when of ["onAdded", "onConfigure", "onConnectionsChange"]) {
+    const before = node[when];
+    node[when] = function () {
+      const result = before?.apply(this, arguments);
+      requestAnimationFrame(draw);
+      return result;
+    };
+  }
   const removed = node.onRemoved;
   node.onRemoved = function () {
     render(null, element);
@@ -41,19 +53,18 @@ export function showRun(node, runs) {
   };
 }
 
-/** @param {{node: any, runs: import("../runs.mjs").RunStore}} props */
+/** @param {{node: any, runs: import("../runs.mjs").RunStore, drawn: number}} props  drawn: how often it has been */
 function RunDisplay({ node, runs }) {
   const [, draw] = useState(0);
   useEffect(() => runs.subscribe(() => draw((count) => count + 1)), []);
   const id = runOfNode(node);
   const run = id && runs.get(id);
   if (!run) return html`<p class="mixgrpo-words">No run yet: press Run, and what it learns is shown here.</p>`;
-  const detached = node.widgets?.find((/** @type {any} */ widget) => widget.name === "mode")?.value === "detached";
-  const words = isActive(run) ? `${stateLine(run)}${detached ? ", in the background" : ""}` : outcome(run);
+  const words = isActive(run) ? stateLine(run) : outcome(run);
   return html`
     <div class="mixgrpo-pictures">
       <${Curve} key=${id} run=${run} runs=${runs} />
-      ${run.thumbnail && html`<img src=${routes.viewUrl(run.thumbnail, run.updated)} alt="newest sample" />`}
+      ${run.thumbnail && html`<img src=${routes.viewUrl(run.thumbnail)} alt="newest sample" />`}
     </div>
     <p class="mixgrpo-words" data-state=${run.state} title=${run.message || words}>${words}</p>
     <p class="mixgrpo-id">
