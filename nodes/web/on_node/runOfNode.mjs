@@ -7,7 +7,7 @@ const told = new Map();
 /** @param {{workflow_id: string, node_id: string, run_id: string}} detail  of the event mixgrpo.node */
 export function onNodeRun({ workflow_id, node_id, run_id }) {
   told.set(`${workflow_id}/${node_id}`, run_id);
-  runs.look(run_id);
+  runs.look(run_id).catch(() => {}); // deleted meanwhile
 }
 
 /**
