@@ -26,7 +26,7 @@ async (type) => {
 POSTED = "async () => (await window.app.graphToPrompt()).output"
 SAVED = "() => JSON.parse(JSON.stringify(window.app.graph.serialize()))"
 HEIGHT = "() => document.querySelector('[data-node-id]')?.offsetHeight ?? window.app.graph._nodes[0].size[1]"
-# Its numbers, with all of them in front, and the node alone on the screen.
+# A node's numbers, with all of them in front, as large as the screen allows.
 SHOW_NUMBERS = (
     """
 async (id) => {
@@ -34,8 +34,9 @@ async (id) => {
   const node = app.graph.getNodeById(id);
   node.showAdvanced = true;
   node.onAdded?.(app.graph);
-  for (const other of app.graph._nodes) if (other !== node) other.pos = [other.pos[0] + 1e5, other.pos[1]];
-  const scale = Math.min(1, 700 / node.size[1]);
+  await new Promise((done) => setTimeout(done, 300));
+  const height = document.querySelector(`[data-node-id="${id}"]`)?.offsetHeight ?? node.size[1];
+  const scale = Math.min(1, 700 / height);
   Object.assign(app.canvas.ds, { scale, offset: [350 / scale - node.pos[0], 150 / scale - node.pos[1]] });
   app.canvas.setDirty(true, true);
   """
@@ -89,20 +90,27 @@ def click_through(drawn, nodes2, node_id, names, values):
         drawn.wait_for_timeout(50)
 
 
-def test_a_click_into_a_number_changes_nothing(drawn, nodes2, template):
-    """With Nodes 2.0 of an older frontend one into learning_rate made 1e-8 of 1e-4."""
-    _, ui, _ = template
-    drawn.evaluate(LOAD, ui)
-    before = drawn.evaluate(POSTED)
-    ours = [node["id"] for node in ui["nodes"] if node["type"].startswith("MixGRPO_")]
-    tried = 0
-    for node_id in ours:
-        names = drawn.evaluate(SHOW_NUMBERS, node_id)
-        linked = {name for name, value in before[str(node_id)]["inputs"].items() if isinstance(value, list)}
-        names = [name for name in names if name not in linked]
-        click_through(drawn, nodes2, node_id, names, before[str(node_id)]["inputs"])
-        tried += len(names)
-    assert tried and drawn.evaluate(POSTED) == before
+def test_a_click_into_a_number_changes_nothing(drawn, nodes2):
+    """With Nodes 2.0 of an older frontend one into learning_rate made 1e-8 of 1e-4.
+
+    Through every node of every template, each alone on the canvas; numbers of the same node, name and value once.
+    """
+    tried = set()
+    for path in sorted((ROOT / "workflows").glob("*.json")):
+        ui = json.loads(path.read_text(encoding="utf-8"))
+        for node in (node for node in ui["nodes"] if node["type"].startswith("MixGRPO_")):
+            alone = {**node, "pos": [400, 200], "inputs": [], "outputs": []}
+            drawn.evaluate(LOAD, {**ui, "nodes": [alone], "links": [], "groups": []})
+            before = drawn.evaluate(POSTED)
+            values = next(iter(before.values()))["inputs"] if before else {}
+            numbers = {name: value for name, value in values.items() if type(value) in (int, float)}
+            new = [name for name, value in numbers.items() if (node["type"], name, value) not in tried]
+            if new:
+                names = [name for name in drawn.evaluate(SHOW_NUMBERS, node["id"]) if name in new]
+                click_through(drawn, nodes2, node["id"], names, values)
+                tried |= {(node["type"], name, values[name]) for name in names}
+                assert drawn.evaluate(POSTED) == before, (path.name, node["type"])
+    assert len(tried) > 100
 
 
 def test_small_numbers_are_taken_as_they_are_typed(drawn, nodes2, person):

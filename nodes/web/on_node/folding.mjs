@@ -4,6 +4,7 @@
 // Only the widgets' `hidden` changes: values, their order and what is posted stay. Whether a node is unfolded is the
 // frontend's own `showAdvanced`, which workflow files keep.
 import { app } from "../comfy.mjs";
+import { after } from "./after.mjs";
 
 const BUTTON = "more settings";
 const GAP = 4; // that follows each widget
@@ -92,14 +93,4 @@ function isLinked(node, widget) {
 export function fit(node) {
   node.setSize([node.size[0], node.computeSize()[1]]);
   app.canvas?.setDirty(true, true);
-}
-
-/** @param {any} node @param {string} name @param {(...values: any[]) => void} action */
-function after(node, name, action) {
-  const before = node[name];
-  node[name] = function (/** @type {any[]} */ ...values) {
-    const result = before?.apply(this, values);
-    action(...values);
-    return result;
-  };
 }

@@ -1,9 +1,10 @@
 // A node's run, inside the node: a small curve, the newest sample, a line of state, at the end the outcome in words.
 import { app, copy, routes, showRun as openPanel } from "../comfy.mjs";
 import { outcome, stateLine } from "../format.mjs";
-import { html, render, useEffect, useRef, useState } from "../html.mjs";
+import { html, render, useEffect, useLayoutEffect, useRef, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
 import { sparkline } from "../sparkline.mjs";
+import { after } from "./after.mjs";
 import { COLORS } from "./colors.mjs";
 import { fit } from "./folding.mjs";
 import { runOfNode } from "./runOfNode.mjs";
@@ -26,37 +27,21 @@ export function showRun(node, runs) {
   const widget = node.addDOMWidget("run_display", "mixgrpo_run", element, options);
   widget.serialize = false; // neither the workflow nor the prompt holds it
   fit(node);
-  let drawn = 0;
-  const draw = () => render(html`<${RunDisplay} node=${node} runs=${runs} drawn=${(drawn += 1)} />`, element);
-  draw();
-  // Only now it gets its place in the graph, its values and its wires, which tell whose run it shows.
-  requestAnimationFrame(draw);
-  for (const when of ["onAdded", "onConfigure", "onConnectionsChange"]) {
-    const before = node[when];
-    node[when] = function () {
-      const result = before?.apply(this, arguments);
-      requestAnimationFrame(draw);
-      return result;
-    };
-  }
-  const removed = node.onRemoved;
-  node.onRemoved = function () {
-    render(null, element);
-    return removed?.apply(this, arguments);
-  };
-  const executed = node.onExecuted;
-  node.onExecuted = function () {
-    executed?.apply(this, arguments);
+  render(html`<${RunDisplay} node=${node} runs=${runs} />`, element);
+  // Which run it is depends on the node's place in the graph.
+  for (const name of ["onAdded", "onConfigure", "onConnectionsChange"]) after(node, name, () => runs.changed());
+  after(node, "onRemoved", () => render(null, element));
+  after(node, "onExecuted", () => {
     // The pictures stay in the answer for scripts; a preview of them would grow the node.
-    const { images, ...others } = app.nodeOutputs[this.id] ?? {};
-    if (images) app.nodeOutputs = { ...app.nodeOutputs, [this.id]: others };
-  };
+    const { images, ...others } = app.nodeOutputs[node.id] ?? {};
+    if (images) app.nodeOutputs = { ...app.nodeOutputs, [node.id]: others };
+  });
 }
 
-/** @param {{node: any, runs: import("../runs.mjs").RunStore, drawn: number}} props  drawn: how often it has been */
+/** @param {{node: any, runs: import("../runs.mjs").RunStore}} props */
 function RunDisplay({ node, runs }) {
   const [, draw] = useState(0);
-  useEffect(() => runs.subscribe(() => draw((count) => count + 1)), []);
+  useLayoutEffect(() => runs.subscribe(() => draw((count) => count + 1)), []); // at once: nothing is missed
   const id = runOfNode(node);
   const run = id && runs.get(id);
   if (!run) return html`<p class="mixgrpo-words">No run yet: press Run, and what it learns is shown here.</p>`;

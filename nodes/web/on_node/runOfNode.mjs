@@ -11,7 +11,7 @@ const NOBODYS = "00000000-0000-0000-0000-000000000000";
 /** @param {{workflow_id: string, node_id: string, run_id: string}} detail  of the event mixgrpo.node */
 export function onNodeRun({ workflow_id, node_id, run_id }) {
   told.set(`${workflow_id}/${node_id}`, run_id);
-  runs.look(run_id).catch(() => {}); // it may be deleted already
+  runs.look(run_id).catch(() => {}); // deleted meanwhile
 }
 
 /**

@@ -1,0 +1,11 @@
+// The frontend calls a node's own functions when something happens to it; packs put theirs behind what is there.
+
+/** @param {any} node @param {string} name @param {(...values: any[]) => void} action */
+export function after(node, name, action) {
+  const before = node[name];
+  node[name] = function (/** @type {any[]} */ ...values) {
+    const result = before?.apply(this, values);
+    action.apply(this, values);
+    return result;
+  };
+}
