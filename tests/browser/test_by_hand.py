@@ -1,4 +1,4 @@
-"""From an empty canvas to a picture with one's own LoRA, by mouse and keys alone: no template, no script sets a thing."""
+"""From an empty canvas to a picture with one's own LoRA, by mouse and keys alone: no template, nothing scripted."""
 
 import pytest
 
