@@ -35,9 +35,11 @@ export async function insertLora(run, lora) {
   const [x, y] = source ? [source.pos[0] + source.size[0] + 40, source.pos[1]] : middle();
   loader.pos = [x, y];
   loader.title = `LoRA: ${run.name}`;
-  graph().add(loader);
   const widget = loader.widgets.find((/** @type {any} */ each) => each.name === "lora_name");
+  // Before it is in the graph: newer frontends mark a node that comes with a file which its list doesn't have.
+  widget.options.values = names;
   widget.value = listed;
+  graph().add(loader);
   if (source) splice(source, loader);
   app.canvas.selectNode?.(loader);
   app.canvas.setDirty(true, true);
