@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -22,6 +24,33 @@ def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
+
+
+def remove(path: Path) -> None:
+    """A file, a link (not what it leads to) or a folder with all that is in it; with the same patience."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while os.path.lexists(path):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def set_aside(path: Path) -> Path:
+    """Gives what can't be used a name that nothing looks for, beside it, for people to look at; the new path."""
+    for number in itertools.count(1):
+        target = path.with_name(f"{path.name}.damaged{f'-{number}' if number > 1 else ''}")
+        if not os.path.lexists(target):
+            replace(path, target)
+            return target
+    raise AssertionError
 
 
 def write_json(path: Path, value: object) -> None:

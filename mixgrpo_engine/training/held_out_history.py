@@ -38,9 +38,10 @@ class History:
     def change(self, score: float, scores: Sequence[float | None], each: int) -> tuple[float | None, float | None]:
         """(change since the first evaluation, half the width of its 95% interval) of an evaluation.
 
-        score, scores: its mean and its images', `each` of them a prompt, side by side. The same prompts and noises are compared, so that only what has been
-        learned differs. Logs of older versions hold no images' scores, and another number of images has other noises:
-        then the means are compared, without an interval. None where nothing can be told.
+        score, scores: its mean and its images', `each` of them a prompt, side by side. The same prompts and noises are
+        compared, so that only what has been learned differs. Logs of older versions hold no images' scores, and another
+        number of images has other noises: then the means are compared, without an interval. None where nothing can be
+        told.
         """
         if self._first is None:
             return None, None

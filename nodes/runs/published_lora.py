@@ -47,7 +47,9 @@ def published() -> dict[str, tuple[str, ...]]:
 def newest_checkpoint(folder: RunFolder) -> Path | None:
     """The checkpoint that the run would go on from."""
     try:
-        names = [name for name in os.listdir(folder.checkpoints) if name.isascii() and name.isdigit()]
+        with os.scandir(folder.checkpoints) as entries:  # others' files and links among them are no checkpoints
+            names = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
+        names = [name for name in names if name.isascii() and name.isdigit()]
     except OSError:
         return None
     return folder.checkpoints / max(names, key=int) if names else None

@@ -89,8 +89,8 @@ def follow(folder: RunFolder, work: Callable[[SilentReporter, Stop, Path], None]
     except OthersEnded:
         return 1
     except BaseException as error:  # the process's outermost frame: whatever it is, the run says it
-        LOG.exception("Process %d of the run failed.", index())
         failed = failure_of(error)
+        LOG.error("Process %d of the run failed.\n%s", index(), failed.traceback)
         failed.message = f"Process {index()}: {failed.message}"
         write_json(_failure_file(folder, index()), failed.as_dict())
         return 1

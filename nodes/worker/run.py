@@ -67,9 +67,10 @@ def _as_first_process(folder: RunFolder, orders: dict) -> int:
     except OthersEnded:
         return FAILED  # start_and_wait() tells why
     except BaseException as error:  # the process's outermost frame: whatever it is (SystemExit too), the run says it
-        LOG.exception("The run failed.")
+        failed = failure_of(error)
+        LOG.error("The run failed.\n%s", failed.traceback)
         # When another process of several fails, this one only loses its connection to it.
-        reporter.emit(ranks.first_failure(folder) or failure_of(error))
+        reporter.emit(ranks.first_failure(folder) or failed)
         return FAILED
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -7,7 +7,6 @@ import torch
 
 from mixgrpo_engine.training.held_out_history import paired_change
 
-
 T_3, T_1 = 3.182446, 12.706205  # 97.5% of Student's t with 3 degrees of freedom, and with 1
 
 
