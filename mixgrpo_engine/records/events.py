@@ -10,6 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
+from . import disk
 from .readable import readable
 
 DECODER = json.JSONDecoder(parse_constant=lambda _: None)
@@ -208,8 +209,12 @@ class EventLog:
 
     def append(self, event: Event) -> dict:
         line = event.as_dict()
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(self._line_end() + json.dumps(line, allow_nan=False) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(self._line_end() + json.dumps(line, allow_nan=False) + "\n")
+        except OSError as error:
+            self._checked = False  # half a line may be there now
+            raise disk.trouble(error, self.path) or error from error
         return line
 
     def _line_end(self) -> str:

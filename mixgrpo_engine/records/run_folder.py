@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from . import run_status, stored_status
 from .events import Event, EventLog, Notice, finite
-from .files import set_aside, write_json
+from .files import remove, set_aside, write_json
 from .readable import readable
 from .stored_status import STATES
+
+SERVERS = tuple(f".{name}.json." for name in ("about", "workflow", "job", "launch"))
+SERVERS_SECONDS = 60.0
+"""The server may be writing these just now; none of them takes so long."""
 
 _rebuilt: dict[str, tuple[tuple, dict]] = {}
 """Path -> (what the damaged status.json was then, what was made instead): a log may be long, and is read once."""
@@ -38,11 +43,21 @@ class RunFolder:
         self.samples = self.path / "samples"
         self.lora = self.path / f"{self.name}.safetensors"
         self.best_lora = self.path / f"{self.name}-best.safetensors"
+        self._caches = self.path / "encodings", self.path / "prompts"
         self._event_log = EventLog(self.events)
 
     def create(self) -> None:
         for folder in (self.path, self.checkpoints, self.samples):
             folder.mkdir(parents=True, exist_ok=True)
+
+    def remove_unfinished(self) -> None:
+        """What a killed process was writing. For who alone writes into the folder now, but for the server's files."""
+        for place in (self.path, self.checkpoints, self.samples, self.samples / "group", *self._caches):
+            for path in place.glob(".*.tmp*"):
+                theirs = path.name.startswith(SERVERS)
+                with suppress(FileNotFoundError):
+                    if not theirs or time.time() - path.lstat().st_mtime > SERVERS_SECONDS:
+                        remove(path)
 
     def step_lora(self, iteration: int) -> Path:
         """The LoRA that was asked for after so many iterations."""

@@ -17,7 +17,7 @@ from ..memory.micro_batches import BatchedVelocity
 from ..policies.diffusers_folder import DiffusersFolder
 from ..policies.diffusers_policy import DiffusersPolicy, encode_prompts
 from ..policies.encoded_prompts import EncodedPrompts
-from ..records import run_status
+from ..records import disk, run_status
 from ..records.events import Cancelled, Event, Failed, Notice, Stage
 from ..records.files import read_json, write_json
 from ..records.readable import traceback_of, words_of
@@ -75,7 +75,7 @@ class Run:
         """Into events.jsonl and status.json, by the process that fails first: the others only lose their connection."""
         if self.ranks.num_processes > 1 and self.folder.status()["state"] == "failed":
             return
-        event = Failed(words_of(error), traceback_of(error))
+        event = Failed(str(disk.trouble(error) or words_of(error)), traceback_of(error))
         self.folder.emit(event)
         self.folder.set_status(**run_status.fields_of(event, self.folder.status()))
         self.say(event)

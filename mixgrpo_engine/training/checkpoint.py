@@ -13,6 +13,7 @@ import json
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -24,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from ..distributed.sharding import own_part
 from ..memory.micro_batches import OutOfMemory
 from ..policy import Policy
+from ..records import disk
 from ..records.files import remove, replace, set_aside
 from ..records.readable import words_of
 from .adapter_average import AdapterAverage
@@ -82,6 +84,19 @@ class Checkpoints:
         """
         final = self.folder / _name(iteration)
         temporary = self.folder / f".{final.name}.tmp"
+        try:
+            self._save(iteration, progress, temporary, final)
+        except Exception as error:  # libraries say in many ways that the disk is full
+            told = disk.trouble(error, final)
+            with suppress(OSError):
+                remove(temporary)  # also for the room that the last word needs
+            if told is None:
+                raise
+            raise told from error
+        self._accelerator.wait_for_everyone()
+        return final
+
+    def _save(self, iteration: int, progress: dict, temporary: Path, final: Path) -> None:
         if self._accelerator.is_main_process:
             remove(temporary)
         self._accelerator.wait_for_everyone()
@@ -96,8 +111,6 @@ class Checkpoints:
             remove(final)
             replace(temporary, final)
             self._remove_old()
-        self._accelerator.wait_for_everyone()
-        return final
 
     def load_newest(self, tell: Callable[[str], None]) -> dict | None:
         """Restores the newest checkpoint that can be read: what was given as progress, or None without checkpoints.

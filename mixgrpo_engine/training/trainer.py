@@ -67,6 +67,8 @@ class Trainer:
         # One writes: events, checkpoints and files are the main process's.
         self.emit = emit if self.ranks.is_main else _silent
         folder.create()
+        if self.ranks.is_main:
+            folder.remove_unfinished()
         optimizer = torch.optim.AdamW(
             _trained(policy.module),
             lr=options.learning_rate,
@@ -107,6 +109,7 @@ class Trainer:
         self.train_seconds = 0.0
         self.iteration = 0  # how many are finished
         self._clock = time.monotonic()
+        self._saving = False
 
     def run(self) -> str:
         """Trains up to the asked iterations, from the newest checkpoint if there is one: "finished" or "cancelled".
@@ -199,6 +202,10 @@ class Trainer:
             )
         )
 
+    def finishing(self) -> bool:
+        """Whether it is at something that a stop waits for: an iteration's update steps, or saving. For any thread."""
+        return self.updates.stepping or self._saving
+
     def averaged(self) -> AbstractContextManager:
         """Inside it the adapter is what is evaluated and saved as LoRA: its average, if the settings ask for one."""
         return self.average.applied() if self.average else nullcontext()
@@ -244,7 +251,11 @@ class Trainer:
     def _save(self) -> None:
         self._tick()
         progress = {"forwards": self.forwards, "train_seconds": self.train_seconds}
-        self._tell_saved(self.iteration, self.checkpoints.save(self.iteration, progress))
+        self._saving = True
+        try:
+            self._tell_saved(self.iteration, self.checkpoints.save(self.iteration, progress))
+        finally:
+            self._saving = False
 
     def _tell_saved(self, iteration: int, path: Path) -> None:
         self.emit(CheckpointSaved(iteration, path.relative_to(self.folder.path).as_posix()))

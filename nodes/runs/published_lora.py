@@ -12,7 +12,7 @@ import shutil
 import time
 from pathlib import Path
 
-from ...mixgrpo_engine.records.files import replace
+from ...mixgrpo_engine.records.files import remove, written_beside
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..comfy_types import Model
 from ..model import lora_names
@@ -79,9 +79,16 @@ def publish(folder: RunFolder, which: str = paths.LAST) -> None:
     """Copies a LoRA of the run to where ComfyUI's LoRA loaders look."""
     target = paths.lora_file(folder.name, which)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.copyfile(source(folder, which), temporary)
-    replace(temporary, target)
+    with written_beside(target) as temporary:
+        shutil.copyfile(source(folder, which), temporary)
+
+
+def remove_unfinished(folder: RunFolder) -> None:
+    """What a killed worker was publishing."""
+    pattern = re.compile(rf"\.{folder.name}(-best|-\d+)?\.safetensors\.\d+\.tmp")
+    for path in paths.lora_folder().glob(".*.tmp"):
+        if pattern.fullmatch(path.name):
+            remove(path)
 
 
 def version(folder: RunFolder, which: str = paths.LAST) -> tuple:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...mixgrpo_engine.records import disk
 from ...mixgrpo_engine.records.events import Failed
 from ...mixgrpo_engine.records.readable import traceback_of, words_of
 
@@ -27,7 +28,7 @@ def failure_of(error: BaseException) -> Failed:
     """What a run says of the error that ends it."""
     if isinstance(error, GraphError):
         return Failed(str(error), error.traceback, error.node_id)
-    sentence = words_of(error)
+    sentence = str(disk.trouble(error) or words_of(error))
     if isinstance(error, SystemExit):
         sentence = f"A node or library ended the training's process (SystemExit: {error.code})."
     if type(error).__name__ == "OutOfMemoryError":
