@@ -13,7 +13,7 @@ import shutil
 import time
 from pathlib import Path
 
-from ...mixgrpo_engine.records.files import replace
+from ...mixgrpo_engine.records.files import remove, written_beside
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..comfy_types import Model
 from ..model import lora_names
@@ -49,7 +49,9 @@ def published() -> dict[str, tuple[str, ...]]:
 def newest_checkpoint(folder: RunFolder) -> Path | None:
     """The checkpoint that the run would go on from."""
     try:
-        names = [name for name in os.listdir(folder.checkpoints) if name.isascii() and name.isdigit()]
+        with os.scandir(folder.checkpoints) as entries:  # others' files and links among them are no checkpoints
+            names = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
+        names = [name for name in names if name.isascii() and name.isdigit()]
     except OSError:
         return None
     return folder.checkpoints / max(names, key=int) if names else None
@@ -79,9 +81,16 @@ def publish(folder: RunFolder, which: str = paths.LAST) -> None:
     """Copies a LoRA of the run to where ComfyUI's LoRA loaders look."""
     target = paths.lora_file(folder.name, which)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.copyfile(source(folder, which), temporary)
-    replace(temporary, target)
+    with written_beside(target) as temporary:
+        shutil.copyfile(source(folder, which), temporary)
+
+
+def remove_unfinished(folder: RunFolder) -> None:
+    """What a killed worker was publishing."""
+    pattern = re.compile(rf"\.{folder.name}(-best|-\d+)?\.safetensors\.\d+\.tmp")
+    for path in paths.lora_folder().glob(".*.tmp"):
+        if pattern.fullmatch(path.name):
+            remove(path)
 
 
 def version(folder: RunFolder, which: str = paths.LAST) -> tuple:
