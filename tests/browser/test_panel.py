@@ -139,6 +139,16 @@ def test_cancel_resume_and_go_on_longer(server, panel):
     panel.button("Cancel").click()
     panel.wait_for_state("cancelled")
     stopped = int(panel.page.evaluate(f"() => Number({ITERATION})"))
+    panel.button("Continue longer").click()
+    dialog = panel.page.get_by_role("dialog")
+    dialog.locator("input").fill("1200")
+    dialog.locator("input").press("Enter")
+    panel.wait_for_state("running")
+    panel.wait_for_iteration(stopped + 2)
+    assert server.get(f"/mixgrpo/runs/{run_id}")["iterations"] == 1200
+    panel.button("Cancel").click()
+    panel.wait_for_state("cancelled")
+    stopped = int(panel.page.evaluate(f"() => Number({ITERATION})"))
     panel.button("Resume").click()
     panel.wait_for_state("running")
     panel.wait_for_iteration(stopped + 2)
@@ -183,7 +193,9 @@ def test_runs_are_found_compared_renamed_and_deleted(server, panel):
         wait_until_finished(server, run_id)
         panel.row(run_id).get_by_role("checkbox").check()
     panel.button("Compare 2").click()
-    panel.box.get_by_text("one", exact=False).first.wait_for()
+    for name in ("one", "two"):
+        panel.box.get_by_role("button", name=name, exact=True).wait_for()
+    assert panel.box.locator(".u-over").count(), "their curves"
     panel.to_list()
     panel.box.get_by_label("Search runs").fill(second)
     panel.row(first).wait_for(state="detached")
