@@ -14,6 +14,7 @@ export function number(value) {
 export function change(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
+  if (!size) return "0";
   return `${value < 0 ? "−" : "+"}${size < 0.01 ? size.toFixed(4) : number(size)}`;
 }
 

@@ -12,6 +12,7 @@ test("numbers", () => {
   assert.equal(format.change(-0.031), "−0.031");
   assert.equal(format.change(0.12), "+0.120");
   assert.equal(format.change(-6.7e-4), "−0.0007");
+  assert.equal(format.change(0), "0");
 });
 
 test("durations and bytes", () => {
