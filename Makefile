@@ -1,6 +1,7 @@
 # make demo: set up, train the embedded tiny model through a real ComfyUI, show what it made.
 # make bench: what MixGRPO costs and wins against other algorithms on the tiny model; an interrupted one goes on.
 # make test: all tests, in JOBS processes: 2, or as many as the machine has cores and 4 GB of memory for.
+# make faults: kills and disk failures of a small training, N of them at random moments; about an hour.
 # make templates: workflows/ anew, from the settings, the cards, and workflows/api and workflows/layout.
 # Set COMFYUI_DIR to use your own ComfyUI instead of the one that set-up fetches.
 
@@ -8,9 +9,10 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 JOBS ?= 2
+N ?= 1000
 export COMFYUI_DIR
 
-.PHONY: setup demo bench test lint templates tiny-model
+.PHONY: setup demo bench test faults lint templates tiny-model
 
 setup:
 	$(PYTHON) scripts/setup.py
@@ -23,6 +25,9 @@ bench: setup
 
 test: setup lint
 	$(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+faults: setup
+	$(RUN) -m tests.faults --kills $(N)
 
 lint: setup
 	$(RUN) -m ruff check .

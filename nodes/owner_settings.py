@@ -7,6 +7,7 @@ hold a key, which would travel with every shared workflow and picture.
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -15,6 +16,7 @@ VARIABLES = {
     "downloads": "MIXGRPO_DOWNLOADS",  # "1" allows the download of known reward models
     "judge_hosts": "MIXGRPO_JUDGE_HOSTS",  # hosts of VLM judges that graphs may name: see judge_hosts.AllowedHosts
     "judge_key": "MIXGRPO_JUDGE_KEY",  # sent to them as a bearer token
+    "stop_seconds": "MIXGRPO_STOP_SECONDS",  # how long a cancelled training may take before its process is ended
 }
 
 
@@ -43,6 +45,18 @@ def allowed(name: str) -> bool:
 def words(name: str) -> list[str]:
     """A setting with commas between its words."""
     return [word.strip() for word in text(name).split(",") if word.strip()]
+
+
+def seconds(name: str, default: float) -> float:
+    """A setting that is a time. Raises ValueError with one sentence for anything else."""
+    told = text(name)
+    try:
+        value = float(told or default)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 86400:
+        raise ValueError(f"{name} is '{told[:40]}': set it to seconds above 0, 86400 at most ({how_to_set(name)}).")
+    return value
 
 
 def how_to_set(name: str) -> str:

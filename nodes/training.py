@@ -128,14 +128,14 @@ class MixGRPOTrain(io.ComfyNode):
             return io.NodeOutput(None, None)
         hidden = cls.hidden
         workflow_id = workflow.id_of(hidden.extra_pnginfo)
-        made = job.make(hidden.dynprompt, hidden.unique_id, LAZY, workflow_id=workflow_id, **settings)
+        made = job.make(hidden.dynprompt, hidden.unique_id, LAZY, **settings)
         restart, waits = settings["if_exists"] == "restart", settings["mode"] == "wait"
         submitting = wait.submit_for(made, restart) if waits else asyncio.to_thread(submit.submit, made, restart)
         submission = await submitting
         if submission.action in ("started", "resumed"):
             free_memory.free()
         folder = submission.folder
-        workflow.keep(folder, hidden.extra_pnginfo, hidden.dynprompt.get_original_prompt())
+        workflow.keep(folder, hidden.extra_pnginfo, hidden.dynprompt.get_original_prompt(), hidden.unique_id)
         wait.tell_browser(workflow_id, hidden.unique_id, folder.name)
         if waits:
             await wait.wait_for(folder, 0, hidden.unique_id, in_browser=bool(workflow_id))

@@ -134,6 +134,7 @@ def make(page, name: str, picture: Path | None) -> None:
         raise SystemExit(f"workflows/layout/{name}.json has no place for the nodes {sorted(left_out)}.")
     places = template_layout.place(layout, needs)
     graph = json.loads(page.evaluate(BUILD, [prompt, places, VERSIONS, models]))
+    del graph["id"]  # each canvas that opens it gives it one of its own, and finds its runs by it
     graph["extra"]["ds"] = places["ds"]
     if picture:
         # 256 colours are enough for a graph, and a third of the bytes.

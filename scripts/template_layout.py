@@ -17,9 +17,9 @@ WIDTHS = {
 HEIGHTS = {
     "CLIPTextEncode": 150, "LoadImage": 400, "MixGRPO_Evaluate": 980, "MixGRPO_GroupSample": 460,
     "MixGRPO_PickBest": 420, "MixGRPO_Prompts": 420, "MixGRPO_SaveScored": 500, "MixGRPO_Score": 520,
-    "PreviewImage": 420, "PrimitiveStringMultiline": 170, "SaveImage": 420,
+    "PreviewImage": 620, "PrimitiveStringMultiline": 170, "SaveImage": 500,
 }  # fmt: skip
-RUN_DISPLAY = {"MixGRPO_Train": 160, "MixGRPO_Wait": 160}  # the curve and the newest sample
+RUN_DISPLAY = {"MixGRPO_Train": 260, "MixGRPO_Wait": 260}  # the curve and the newest sample
 TITLE, SLOT, WIDGET, TEXT, PADDING, FOLD = 30, 20, 28, 48, 46, 30  # heights as Nodes 2.0 draws them: the higher ones
 GAP, MARGIN, GROUP_TITLE = 26, 20, 44
 CHARACTERS, LINE = 66, 20  # of a note's line

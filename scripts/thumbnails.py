@@ -1,5 +1,7 @@
 """Makes the templates' pictures in the template browser: `python -m scripts.thumbnails [NAME ...]`.
 
+Beside the picture the browser shows a file's name and nothing else: what a person has to know stands in the picture.
+
 A template that runs on the embedded tiny model is run as it is shipped, and its picture shows the images that it made.
 One that needs other files gets a card with what is in it, in words.
 """
@@ -21,7 +23,7 @@ SIZE, BORDER, COLUMNS, LABEL = 512, 10, 4, 30  # pixels, but for the columns
 BACKGROUND, TEXT, FAINT, ACCENT = "#1d1e22", "#f2f2f2", "#a2a4ac", "#6fb3e0"
 # Template -> label and the title of the node whose images stand below it.
 IMAGES = {
-    "shapes_alignment": {"before": "Before", "after the training": "After"},
+    "shapes_alignment": {"before": "Before", "after minutes on a CPU": "After"},
     "hybrid_inference": {
         "base": "Images: only the base",
         "tuned, then base": "Images: tuned, then base",
@@ -97,7 +99,8 @@ def contact_sheet(images: dict[str, list[Image.Image]]) -> Image.Image:
     left = (SIZE - columns * cell) // 2
     y = 4
     for label, each in images.items():
-        pen.text((max(left, BORDER), y + LABEL // 2), label, TEXT, font(19), anchor="lm")
+        # On the right: newer frontends lay a badge over the left corner.
+        pen.text((SIZE - max(left, BORDER), y + LABEL // 2), label, TEXT, font(19), anchor="rm")
         y += LABEL
         for start in range(0, len(each), columns):
             for column, image in enumerate(each[start : start + columns]):

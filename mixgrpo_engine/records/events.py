@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
+
+from . import disk
+from .readable import readable
+
+DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+"""NaN and infinities, which browsers can't parse, are None."""
 
 
 @dataclass
@@ -16,6 +22,12 @@ class Event:
     """Base of all events. `type` names the event in JSON; `time` is seconds since the epoch."""
 
     type: ClassVar[str] = "event"
+
+    def __post_init__(self) -> None:
+        """What a library says passes here on its way to log, status and browser: none of them becomes unreadable."""
+        for name in ("message", "traceback", "node_id"):
+            if hasattr(self, name):
+                setattr(self, name, readable(getattr(self, name), keep_end=name == "traceback"))
 
     def as_dict(self) -> dict:
         return {"type": self.type, "time": time.time(), **finite(asdict(self))}
@@ -197,8 +209,12 @@ class EventLog:
 
     def append(self, event: Event) -> dict:
         line = event.as_dict()
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(self._line_end() + json.dumps(line, allow_nan=False) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(self._line_end() + json.dumps(line, allow_nan=False) + "\n")
+        except OSError as error:
+            self._checked = False  # half a line may be there now
+            raise disk.trouble(error, self.path) or error from error
         return line
 
     def _line_end(self) -> str:
@@ -220,26 +236,53 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict], int]:
         file.seek(offset)
         chunk = file.read()
     end = chunk.rfind(b"\n") + 1
-    return list(_parse(chunk[:end].splitlines())), offset + end
+    return [event for line in chunk[:end].splitlines() if (event := parse(line))], offset + end
 
 
 def of_types(path: Path, *types: str) -> Iterator[dict]:
-    """The events of these types, one after another: a long log is never in memory as a whole."""
+    """The sound events of these types, one after another: a long log is never in memory as a whole."""
     marks = [json.dumps(kind).encode() for kind in types]
     if not path.exists():
         return
     with open(path, "rb") as file:
         for line in file:
             if any(mark in line for mark in marks):
-                yield from (event for event in _parse([line]) if event["type"] in types)
+                event = parse(line)
+                if event and event["type"] in types and _is_sound(event):
+                    yield event
 
 
-def _parse(lines: Iterable[bytes]) -> Iterator[dict]:
-    for line in lines:
-        if not line.strip():
-            continue
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            # A worker killed in the middle of a write leaves half a line.
-            continue
+def parse(line: bytes) -> dict | None:
+    """The event of a line; None for one that a killed writer left half done, or that isn't an event."""
+    try:
+        event = DECODER.decode(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None
+
+
+def typed(told: Mapping[str, Any]) -> Event | None:
+    """An event of the log as it was emitted; what an older version didn't tell is None. None for an unknown type."""
+    kind = next((each for each in Event.__subclasses__() if each.type == told["type"]), None)
+    if kind is None:
+        return None
+    needed = {each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING}
+    return kind(**{each.name: told.get(each.name) for each in fields(kind) if each.name in told or each.name in needed})
+
+
+def _is_sound(event: dict) -> bool:
+    """Whether it holds what its readers in the engine count on."""
+    if event["type"] not in ("iteration", "evaluation", "sample"):
+        return True
+    iteration, reward = event.get("iteration"), event.get("reward", {} if event["type"] == "sample" else None)
+    return (
+        type(iteration) is int
+        and 0 <= iteration < 2**53
+        and isinstance(reward, dict)
+        and _are_numbers(list(reward.values()))
+        and _are_numbers(event.get("scores", []))
+    )
+
+
+def _are_numbers(values: object) -> bool:
+    return isinstance(values, list) and all(value is None or type(value) in (int, float) for value in values)

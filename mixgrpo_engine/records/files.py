@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from . import disk
 
 PATIENCE_SECONDS = 2.0
 
@@ -24,14 +30,58 @@ def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:
             time.sleep(0.02)
 
 
-def write_json(path: Path, value: object) -> None:
-    """Writes JSON beside the file and renames it into place: a reader, or a power cut, never sees half of it."""
+def remove(path: Path) -> None:
+    """A file, a link (not what it leads to) or a folder with all that is in it; with the same patience."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while os.path.lexists(path):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def set_aside(path: Path) -> Path:
+    """Gives what can't be used a name that nothing looks for, beside it, for people to look at; the new path."""
+    for number in itertools.count(1):
+        target = path.with_name(f"{path.name}.damaged{f'-{number}' if number > 1 else ''}")
+        if not os.path.lexists(target):
+            replace(path, target)
+            return target
+    raise AssertionError
+
+
+@contextlib.contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """A temporary path, renamed into place at the end: a reader, or a power cut, never sees half of the file.
+
+    Nothing is left when that fails. Raises DiskTrouble with a sentence for a disk that takes nothing.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
+    try:
+        yield temporary
+        replace(temporary, path)
+    except Exception as error:  # whatever a library raises over a full disk
+        told = disk.trouble(error, path)
+        with contextlib.suppress(OSError):
+            remove(temporary)
+        if told is None:
+            raise
+        raise told from error
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes JSON, whole or not at all; raises as written_beside()."""
+    with written_beside(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, allow_nan=False)
         file.flush()
         os.fsync(file.fileno())
-    replace(temporary, path)
 
 
 def sha256(path: Path) -> str:

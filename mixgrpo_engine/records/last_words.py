@@ -8,7 +8,7 @@ from collections.abc import Iterable
 def not_learned(history: Iterable[dict]) -> str:
     """A sentence or more about iterations without an update, and images that couldn't be scored; else "".
 
-    history: all events of the run, as they stand in its log.
+    history: the run's events of these kinds, as they stand in its log.
     """
     iterations: dict[int, dict] = {}
     held_out: dict = {}

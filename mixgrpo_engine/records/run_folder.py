@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from .events import Event, EventLog, finite
-from .files import read_json, write_json
+from . import run_status, stored_status
+from .events import Event, EventLog, Notice, finite
+from .files import remove, set_aside, write_json
+from .readable import readable
+from .stored_status import STATES
 
-STATES = ("queued", "waiting", "running", "finished", "failed", "cancelled")
+SERVERS = tuple(f".{name}.json." for name in ("about", "workflow", "job", "launch"))
+SERVERS_SECONDS = 60.0
+"""The server may be writing these just now; none of them takes so long."""
+
+_rebuilt: dict[str, tuple[tuple, dict]] = {}
+"""Path -> (what the damaged status.json was then, what was made instead): a log may be long, and is read once."""
 
 
 class RunFolder:
@@ -34,11 +43,21 @@ class RunFolder:
         self.samples = self.path / "samples"
         self.lora = self.path / f"{self.name}.safetensors"
         self.best_lora = self.path / f"{self.name}-best.safetensors"
+        self._caches = self.path / "encodings", self.path / "prompts"
         self._event_log = EventLog(self.events)
 
     def create(self) -> None:
         for folder in (self.path, self.checkpoints, self.samples):
             folder.mkdir(parents=True, exist_ok=True)
+
+    def remove_unfinished(self) -> None:
+        """What a killed process was writing. For who alone writes into the folder now, but for the server's files."""
+        for place in (self.path, self.checkpoints, self.samples, self.samples / "group", *self._caches):
+            for path in place.glob(".*.tmp*"):
+                theirs = path.name.startswith(SERVERS)
+                with suppress(FileNotFoundError):
+                    if not theirs or time.time() - path.lstat().st_mtime > SERVERS_SECONDS:
+                        remove(path)
 
     def step_lora(self, iteration: int) -> Path:
         """The LoRA that was asked for after so many iterations."""
@@ -48,22 +67,53 @@ class RunFolder:
         return self._event_log.append(event)
 
     def status(self) -> dict:
-        """The last status written, or {"state": "queued"} before the first. Raises ValueError for a damaged file."""
-        try:
-            status = read_json(self.status_file)
-        except FileNotFoundError:
-            return {"state": "queued"}
-        if not isinstance(status.get("state"), str):
-            raise ValueError(f"{self.status_file} is damaged (it names no state): restore it, or remove the folder.")
-        return status
+        """The last status written, or {"state": "queued"} before the first.
+
+        A damaged one is made again from the events. Raises ValueError with a sentence when they can't be read either.
+        """
+        return self._status()[0]
 
     def set_status(self, **fields: object) -> dict:
         """Merges fields into status.json, atomically.
 
         There is one writer at a time: the worker, and before it starts whoever launches it.
         """
-        status = {**self.status(), **finite(fields), "updated": time.time()}
+        before, damage = self._status()
+        status = {**before, **finite(fields), "updated": time.time()}
         if status["state"] not in STATES:
             raise ValueError(f"'{status['state']}' is not a run state: it must be one of {', '.join(STATES)}.")
+        if damage:
+            aside = set_aside(self.status_file)
+            self.emit(Notice(int(before.get("iteration") or 0), f"{damage} It is {aside.name} now."))
         write_json(self.status_file, status)
         return status
+
+    def _status(self) -> tuple[dict, str]:
+        """(status, a sentence about the damage that it was made again for)"""
+        try:
+            told = stored_status.read(self.status_file)
+        except FileNotFoundError:
+            return {"state": "queued"}, ""
+        except (ValueError, OSError) as error:
+            sentence = f"{self.status_file} was damaged and is made again from {self.events.name}."
+            made = self._made_again(error)
+            return {**made, "message": made.get("message") or sentence}, sentence
+        if told.get("message"):
+            told["message"] = readable(told["message"])  # older versions wrote what libraries said
+        return told, ""
+
+    def _made_again(self, damage: Exception) -> dict:
+        found = os.lstat(self.status_file)
+        now = (found.st_mtime_ns, found.st_size, found.st_ino)
+        known = _rebuilt.get(str(self.path))
+        if known is None or known[0] != now:
+            try:
+                made = run_status.rebuilt(self.events)
+            except FileNotFoundError:
+                made = {"state": "queued"}  # its worker never said a word
+            except OSError as error:
+                raise ValueError(f"{damage} Nor can it be made again ({error}).") from None
+            if len(_rebuilt) > 100:
+                _rebuilt.clear()
+            known = _rebuilt[str(self.path)] = now, made
+        return dict(known[1])

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from . import sparkline
-from .events import Best, Evaluation, Event, Iteration, Progress, Stage
+from .events import Best, Evaluation, Event, Iteration, Progress, Stage, parse, typed
 
 
 def fields_of(event: Event, status: Mapping[str, Any]) -> dict:
     """The fields of status.json that the event changes, none for most; status: what it held before."""
     return _FIELDS.get(event.type, lambda *_: {})(event, status)
+
+
+def rebuilt(log: Path) -> dict:
+    """The status that the events of a log have made, for one that is damaged. Raises OSError when there is no log."""
+    status: dict[str, Any] = {"state": "queued"}
+    with open(log, "rb") as file:
+        for line in file:
+            told = parse(line)
+            if told is None or told["type"] == Progress.type:
+                continue
+            with suppress(TypeError, ValueError, KeyError, AttributeError, ArithmeticError):  # a damaged event
+                event = typed(told)
+                status |= fields_of(event, status) if event else {}
+                status["updated"] = float(told["time"])
+    return status
 
 
 def _stage(event: Stage, _: Mapping) -> dict:
@@ -21,7 +38,7 @@ def _stage(event: Stage, _: Mapping) -> dict:
 
 
 def _iteration(event: Iteration, status: Mapping) -> dict:
-    known = [value for value in event.reward.values() if math.isfinite(value)]
+    known = [value for value in event.reward.values() if value is not None and math.isfinite(value)]
     mean = float(f"{sum(known) / len(known):.5g}") if known else None
     return {
         "state": "running",
@@ -33,7 +50,8 @@ def _iteration(event: Iteration, status: Mapping) -> dict:
         "window": list(event.window),
         "eta_seconds": event.eta_seconds,
         "memory": event.memory,
-        "images_per_second": event.images / event.seconds["total"],
+        # Logs of older versions, from which a status may be made again, don't count the images.
+        "images_per_second": event.images / event.seconds["total"] if event.images else None,
         "sparkline": sparkline.extended(status.get("sparkline"), event.iteration, mean),
     }
 

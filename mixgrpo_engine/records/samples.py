@@ -37,7 +37,10 @@ def thin_out(samples: Path, budget: int) -> None:
 
     budget: bytes. Those of the first and of the newest iteration stay.
     """
-    folders = sorted((path for path in samples.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    folders = sorted(
+        (path for path in samples.glob("[0-9]*") if path.name.isdigit() and path.is_dir()),
+        key=lambda path: int(path.name),
+    )
     sizes = {folder: sum(file.stat().st_size for file in folder.iterdir()) for folder in folders}
     total = sum(sizes.values())
     while total > budget and len(folders) > 2:

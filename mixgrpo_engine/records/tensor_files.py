@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .files import replace
+from .files import written_beside
 
 
 def save(tensors: Mapping[str, Tensor], path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> None:
@@ -20,6 +20,5 @@ def save(tensors: Mapping[str, Tensor], path: str | os.PathLike, metadata: Mappi
 
     path = Path(path)
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file(plain, temporary, metadata={"format": "pt", **(metadata or {})})
-    replace(temporary, path)
+    with written_beside(path) as temporary:
+        save_file(plain, temporary, metadata={"format": "pt", **(metadata or {})})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
@@ -18,9 +17,10 @@ from ..memory.micro_batches import BatchedVelocity
 from ..policies.diffusers_folder import DiffusersFolder
 from ..policies.diffusers_policy import DiffusersPolicy, encode_prompts
 from ..policies.encoded_prompts import EncodedPrompts
-from ..records import run_status
+from ..records import disk, run_status
 from ..records.events import Cancelled, Event, Failed, Notice, Stage
 from ..records.files import read_json, write_json
+from ..records.readable import traceback_of, words_of
 from ..records.run_folder import RunFolder
 from ..rewards import Reward, mix
 from ..rewards.scoring import ScoresByName, score_by_each
@@ -75,7 +75,7 @@ class Run:
         """Into events.jsonl and status.json, by the process that fails first: the others only lose their connection."""
         if self.ranks.num_processes > 1 and self.folder.status()["state"] == "failed":
             return
-        event = Failed(str(error).strip() or type(error).__name__, traceback.format_exc())
+        event = Failed(str(disk.trouble(error) or words_of(error)), traceback_of(error))
         self.folder.emit(event)
         self.folder.set_status(**run_status.fields_of(event, self.folder.status()))
         self.say(event)

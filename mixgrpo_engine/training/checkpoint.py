@@ -10,20 +10,24 @@ Windows, prompts and noises need no state: they are pure functions of seed and i
 from __future__ import annotations
 
 import json
+import math
 import os
-import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..distributed.sharding import own_part
+from ..memory.micro_batches import OutOfMemory
 from ..policy import Policy
-from ..records.files import replace
+from ..records import disk
+from ..records.files import remove, replace, set_aside
+from ..records.readable import words_of
 from .adapter_average import AdapterAverage
 
 ADAPTER = "adapter.safetensors"
@@ -64,19 +68,37 @@ class Checkpoints:
 
     def complete(self) -> list[Path]:
         """The complete checkpoints, oldest first."""
+        return [path for path in self._named() if path.is_dir() and not path.is_symlink()]
+
+    def _named(self) -> list[Path]:
+        """Whatever has a checkpoint's name, in that order: also files and links, which are nobody's checkpoints."""
         if not self.folder.exists():
             return []
-        return sorted((path for path in self.folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+        named = [path for path in self.folder.iterdir() if path.name.isascii() and path.name.isdigit()]
+        return sorted((path for path in named if path.name == _name(int(path.name))), key=lambda path: int(path.name))
 
     def save(self, iteration: int, progress: dict) -> Path:
         """Saves beside the final place and renames: a kill in the middle leaves the older checkpoint as it was.
 
         With several processes all of them call it: each saves its random states, the main one all else.
         """
-        final = self.folder / f"{iteration:06d}"
+        final = self.folder / _name(iteration)
         temporary = self.folder / f".{final.name}.tmp"
+        try:
+            self._save(iteration, progress, temporary, final)
+        except Exception as error:  # libraries say in many ways that the disk is full
+            told = disk.trouble(error, final)
+            with suppress(OSError):
+                remove(temporary)  # also for the room that the last word needs
+            if told is None:
+                raise
+            raise told from error
+        self._accelerator.wait_for_everyone()
+        return final
+
+    def _save(self, iteration: int, progress: dict, temporary: Path, final: Path) -> None:
         if self._accelerator.is_main_process:
-            shutil.rmtree(temporary, ignore_errors=True)
+            remove(temporary)
         self._accelerator.wait_for_everyone()
         self._accelerator.save_state(str(temporary))
         self._accelerator.wait_for_everyone()
@@ -86,40 +108,58 @@ class Checkpoints:
             if self._export:
                 self._export(temporary / LORA)
             _flush_to_disk(temporary)
-            if final.exists():
-                shutil.rmtree(final)
+            remove(final)
             replace(temporary, final)
             self._remove_old()
-        self._accelerator.wait_for_everyone()
-        return final
 
     def load_newest(self, tell: Callable[[str], None]) -> dict | None:
         """Restores the newest checkpoint that can be read: what was given as progress, or None without checkpoints.
 
-        An older one is taken when the newest is damaged; tell(message) says so. Raises RuntimeError when none can be
-        read: starting anew in silence would throw the training away. With split weights it is raised for the newest
-        already: the main process alone reads them, and the others wait for what it has read.
+        An older one is taken when the newest is damaged, which is set aside then; tell(message) says so. Raises
+        RuntimeError when none can be read: starting anew in silence would throw the training away. With split weights
+        it is raised for the newest already: the main process alone reads them, and the others wait for what it has
+        read.
         """
-        failure = None
-        for path in reversed(self.complete()):
+        damaged: list[tuple[Path, Exception]] = []
+        for path in reversed(self._named()):
             try:
-                return self._load(path)
-            except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, UnpicklingError) as error:
+                progress = self._load(path)
+            except (OtherLaunch, OutOfMemory):
+                raise
+            except Exception as error:  # what libraries raise over a damaged file is of every kind
                 if self.split:
                     raise RuntimeError(
                         f"The checkpoint {path} can't be read ({_reason(error)}). Move that folder away and start "
                         "again: the run then goes on from the one before."
                     ) from error
-                failure = error
-                tell(f"The checkpoint {path.name} can't be read ({_reason(error)}); trying an older one.")
-        if failure is None:
+                damaged.append((path, error))
+                continue
+            if damaged:
+                self._accelerator.wait_for_everyone()  # others may still be trying to read them
+            for each, failure in damaged:  # only now: while none could be read all must stay where they are
+                self._set_aside(each, failure, path, tell)
+            return progress
+        if not damaged:
             return None
+        path, failure = damaged[0]
         raise RuntimeError(
-            f"No checkpoint in {self.folder} can be read ({_reason(failure)}). Move that folder away to start anew."
+            f"No checkpoint in {self.folder} can be read ({path.name}: {_reason(failure)}). Move that folder away to "
+            "start anew."
         ) from failure
 
+    def _set_aside(self, path: Path, failure: Exception, taken: Path, tell: Callable[[str], None]) -> None:
+        name = ""
+        if self._accelerator.is_main_process:
+            name = f", its name is {set_aside(path).name} now"
+        tell(
+            f"The checkpoint {path} can't be read ({_reason(failure)}) and is left out{name}: "
+            f"the run goes on from {taken.name}."
+        )
+
     def _load(self, path: Path) -> dict:
-        progress = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
+        if path.is_symlink() or not path.is_dir():
+            raise ValueError("it is a link" if path.is_symlink() else "it is no folder")
+        progress = _checked(json.loads((path / PROGRESS).read_text(encoding="utf-8")), int(path.name))
         if progress.get("split", False) != self.split:
             before, now = ("without", "with") if self.split else ("with", "without")
             raise OtherLaunch(
@@ -160,14 +200,33 @@ class Checkpoints:
 
     def _remove_old(self) -> None:
         for path in [*self.complete()[: -self.keep], *self.folder.glob(".*.tmp")]:
-            shutil.rmtree(path)
+            remove(path)
+
+
+def _name(iteration: int) -> str:
+    return f"{iteration:06d}"
+
+
+def _checked(progress: Any, iteration: int) -> dict:
+    """What progress.json of that iteration's checkpoint holds. Raises ValueError when it can't be that."""
+    if not isinstance(progress, dict) or type(progress.get("iteration")) is not int:
+        raise ValueError(f"{PROGRESS} names no iteration")
+    if progress["iteration"] != iteration:
+        raise ValueError(f"{PROGRESS} is of iteration {progress['iteration']}")
+    forwards: Any = progress.get("forwards")
+    seconds: Any = progress.get("train_seconds")
+    if type(forwards) is not int or forwards < 0:
+        raise ValueError(f"forwards in {PROGRESS} isn't a count")
+    if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
+        raise ValueError(f"train_seconds in {PROGRESS} isn't a time")
+    return progress
 
 
 def _reason(error: Exception) -> str:
     """In a few words. torch's own of a damaged file is a page, and advises to load it unsafely."""
     if isinstance(error, UnpicklingError):
         return "a file in it is damaged"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return words_of(error).splitlines()[0]
 
 
 def _flush_to_disk(folder: Path) -> None:

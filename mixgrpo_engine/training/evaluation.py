@@ -216,8 +216,10 @@ class HeldOut:
 
     def _write_single(self, iteration: int, pictures: Tensor, order: list[int], found: HeldOutImages) -> list[dict]:
         """One file an image, and what is known of each."""
-        paths = samples.save(pictures, self.folder.samples / f"{iteration:06d}")
-        samples.thin_out(self.folder.samples, self.run.images_mb * samples.MB)
+        paths: list[Path] = []
+        with self.pulse.for_people("Single images of the samples"):
+            paths = samples.save(pictures, self.folder.samples / f"{iteration:06d}")
+            samples.thin_out(self.folder.samples, self.run.images_mb * samples.MB)
         scores = found.scores.by_name.values
         return [
             {
@@ -226,7 +228,7 @@ class HeldOut:
                 "seed": str(seed),
                 "scores": {name: rounded(float(values[found.rows.index(row)])) for name, values in scores.items()},
             }
-            for path, row, seed in zip(paths, order, noise_seeds(self.run.seed, order), strict=True)
+            for path, row, seed in zip(paths, order, noise_seeds(self.run.seed, order), strict=False)
         ]
 
 

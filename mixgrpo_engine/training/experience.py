@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -211,11 +213,34 @@ def _scoring_thread(device: torch.device) -> Executor:
     torch brings its own team of OpenMP threads, and once there are more of them than cores every barrier in the
     process sleeps instead of spinning (measured: model calls three times as slow from then on).
     """
-    return _AtOnce() if device.type == "cpu" else ThreadPoolExecutor(1, "mixgrpo-score")
+    return _AtOnce() if device.type == "cpu" else _InThread()
 
 
 def _go_on() -> None:
     """For scorers that nobody stops."""
+
+
+class _InThread(Executor):
+    """One thread, which never keeps the process alive, as ThreadPoolExecutor's do: a scorer may never return."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[tuple[Future, Callable[[], object]]] = SimpleQueue()
+        Thread(target=self._serve, name="mixgrpo-score", daemon=True).start()
+
+    def submit(self, work: Callable[Given, Result], /, *args: Given.args, **kwargs: Given.kwargs) -> Future[Result]:
+        later: Future[Result] = Future()
+        self._work.put((later, lambda: work(*args, **kwargs)))
+        return later
+
+    def _serve(self) -> None:
+        while True:
+            later, work = self._work.get()
+            if later.set_running_or_notify_cancel():
+                try:
+                    later.set_result(work())
+                except BaseException as error:  # whatever it is, it is raised where the scores are waited for
+                    later.set_exception(error)
+            del later, work  # images are large
 
 
 class _AtOnce(Executor):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ..records.events import Event, Notice, Progress
 
@@ -37,6 +38,16 @@ class Pulse:
 
     def notice(self, message: str) -> None:
         self.emit(Notice(self.iteration, message))
+
+    @contextmanager
+    def for_people(self, what: str) -> Iterator[None]:
+        """What is written inside is for people only: where it can't be, that costs a notice, not the training."""
+        try:
+            yield
+        except (OSError, KeyError) as error:  # a full disk, a file that is open elsewhere, a Pillow without webp
+            if what not in self._failures:
+                self.notice(f"{what} can't be written ({error}): the training goes on without.")
+            self._failures[what] = 1
 
     def tolerate(self, what: str, failed: bool, message: str, times: int = FAILURES_IN_A_ROW) -> None:
         """Tells of a failure the first times, and raises RuntimeError when `what` fails `times` times in a row."""

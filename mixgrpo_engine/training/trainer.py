@@ -19,7 +19,7 @@ from ..distributed.ranks import Ranks
 from ..memory.in_use import in_use
 from ..policy import Policy
 from ..prompts import PromptSet
-from ..records.events import Cancelled, CheckpointSaved, Done, Event, Iteration, Lora, Schedule, Stage, read
+from ..records.events import Cancelled, CheckpointSaved, Done, Event, Iteration, Lora, Schedule, Stage, of_types
 from ..records.last_words import not_learned
 from ..records.run_folder import RunFolder
 from ..records.samples import NewestGroup
@@ -67,6 +67,8 @@ class Trainer:
         # One writes: events, checkpoints and files are the main process's.
         self.emit = emit if self.ranks.is_main else _silent
         folder.create()
+        if self.ranks.is_main:
+            folder.remove_unfinished()
         optimizer = torch.optim.AdamW(
             _trained(policy.module),
             lr=options.learning_rate,
@@ -107,6 +109,7 @@ class Trainer:
         self.train_seconds = 0.0
         self.iteration = 0  # how many are finished
         self._clock = time.monotonic()
+        self._saving = False
 
     def run(self) -> str:
         """Trains up to the asked iterations, from the newest checkpoint if there is one: "finished" or "cancelled".
@@ -141,7 +144,7 @@ class Trainer:
         self._tick()
         self._export_averaged(self.folder.lora)
         self.ranks.wait()
-        words = not_learned(read(self.folder.events)[0]) if self.ranks.is_main else ""
+        words = not_learned(of_types(self.folder.events, "iteration", "evaluation")) if self.ranks.is_main else ""
         self.emit(Done(self.iteration, self.folder.lora.name, self.train_seconds, words))
         return "finished"
 
@@ -199,6 +202,10 @@ class Trainer:
             )
         )
 
+    def finishing(self) -> bool:
+        """Whether it is at something that a stop waits for: an iteration's update steps, or saving. For any thread."""
+        return self.updates.stepping or self._saving
+
     def averaged(self) -> AbstractContextManager:
         """Inside it the adapter is what is evaluated and saved as LoRA: its average, if the settings ask for one."""
         return self.average.applied() if self.average else nullcontext()
@@ -231,9 +238,12 @@ class Trainer:
                     self.held_out.sample(self.iteration)
 
     def _resume(self) -> int:
+        newest = self.checkpoints.complete()[-1:]
         progress = self.checkpoints.load_newest(self.pulse.notice)
         if progress is None:
             return 0
+        if newest != self.checkpoints.complete()[-1:]:  # it was damaged: the status counts on the one before from now
+            self._tell_saved(progress["iteration"], self.checkpoints.complete()[-1])
         self.forwards, self.train_seconds = progress["forwards"], progress["train_seconds"]
         self.emit(Stage("resume", f"Resumed after iteration {progress['iteration']}."))
         return progress["iteration"]
@@ -241,8 +251,14 @@ class Trainer:
     def _save(self) -> None:
         self._tick()
         progress = {"forwards": self.forwards, "train_seconds": self.train_seconds}
-        path = self.checkpoints.save(self.iteration, progress)
-        self.emit(CheckpointSaved(self.iteration, path.relative_to(self.folder.path).as_posix()))
+        self._saving = True
+        try:
+            self._tell_saved(self.iteration, self.checkpoints.save(self.iteration, progress))
+        finally:
+            self._saving = False
+
+    def _tell_saved(self, iteration: int, path: Path) -> None:
+        self.emit(CheckpointSaved(iteration, path.relative_to(self.folder.path).as_posix()))
 
     def _save_lora(self) -> None:
         """The LoRA of now, for who has asked for it by a file named `save`."""
@@ -279,7 +295,8 @@ class Trainer:
         if images is None:
             return
         rewards = {name: values[:size].tolist() for name, values in experience.rewards.items()}
-        self.newest_group.write(iteration, prompt, window, images, rewards, advantages[:size].tolist())
+        with self.pulse.for_people("The images of the newest group"):
+            self.newest_group.write(iteration, prompt, window, images, rewards, advantages[:size].tolist())
 
     def _spare_call(self) -> tuple:
         return self.policy.noise([0]).to(self.policy.device), 1.0, self.policy.condition(self.prompts.train[:1])

@@ -25,7 +25,9 @@ def register() -> None:
     instance = getattr(PromptServer, "instance", None)
     if instance is None:
         return
+    from .. import fresh_modules
     from . import follow, routes
 
     routes.add(instance.routes)
     follow.start_with(instance)
+    fresh_modules.start_with(instance)

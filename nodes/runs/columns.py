@@ -12,12 +12,12 @@ MOST_ROWS = 1_000_000
 MOST_COLUMNS = 64
 MISSING = math.nan
 
-LAST = ("iteration", "window_start", "window_stop", "forwards", "time")
+LAST = ("iteration", "window_start", "window_stop", "forwards", "time", "memory_now", "memory_peak")
 """Columns whose mean over several iterations would say nothing: there the last value counts."""
 
 
 class Columns:
-    """Rows in the order of their iterations. A resumed run repeats some: the later row counts."""
+    """Rows in the order of their iterations. A resumed run repeats some: what it had done after them is gone."""
 
     def __init__(self) -> None:
         self.iterations = array("q")
@@ -28,16 +28,14 @@ class Columns:
 
     def put(self, iteration: int, row: Mapping[str, Any]) -> None:
         """row: column -> value; what isn't a finite number is missing."""
-        place, count = bisect_left(self.iterations, iteration), len(self)
-        if place == count or self.iterations[place] != iteration:
-            if count >= MOST_ROWS:
-                return
-            self.iterations.insert(place, iteration)
-            for column in self.values.values():
-                column.insert(place, MISSING)
-        else:
-            for column in self.values.values():
-                column[place] = MISSING
+        place = bisect_left(self.iterations, iteration)
+        for column in (self.iterations, *self.values.values()):
+            del column[place:]
+        if place >= MOST_ROWS:
+            return
+        self.iterations.append(iteration)
+        for column in self.values.values():
+            column.append(MISSING)
         for name, value in row.items():
             if not (type(value) is float or (type(value) is int and abs(value) < 2**63)) or not math.isfinite(value):
                 continue

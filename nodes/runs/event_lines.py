@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from ...mixgrpo_engine.records.events import parse
 
 LONGEST = 4 * 2**20  # bytes of a line; what is longer is damaged
 WORK_SECONDS = 0.002
@@ -13,9 +14,6 @@ PAUSE_SECONDS = 0.001
 
 PROGRESS = b'{"type": "progress"'
 """What a line begins with that only says that the run is alive; most lines do."""
-
-DECODER = json.JSONDecoder(parse_constant=lambda _: None)
-"""NaN and infinities, which browsers can't parse, are None."""
 
 
 def lines(path: Path, offset: int = 0) -> Iterator[tuple[bytes, int]]:
@@ -38,15 +36,6 @@ def lines(path: Path, offset: int = 0) -> Iterator[tuple[bytes, int]]:
             if time.monotonic() > until:
                 time.sleep(PAUSE_SECONDS)
                 until = time.monotonic() + WORK_SECONDS
-
-
-def parse(line: bytes) -> dict | None:
-    """The event of a line; None for one that a killed writer left half done, or that isn't an event."""
-    try:
-        event = DECODER.decode(line.decode())
-    except (ValueError, RecursionError):
-        return None
-    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None
 
 
 def read(path: Path, offset: int, most: int) -> tuple[list[dict], int, bool]:

@@ -36,6 +36,8 @@ class History:
         self.notices: list[dict] = []
         self.stages: list[dict] = []
         self.schedule: dict | None = None
+        self.failure: dict | None = None  # the last word of a run that hasn't gone on since
+        self.damaged = 0  # lines
         self.samples: dict[int, bytes] = {}
         """Iteration -> the line of its sample images: parsed when somebody wants to see them."""
 
@@ -47,8 +49,12 @@ class History:
         self.beginning = beginning
         for line, end in event_lines.lines(self.folder.events, self.offset):
             self.offset = end
-            if not line.startswith(event_lines.PROGRESS) and (event := event_lines.parse(line)):
+            if line.startswith(event_lines.PROGRESS):
+                continue
+            if event := event_lines.parse(line):
                 self._take(event, line)
+            elif line.strip():
+                self.damaged += 1
 
     def told(self, points: int, after: int) -> dict[str, Any]:
         """What GET .../history answers, but for the run's state. The caller holds the lock."""
@@ -56,14 +62,27 @@ class History:
             "iterations": self.iterations.told(points, after),
             "evaluations": self.evaluations.told(),
             "best": self.best,
-            "notices": self.notices,
+            "notices": [*self.notices, *self._damage()],
+            "damaged_lines": self.damaged,
             "stages": self.stages,
+            "failure": self.failure,
             "offset": self.offset,
         }
 
+    def _damage(self) -> list[dict]:
+        """A notice about lines that couldn't be read, e.g. one that a killed worker left half done."""
+        if not self.damaged:
+            return []
+        lines = "1 line is" if self.damaged == 1 else f"{self.damaged} lines are"
+        message = f"{lines} damaged in {self.folder.events} and left out."
+        return [{"iteration": 0, "time": self.folder.events.stat().st_mtime, "message": message}]
+
     def _take(self, event: dict, line: bytes) -> None:
         kind, iteration = event["type"], event.get("iteration")
-        if kind == "stage":
+        if kind == "failed":
+            self.failure = {name: event.get(name) for name in ("message", "traceback")}
+        elif kind == "stage":
+            self.failure = None
             _keep(self.stages, {name: event.get(name) for name in ("time", "name", "message")})
         elif kind == "schedule":
             self.schedule = event

@@ -25,13 +25,11 @@ def make(
     prompts: PromptSet,
     algorithm: TrainConfig,
     run_name: str,
-    workflow_id: str = "",
     lora: AdapterConfig | None = None,
     **widgets: Any,
 ) -> dict:
     """prompt: ComfyUI's DynamicPrompt; inputs: those that the worker is to load; widgets: the Train node's others.
 
-    workflow_id: of the graph on the canvas, where the browser finds the node again; it tells no runs apart.
 
     Raises ValueError with one sentence for settings that can't work, before anything is started.
     """
@@ -53,7 +51,6 @@ def make(
     made = {
         "name": name,
         "node_id": node_id,
-        "workflow_id": workflow_id,
         "graph": cut,
         "config": settings,
         "prompts": {"train": list(prompts.train), "held_out": list(prompts.held_out)},

@@ -11,11 +11,15 @@ from pathlib import Path
 
 from ...mixgrpo_engine.records.files import write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
+from .. import owner_settings
 from . import job, news, process, signature, stored
 
 ENTRY = Path(__file__).parent.parent.joinpath(*process.SCRIPT)
 WORKER_VARIABLE = "MIXGRPO_WORKER"
 """Set in a worker's environment (to its run folder): whoever is a worker doesn't serve, and doesn't launch."""
+
+STOP_SECONDS = 30.0
+"""After Cancel, before a worker is ended that doesn't stop: the owner's setting stop_seconds."""
 
 _started: dict[int, subprocess.Popen] = {}
 
@@ -66,7 +70,16 @@ def launch(folder: RunFolder) -> None:
             | getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
     _started[worker.pid] = worker
-    write_json(folder.path / "launch.json", process.identity(worker.pid))
+    try:
+        write_json(folder.path / "launch.json", process.identity(worker.pid))
+    except OSError as error:
+        # It waits for its orders and has done nothing yet; nobody could find it again.
+        worker.kill()
+        worker.communicate()
+        reap()
+        with contextlib.suppress(OSError):
+            folder.set_status(state="failed", message=str(error))
+        raise
     news.tell(folder.name)
     if worker.stdin:  # always: it is a pipe
         # A worker that has ended already has said why in its log.
@@ -77,11 +90,17 @@ def launch(folder: RunFolder) -> None:
 def start_orders(folder: RunFolder, made: dict) -> dict:
     """What the worker is told through its stdin, never through the run folder, into which others can write.
 
-    comfyui: how this server was started; packs: the custom nodes to load; key: what job.json is signed with.
+    comfyui: how this server was started; packs: the custom nodes to load; key: what job.json is signed with;
+    stop_seconds: how long it may take to stop.
     """
     key = signature.install_key()
     signature.require(made, folder.name, key)
-    return {"comfyui": this_comfyui(), "packs": job.packs(made["graph"]), "key": key.hex()}
+    return {
+        "comfyui": this_comfyui(),
+        "packs": job.packs(made["graph"]),
+        "key": key.hex(),
+        "stop_seconds": owner_settings.seconds("stop_seconds", STOP_SECONDS),
+    }
 
 
 def this_comfyui() -> dict:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...mixgrpo_engine.records.readable import readable
+
 MOST = 2**20
 
 
@@ -19,4 +21,4 @@ def read(path: Path, most: int) -> dict:
     if size > most:
         # What comes before the first line's end is the rest of a line; where none ends, of the only one.
         tail = tail[tail.find(b"\n") + 1 :]
-    return {"text": tail.decode("utf-8", "replace"), "size": size}
+    return {"text": readable(tail.decode("utf-8", "replace"), MOST), "size": size}

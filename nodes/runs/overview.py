@@ -14,9 +14,9 @@ from typing import Any
 
 from ...mixgrpo_engine.records.events import finite
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import about, actions, gallery, liveness, paths, published_lora, stored
+from . import about, actions, gallery, liveness, paths, published_lora, stored, workflow
 
-WATCHED = ("job.json", "status.json", "launch.json", "about.json", "checkpoints", "")
+WATCHED = ("job.json", "status.json", "launch.json", "about.json", workflow.QUEUED, "checkpoints", "")
 """Whose change may change a summary; "": the run folder's own entries."""
 
 SETTLED_SECONDS = 30.0
@@ -51,14 +51,18 @@ def summaries() -> list[dict]:
     return [_summary(known, signature, loras) for known, signature in _on_disk()]
 
 
-def page(limit: int | None, offset: int, query: str, states: set[str]) -> dict[str, Any]:
-    """What GET /mixgrpo/runs answers. query: a part of id, name or note; states: empty for all of them."""
+def page(limit: int | None, offset: int, query: str, states: set[str], workflow_id: str = "") -> dict[str, Any]:
+    """What GET /mixgrpo/runs answers. query: a part of id, name or note; states: empty for all of them.
+
+    workflow_id: only the runs that were queued from it.
+    """
     every = summaries()
     wanted = query.casefold()
     found = [
         each
         for each in every
         if (not states or each["state"] in states)
+        and (not workflow_id or each.get("workflow_id") == workflow_id)
         and (not wanted or any(wanted in each[name].casefold() for name in ("run_id", "name", "note")))
     ]
     return {
@@ -133,6 +137,7 @@ def _summary(known: _Known, signature: Signature, published: dict[str, tuple[str
 def _told(known: _Known, signature: Signature, loras: tuple[str, ...]) -> dict:
     folder = known.folder
     called = about.read(folder) if signature[WATCHED.index("about.json")] else {}
+    queued = workflow.queued(folder) if signature[WATCHED.index(workflow.QUEUED)] else {}
     fixed = {
         "run_id": folder.name,
         "folder": str(folder.path),
@@ -154,10 +159,12 @@ def _told(known: _Known, signature: Signature, loras: tuple[str, ...]) -> dict:
                 **fixed,
                 "name": called.get("name") or made["name"],
                 "created": made["created"],
-                "workflow_id": made["workflow_id"],
+                "workflow_id": queued.get("workflow_id", ""),
+                "queued": queued.get("time"),
                 # status.json's is the node that failed.
                 "node_id": told.get("node_id") or made["node_id"],
-                "train_node_id": made["node_id"],
+                "train_node_id": queued.get("node_id") or made["node_id"],
+                "held_out_prompts": made["held_out_prompts"],
                 "iterations": made["iterations"] or told.get("iterations"),
                 "state": state,
                 "cancelling": cancelling,

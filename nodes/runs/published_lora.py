@@ -6,13 +6,14 @@ They are published for ComfyUI's LoRA loaders, and put onto a model.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import shutil
 import time
 from pathlib import Path
 
-from ...mixgrpo_engine.records.files import replace
+from ...mixgrpo_engine.records.files import remove, written_beside
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..comfy_types import Model
 from ..model import lora_names
@@ -26,7 +27,7 @@ _listed: tuple[tuple, dict[str, tuple[str, ...]]] | None = None
 
 
 def published() -> dict[str, tuple[str, ...]]:
-    """Run id -> the file names of its published LoRAs: last, best, those of iterations."""
+    """Run id -> the file names of its published LoRAs: last, best, those of iterations from the newest on."""
     global _listed
     place = paths.lora_folder()
     try:
@@ -36,9 +37,10 @@ def published() -> dict[str, tuple[str, ...]]:
     key = (str(place), changed)
     if _listed is None or _listed[0] != key:
         found = [re.fullmatch(r"(.+?)(-best|-\d{6,7})?\.safetensors", name) for name in os.listdir(place)]
-        by_run: dict[str, list[tuple[bool, bool, str]]] = {}
+        by_run: dict[str, list[tuple[float, str]]] = {}
         for name in filter(None, found):
-            by_run.setdefault(name[1], []).append((name[2] is not None, name[2] != "-best", name[0]))
+            order = {None: -math.inf, "-best": -1e9}.get(name[2])
+            by_run.setdefault(name[1], []).append((order if order is not None else -int(name[2][1:]), name[0]))
         names = {run_id: tuple(each[-1] for each in sorted(files)) for run_id, files in by_run.items()}
         _listed = (key if time.time() - changed / 1e9 > FRESH_SECONDS else (), names)
     return _listed[1]
@@ -47,7 +49,9 @@ def published() -> dict[str, tuple[str, ...]]:
 def newest_checkpoint(folder: RunFolder) -> Path | None:
     """The checkpoint that the run would go on from."""
     try:
-        names = [name for name in os.listdir(folder.checkpoints) if name.isascii() and name.isdigit()]
+        with os.scandir(folder.checkpoints) as entries:  # others' files and links among them are no checkpoints
+            names = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
+        names = [name for name in names if name.isascii() and name.isdigit()]
     except OSError:
         return None
     return folder.checkpoints / max(names, key=int) if names else None
@@ -77,9 +81,16 @@ def publish(folder: RunFolder, which: str = paths.LAST) -> None:
     """Copies a LoRA of the run to where ComfyUI's LoRA loaders look."""
     target = paths.lora_file(folder.name, which)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.copyfile(source(folder, which), temporary)
-    replace(temporary, target)
+    with written_beside(target) as temporary:
+        shutil.copyfile(source(folder, which), temporary)
+
+
+def remove_unfinished(folder: RunFolder) -> None:
+    """What a killed worker was publishing."""
+    pattern = re.compile(rf"\.{folder.name}(-best|-\d+)?\.safetensors\.\d+\.tmp")
+    for path in paths.lora_folder().glob(".*.tmp"):
+        if pattern.fullmatch(path.name):
+            remove(path)
 
 
 def version(folder: RunFolder, which: str = paths.LAST) -> tuple:

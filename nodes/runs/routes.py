@@ -1,7 +1,8 @@
 """HTTP routes over runs; docs/headless.md lists them.
 
 All answers are JSON but the report's. Unknown or malformed ids answer 404, a wrong moment 409, a malformed request 400,
-unreadable files 500, each with {"error": one sentence}. Files are read, and processes looked at, in threads.
+unreadable files 500, a full disk 507, each with {"error": one sentence}. Files are read, and processes looked at, in
+threads.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from ...mixgrpo_engine.config import SETTINGS
+from ...mixgrpo_engine.records import disk
 from ...mixgrpo_engine.records.events import finite
 from ...mixgrpo_engine.records.files import read_json
 from ...mixgrpo_engine.records.run_folder import STATES, RunFolder
@@ -87,8 +89,8 @@ async def _list(request: web.Request) -> web.Response:
     possible = (*STATES, "dead", liveness.UNREADABLE)
     if wrong := states.difference(possible):
         raise Refused(400, f"state is '{sorted(wrong)[0][:40]}': choose of {', '.join(possible)}, separated by commas.")
-    page = await asyncio.to_thread(overview.page, limit, offset, request.query.get("query", ""), states)
-    return await _large(page)
+    query, workflow_id = (request.query.get(name, "") for name in ("query", "workflow"))
+    return await _large(await asyncio.to_thread(overview.page, limit, offset, query, states, workflow_id))
 
 
 async def _show(_request: web.Request, folder: RunFolder) -> web.Response:
@@ -267,6 +269,8 @@ def _with_folder(
         try:
             return await handler(request, folder)
         except (OSError, ValueError, RecursionError) as error:
+            if request.method != "GET" and (told := disk.trouble(error, getattr(error, "filename", None) or "")):
+                raise Refused(507 if told.errno in disk.FULL else 409, str(told)) from None
             # Files of the run that are damaged, or vanish meanwhile.
             raise Refused(500, f"Run {folder.name} can't be read: {error}") from None
 

@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from ...mixgrpo_engine.records.files import read_json
-from ...mixgrpo_engine.records.run_folder import STATES, RunFolder
+from ...mixgrpo_engine.records.run_folder import RunFolder
+from ...mixgrpo_engine.records.stored_status import damaged, is_number
+from . import paths
+
+__all__ = ["check_job", "is_number", "job", "launch", "status"]
 
 
 def status(folder: RunFolder) -> dict:
-    """status.json. Raises ValueError naming the file when it doesn't hold what it should."""
+    """status.json, made again from the events where it is damaged. Raises ValueError, naming it, when they are, too."""
     try:
         told = folder.status()
-    except (OSError, RecursionError) as error:
-        raise _damaged(folder.status_file, error) from None
-    if told["state"] not in STATES:
-        raise _damaged(folder.status_file, f"its state is '{str(told['state'])[:40]}'")
-    for kind, (fits, names) in STATUS_FIELDS.items():
-        for name in names:
-            if told.get(name) is not None and not fits(told[name]):
-                raise _damaged(folder.status_file, f"'{name}' isn't {kind}")
+    except OSError as error:
+        raise damaged(folder.status_file, error) from None
+    if told["state"] == "finished" and not told.get("lora"):  # no event tells under which names they are published
+        if paths.lora_file(folder.name).exists():
+            told["lora"] = paths.lora_name(folder.name)
+        if told.get("best") and paths.lora_file(folder.name, paths.BEST).exists():
+            told["best"] = {**told["best"], "lora": paths.lora_name(folder.name, paths.BEST)}
     return told
 
 
@@ -38,7 +40,7 @@ def job(folder: RunFolder) -> dict:
     """job.json: graph, settings, prompts; {} when there is none. Raises ValueError naming a damaged file."""
     made = _json(folder.job)
     if not isinstance(made.get("name", ""), str):
-        raise _damaged(folder.job, "'name' isn't a text")
+        raise damaged(folder.job, "'name' isn't a text")
     return made
 
 
@@ -64,50 +66,4 @@ def _json(path: Path) -> dict:
     except FileNotFoundError:
         return {}
     except (OSError, RecursionError) as error:
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, why: object) -> ValueError:
-    return ValueError(f"{path} is damaged ({why}): restore it, or remove the folder.")
-
-
-def is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e18
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and "\0" not in value
-
-
-def _is_rewards(value: object) -> bool:
-    return isinstance(value, dict) and all(item is None or is_number(item) for item in value.values())
-
-
-def _is_best(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and is_number(value.get("iteration"))
-        and (value.get("score") is None or is_number(value["score"]))
-        and (value.get("lora") is None or _is_text(value["lora"]))
-    )
-
-
-def _is_sparkline(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and is_number(value.get("every"))
-        and isinstance(value.get("values"), list)
-        and all(item is None or is_number(item) for item in value["values"])
-    )
-
-
-STATUS_FIELDS = {
-    "a number": (
-        is_number, ("iteration", "iterations", "checkpoint", "eta_seconds", "updated", "phase_done", "phase_total",
-            "images_per_second"),
-    ),
-    "a text": (_is_text, ("stage", "message", "node_id", "phase", "sample", "lora")),
-    "iteration, score and lora": (_is_best, ("best",)),
-    "numbers by name": (_is_rewards, ("reward", "held_out_reward", "held_out_strict", "held_out", "memory")),
-    "a list of numbers and its step": (_is_sparkline, ("sparkline",)),
-}  # fmt: skip
+        raise damaged(path, error) from None

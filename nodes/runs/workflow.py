@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 from ...mixgrpo_engine.records.events import finite
-from ...mixgrpo_engine.records.files import write_json
+from ...mixgrpo_engine.records.files import read_json, write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 
 MAX_ID = 100
+NOBODYS = "00000000-0000-0000-0000-000000000000"  # of a graph that was never given one
+QUEUED = "queued.json"
 PARTS = ("class_type", "inputs", "_meta")
 
 
 def id_of(extra_pnginfo: object) -> str:
     """extra_pnginfo: what ComfyUI's hidden input of that name holds. "" without a workflow."""
     found = (_workflow(extra_pnginfo) or {}).get("id")
-    return found if isinstance(found, str) and len(found) <= MAX_ID else ""
+    return found if isinstance(found, str) and len(found) <= MAX_ID and found != NOBODYS else ""
 
 
-def keep(folder: RunFolder, extra_pnginfo: object, prompt: dict) -> None:
-    """Puts the workflow and the API prompt into the run folder, in place of those it was queued with before."""
+def keep(folder: RunFolder, extra_pnginfo: object, prompt: dict, node_id: str) -> None:
+    """Puts the workflow and the API prompt into the run folder, in place of those it was queued with before.
+
+    And beside them, small, which node of which workflow that was: there the browser shows the run again.
+    """
     # ComfyUI notes in the nodes what has changed.
     queued = {key: {name: node[name] for name in PARTS if name in node} for key, node in prompt.items()}
     write_json(folder.path / "workflow.json", finite({"workflow": _workflow(extra_pnginfo), "prompt": queued}))
+    write_json(folder.path / QUEUED, {"workflow_id": id_of(extra_pnginfo), "node_id": node_id, "time": time.time()})
+
+
+def queued(folder: RunFolder) -> dict[str, Any]:
+    """{"workflow_id", "node_id", "time"} of the last time; {} when it isn't told."""
+    try:
+        told = read_json(folder.path / QUEUED)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    kinds = {"workflow_id": str, "node_id": str, "time": float}
+    return {name: told[name] for name, kind in kinds.items() if isinstance(told.get(name), kind)}
 
 
 def _workflow(extra_pnginfo: object) -> dict | None:

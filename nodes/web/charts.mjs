@@ -43,6 +43,7 @@ export function smooth(values, weight) {
 export function Chart({ tables, height = 180, log = false, marks = [], theme = 0, title = "" }) {
   const place = useRef(/** @type {HTMLElement|null} */ (null));
   const chart = useRef(/** @type {any} */ (null));
+  const kept = useRef({ hidden: /** @type {string[]} */ ([]), zoom: /** @type {any} */ (null) });
   const latest = useRef(/** @type {Mark[]} */ ([]));
   latest.current = marks;
   const data = joined(tables, log);
@@ -52,6 +53,11 @@ export function Chart({ tables, height = 180, log = false, marks = [], theme = 0
     const element = /** @type {HTMLElement} */ (place.current);
     const width = element.clientWidth || 300;
     chart.current = new uPlot(options(tables, width, height, log, () => latest.current), data, element);
+    const { hidden, zoom } = kept.current;
+    chart.current.series.forEach((/** @type {any} */ series, /** @type {number} */ index) => {
+      if (hidden.includes(series.label)) chart.current.setSeries(index, { show: false });
+    });
+    if (zoom) chart.current.setScale("x", zoom);
     const observer = new ResizeObserver(([entry]) => {
       const now = Math.floor(entry.contentRect.width);
       if (now > 0) chart.current?.setSize({ width: now, height }); // 0: collapsed, or another tab in front
@@ -59,13 +65,20 @@ export function Chart({ tables, height = 180, log = false, marks = [], theme = 0
     observer.observe(element);
     return () => {
       observer.disconnect();
-      chart.current?.destroy();
+      // The next one, with other curves or colours, shows what this one did.
+      const { series, scales } = chart.current;
+      kept.current.hidden = series.filter((/** @type {any} */ each) => !each.show).map((/** @type {any} */ each) => each.label);
+      kept.current.zoom = isZoomed(chart.current) ? { min: scales.x.min, max: scales.x.max } : null;
+      chart.current.destroy();
       chart.current = null;
     };
   }, [shape, height]);
 
   useEffect(() => {
-    if (chart.current && chart.current.data !== data) chart.current.setData(data, !isZoomed(chart.current));
+    if (!chart.current || chart.current.data === data) return;
+    const zoomed = isZoomed(chart.current);
+    chart.current.setData(data, !zoomed);
+    if (zoomed) chart.current.redraw(); // setData() draws only where it scales anew
   });
 
   return html`<div class="mixgrpo-chart" role="img" aria-label=${title} ref=${place}></div>`;

@@ -74,11 +74,16 @@ export function stateLine(run) {
   return parts.join(", ");
 }
 
-/** "+0.120 ± 0.030 on held-out prompts", "" when nothing is known. @param {Run} run */
+/** What evaluations measure: nothing is held out where there are too few prompts. @param {Run} run */
+export function measuredReward(run) {
+  return run.held_out_prompts === 0 ? "Reward on training prompts" : "Held-out reward";
+}
+
+/** "+0.120 ± 0.030", "" when nothing is known. @param {Run} run */
 export function heldOutChange(run) {
   const held = run.held_out;
   if (!held || held.change === null || held.change === undefined) return "";
-  const interval = held.error === null || held.error === undefined ? "" : ` ± ${number(held.error)}`;
+  const interval = held.error === null || held.error === undefined ? "" : ` ± ${change(held.error).slice(1)}`;
   return `${change(held.change)}${interval}`;
 }
 
@@ -87,7 +92,7 @@ export function outcome(run) {
   if (run.state === "finished") {
     const parts = [];
     const held = heldOutChange(run);
-    if (held) parts.push(`Held-out reward ${held}.`);
+    if (held) parts.push(`${measuredReward(run)} ${held}.`);
     if (run.best?.lora) parts.push(`Best after iteration ${run.best.iteration} (${number(run.best.score)}).`);
     if (run.lora) parts.push(`LoRA: ${run.lora}`);
     if (run.message) parts.push(run.message);
@@ -95,9 +100,9 @@ export function outcome(run) {
   }
   const kept = run.checkpoint ? `Its checkpoint holds ${run.checkpoint} iterations: resume to go on.` : "";
   if (run.state === "cancelled") return `Cancelled. ${kept}`.trim();
-  if (run.state === "failed") return `Failed: ${firstLine(run.message)}`;
+  if (run.state === "failed") return `Failed: ${run.message ?? ""}`;
   if (run.state === "dead") return `The worker is gone without a word (killed, or out of memory). ${kept}`.trim();
-  if (run.state === "unreadable") return firstLine(run.message);
+  if (run.state === "unreadable") return run.message ?? "";
   return "";
 }
 

@@ -14,13 +14,10 @@ export class RunHistory {
     this.best = null;
     /** @type {{iteration: number, time: number, message: string}[]} */
     this.notices = [];
-    /** @type {{time: number, name: string, message: string}[]} */
-    this.stages = [];
     /** @type {{message: string, traceback: string}|null} */
     this.failure = null;
     this.samples = 0; // grows when there may be new images
     this.loaded = false;
-    this.version = 0; // grows with every change
   }
 
   /** @param {any} told  the route's answer */
@@ -29,11 +26,9 @@ export class RunHistory {
     this.evaluations = told.evaluations?.iteration ? told.evaluations : { iteration: [] };
     this.best = told.best ?? null;
     this.notices = told.notices ?? [];
-    this.stages = told.stages ?? [];
     this.failure = told.failure ?? null;
     this.samples += 1;
     this.loaded = true;
-    this.version += 1;
   }
 
   /** Whether so many rows have come since it was filled that it should be filled anew. */
@@ -41,19 +36,23 @@ export class RunHistory {
     return this.iterations.iteration.length > 2 * POINTS;
   }
 
-  /** @param {any[]} events  in their order */
+  /** @param {any} event  that the route may have told already */
+  notice(event) {
+    const known = this.notices.some(({ time, message }) => time === event.time && message === event.message);
+    if (!known) this.notices.push(event);
+  }
+
+  /** @param {any[]} events  in their order; those that it holds already change nothing */
   extend(events) {
     for (const event of events) {
       if (event.type === "iteration") put(this.iterations, iterationRow(event));
       else if (event.type === "evaluation") put(this.evaluations, evaluationRow(event));
       else if (event.type === "best") this.best = event;
-      else if (event.type === "notice") this.notices.push(event);
-      else if (event.type === "stage") this.stages.push(event);
+      else if (event.type === "notice") this.notice(event);
+      else if (event.type === "stage") this.failure = null; // it goes on
       else if (event.type === "sample") this.samples += 1;
       else if (event.type === "failed") this.failure = event;
-      else continue;
-      this.version += 1;
-    }
+      }
   }
 }
 

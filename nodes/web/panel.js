@@ -2,7 +2,7 @@
 //
 // The panel itself is imported when it is opened for the first time: a frontend that never shows it loads little.
 import { app, runs, toast } from "./comfy.mjs";
-import { heldOutChange, outcome } from "./format.mjs";
+import { heldOutChange, measuredReward, outcome } from "./format.mjs";
 
 const TAB = "mixgrpo";
 const ICON = "pi pi-chart-line";
@@ -11,7 +11,7 @@ const COMMAND = "mixgrpo.showRuns";
 // One element for as long as the page lives: the frontend renders a tab anew at each return to it.
 const root = document.createElement("div");
 root.className = "mixgrpo-root";
-/** @type {Promise<{mount: (element: HTMLElement) => void, show: (runId: string) => void}>|null} */
+/** @type {Promise<typeof import("./panel/panel.mjs")>|null} */
 let panel = null;
 
 function loaded() {
@@ -42,7 +42,7 @@ app.registerExtension({
       render: (/** @type {HTMLElement} */ element) => {
         element.style.height = "100%";
         element.replaceChildren(root);
-        loaded();
+        loaded().then((module) => module.cameBack());
       },
     });
     window.addEventListener("mixgrpo:show-run", async (event) => {
@@ -53,7 +53,7 @@ app.registerExtension({
     runs.onEnd((run) => {
       const severity = run.state === "finished" ? "success" : run.state === "cancelled" ? "warn" : "error";
       const change = run.state === "finished" && heldOutChange(run);
-      toast(severity, `${run.name}: ${run.state}`, change ? `Held-out reward ${change}` : outcome(run));
+      toast(severity, `${run.name}: ${run.state}`, change ? `${measuredReward(run)} ${change}` : outcome(run));
     });
     runs.refresh();
   },

@@ -3,6 +3,7 @@ import { POINTS, RunHistory } from "./history.mjs";
 
 export const ACTIVE = ["queued", "waiting", "running"];
 const PAGE = 50;
+const KEPT_HISTORIES = 40;
 
 /** @typedef {import("./api.mjs").Run} Run */
 
@@ -14,6 +15,8 @@ export class RunStore {
     this.known = new Map();
     /** @type {Map<string, RunHistory>} those that somebody has looked at */
     this.histories = new Map();
+    /** @type {Map<string, any[]>} histories that are asked for -> what events have told since */
+    this.loading = new Map();
     /** @type {Set<() => void>} */
     this.listeners = new Set();
     /** @type {Set<(run: Run) => void>} */
@@ -49,18 +52,18 @@ export class RunStore {
   /** Asks for the newest runs again, and for the histories that are shown. */
   async refresh() {
     await this.page({});
-    await Promise.all([...this.histories.keys()].map((id) => this.load(id)));
+    for (const id of [...this.histories.keys()]) await this.load(id);
   }
 
   /**
    * Some runs as the list shows them, newest first.
-   * @param {{query?: string, state?: string, offset?: number, limit?: number}} wanted
+   * @param {{query?: string, state?: string, workflow?: string, limit?: number}} wanted
    * @returns {Promise<{runs: Run[], total: number, counts: Object<string, number>}>}
    */
   async page(wanted) {
     try {
       const answer = await this.routes.list({ limit: PAGE, ...wanted });
-      for (const run of answer.runs) this.known.set(run.run_id, run);
+      for (const run of answer.runs) this.put(run);
       const counts = answer.counts ?? {};
       this.active = ACTIVE.reduce((sum, state) => sum + (counts[state] ?? 0), 0);
       this.error = "";
@@ -84,24 +87,36 @@ export class RunStore {
     if (!history) {
       history = new RunHistory();
       this.histories.set(id, history);
+      if (this.histories.size > KEPT_HISTORIES) this.histories.delete(String(this.histories.keys().next().value));
       this.load(id);
     }
     return history;
   }
 
-  /** @param {string} id */
+  /** Asks for a history; what events tell until the answer comes is added to it. @param {string} id */
   async load(id) {
+    if (this.loading.has(id)) return;
+    /** @type {any[]} */
+    const meanwhile = [];
+    this.loading.set(id, meanwhile);
     try {
       const told = await this.routes.history(id, { points: POINTS });
-      this.histories.get(id)?.fill(told);
+      const history = this.histories.get(id);
+      history?.fill(told);
+      history?.extend(meanwhile);
       this.changed();
-    } catch {
-      // Deleted, or the server is away: it stays as it is, and is asked for again by refresh() and by the next event.
+    } catch (error) {
+      // Deleted, or the server is away. The history stays, so that nobody's drawing asks for it again and again;
+      // refresh() and the next event do.
+      if (/** @type {any} */ (error).status === 404 && this.known.delete(id)) this.changed();
+    } finally {
+      this.loading.delete(id);
     }
   }
 
   /** @param {{run_id: string, events: any[], status: Run, more?: boolean}} message  of mixgrpo.progress */
   onProgress({ run_id, events, status, more }) {
+    this.loading.get(run_id)?.push(...events);
     const history = this.histories.get(run_id);
     if (history?.loaded) history.extend(events);
     if (history && (!history.loaded || more || history.isLong)) this.load(run_id);
@@ -119,10 +134,17 @@ export class RunStore {
   /** What a route or an event says of a run. @param {Run} run */
   take(run) {
     const before = this.known.get(run.run_id);
-    this.known.set(run.run_id, run);
-    this.active += Number(isActive(run)) - Number(isActive(before));
-    if (before && isActive(before) && !isActive(run)) for (const listener of this.endListeners) listener(run);
+    if (before) this.active += Number(isActive(run)) - Number(isActive(before));
+    else this.page({}); // how many are at work is known for the loaded ones only
+    this.put(run);
     this.changed();
+  }
+
+  /** @param {Run} run */
+  put(run) {
+    const before = this.known.get(run.run_id);
+    this.known.set(run.run_id, run);
+    if (before && isActive(before) && !isActive(run)) for (const listener of this.endListeners) listener(run);
   }
 
   /** Tells the listeners once a turn. */

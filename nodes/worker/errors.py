@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
-
+from ...mixgrpo_engine.records import disk
 from ...mixgrpo_engine.records.events import Failed
+from ...mixgrpo_engine.records.readable import traceback_of, words_of
 
 
 class StopRequested(Exception):
@@ -28,7 +28,7 @@ def failure_of(error: BaseException) -> Failed:
     """What a run says of the error that ends it."""
     if isinstance(error, GraphError):
         return Failed(str(error), error.traceback, error.node_id)
-    sentence = str(error).strip() or type(error).__name__
+    sentence = str(disk.trouble(error) or words_of(error))
     if isinstance(error, SystemExit):
         sentence = f"A node or library ended the training's process (SystemExit: {error.code})."
     if type(error).__name__ == "OutOfMemoryError":
@@ -36,4 +36,4 @@ def failure_of(error: BaseException) -> Failed:
             "\nThe memory is too small for these settings, and model calls are split by themselves as far as it goes: "
             "switch on gradient_checkpointing, train smaller images, or end other programs that use the GPU."
         )
-    return Failed(sentence, "".join(traceback.format_exception(type(error), error, error.__traceback__)))
+    return Failed(sentence, traceback_of(error))

@@ -19,26 +19,29 @@ FORCE_VARIABLE = "MIXGRPO_GPU_LOCK"
 
 LOOK_SECONDS = 0.5
 
+_held: list[FileLock] = []
+"""Until the process ends: its memory on the GPU is free only then, and a lock that nobody holds on to is released."""
 
-def take(uses_gpu: bool, reporter: Reporter, stop: Stop) -> FileLock:
-    """The lock, held if a GPU is used. Waits for other workers with the stage "waiting".
+
+def take(uses_gpu: bool, reporter: Reporter, stop: Stop) -> None:
+    """Takes the lock if a GPU is used, for as long as this process lives. Waits for others with the stage "waiting".
 
     Raises StopRequested when the run is cancelled while it waits.
     """
     # Other people's trainings on this machine take the same one: everybody may lock it.
     lock = FileLock(os.environ.get(FORCE_VARIABLE) or _default_path(), mode=0o666)
     if not uses_gpu and not os.environ.get(FORCE_VARIABLE):
-        return lock
+        return
+    _held.append(lock)
     with suppress(Timeout):
         lock.acquire(timeout=0)
-        return lock
+        return
     reporter.emit(Stage("waiting", "Another training uses the GPU: this one starts when it has ended."))
     while not lock.is_locked:
         stop.check()
         with suppress(Timeout):
             lock.acquire(timeout=LOOK_SECONDS)
     reporter.emit(Stage("boot", "Starting ComfyUI."))
-    return lock
 
 
 def _default_path() -> Path:

@@ -8,22 +8,32 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ...mixgrpo_engine.records.events import Cancelled, Event, Failed
-from ...mixgrpo_engine.records.files import read_json, write_json
+from ...mixgrpo_engine.records.files import read_json, remove, write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..runs import stored
 from .errors import OthersEnded, StopRequested, failure_of
 from .report import LOG, Reporter
 from .stop import Stop
+from .watchdog import Watchdog
 
 ORDERS_VARIABLE = "MIXGRPO_RANK_ORDERS"
 """The server's orders, for the ranks: they share one stdin, which none of them could read for itself."""
+
+LOST = re.compile(r"gloo|nccl|tcpstore|connection (was )?(closed|reset)", re.IGNORECASE)
+"""In what torch says when another process has gone: that one has the reason."""
+
+SILENT = "A process of the training ended without a word ({}killed, or out of memory)."
 
 ENDED = ("finished", "failed", "cancelled")
 
@@ -51,22 +61,36 @@ def start_and_wait(folder: RunFolder, told: dict) -> int:
     """Starts the run's processes with accelerate and returns the exit code when all have ended."""
     stop = Stop(folder)
     stop.listen()
-    launcher = subprocess.Popen(_command(folder, wanted(folder)), env={**os.environ, ORDERS_VARIABLE: json.dumps(told)})
+    forget_failures(folder)
+    start = uuid.uuid4().hex
+    environment = {**os.environ, ORDERS_VARIABLE: json.dumps({**told, "start": start})}
+    launcher = subprocess.Popen(_command(folder, wanted(folder)), env=environment)
     while True:
         try:
             code = launcher.wait(timeout=0.5)
             break
         except subprocess.TimeoutExpired:
-            if stop.requested():
+            if stop.requested() and _is_launcher(folder):
                 folder.cancel_file.touch()  # the ranks look for it between model calls
+    if not _is_launcher(folder):
+        return 1  # the run had its last word and is at work again: it isn't this process's any more
     if folder.status()["state"] not in ENDED:
-        reporter, failed = Reporter(folder), first_failure(folder)
+        reporter, failed = Reporter(folder), first_failure(folder, start)
         if failed is None and stop.requested():
             reporter.emit(Cancelled(reporter.checkpoint, _cancelled(reporter)))
         else:
-            silent = f"A process of the training ended without a word (code {code}; killed, or out of memory)."
-            reporter.emit(failed or Failed(silent))
+            reporter.emit(failed or Failed(SILENT.format(f"code {code}; ")))
     return 1 if folder.status()["state"] == "failed" else 0
+
+
+def _is_launcher(folder: RunFolder) -> bool:
+    """Whether the process that the server started last for the run is this one."""
+    for _ in range(5):  # another start removes that file and writes it again
+        if who := stored.launch(folder):
+            # On Windows a virtual environment's Python is the parent of the one that runs.
+            return who.get("pid") in (os.getpid(), os.getppid())
+        time.sleep(0.2)
+    return True
 
 
 def _cancelled(reporter: Reporter) -> str:
@@ -77,22 +101,25 @@ def _cancelled(reporter: Reporter) -> str:
     return "Cancelled before its first checkpoint." if began else "Cancelled while its processes were starting."
 
 
-def follow(folder: RunFolder, work: Callable[[SilentReporter, Stop, Path], None]) -> int:
+def follow(folder: RunFolder, stop_seconds: float, work: Callable[[SilentReporter, Stop, Path], None]) -> int:
     """The life of a rank that isn't the first: it works, and says nothing unless it fails."""
-    stop = Stop(folder, one_of_several=True)
+    reporter, stop = SilentReporter(folder), Stop(folder, one_of_several=True)
     stop.listen()
     scratch = folder.path / f"temp-{index()}"
+    # A little later than the first one's, which has the last word.
+    Watchdog(reporter, stop, stop_seconds + 3.0, lambda: shutil.rmtree(scratch, ignore_errors=True)).start()
     try:
-        work(SilentReporter(folder), stop, scratch)
+        work(reporter, stop, scratch)
     except StopRequested:
         return 0
     except OthersEnded:
         return 1
     except BaseException as error:  # the process's outermost frame: whatever it is, the run says it
-        LOG.exception("Process %d of the run failed.", index())
         failed = failure_of(error)
+        LOG.error("Process %d of the run failed.\n%s", index(), failed.traceback)
+        about = {"start": orders().get("start"), "lost": _lost_others(error)}
         failed.message = f"Process {index()}: {failed.message}"
-        write_json(_failure_file(folder, index()), failed.as_dict())
+        write_json(_failure_file(folder, index()), {**failed.as_dict(), **about})
         return 1
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -102,16 +129,45 @@ def follow(folder: RunFolder, work: Callable[[SilentReporter, Stop, Path], None]
 def forget_failures(folder: RunFolder) -> None:
     """Of an earlier start of the run."""
     for path in folder.path.glob("rank-*.json"):
-        path.unlink()
+        remove(path)
 
 
-def first_failure(folder: RunFolder) -> Failed | None:
-    """Of the rank other than the first that failed before all others, if one has."""
-    paths = sorted(folder.path.glob("rank-*.json"), key=lambda path: path.stat().st_mtime)
-    if not paths:
+def first_failure(folder: RunFolder, start: str) -> Failed | None:
+    """Of the ranks other than the first, by itself; one that only lost its connection to another has no reason to tell.
+
+    start: of which start of the run; processes of an earlier one may end late.
+    """
+    found = []
+    for path in folder.path.glob("rank-*.json"):
+        with suppress(ValueError, KeyError, TypeError, OSError):  # a damaged one tells nothing
+            told = read_json(path)
+            if told.get("start") == start and not told["lost"]:
+                found.append((float(told["time"]), told))
+    if not found:
         return None
-    told = read_json(paths[0])
+    told = min(found, key=lambda each: each[0])[1]
     return Failed(told["message"], told.get("traceback", ""), told.get("node_id", ""))
+
+
+def last_word(folder: RunFolder, error: BaseException, reporter: Reporter, stop: Stop) -> Failed | Cancelled:
+    """What the process that speaks says of the error that ends it: another's may be the reason."""
+    own = failure_of(error)
+    LOG.error("The run failed.\n%s", own.traceback)
+    if not is_rank():
+        return own
+    other = first_failure(folder, orders().get("start", ""))
+    if other or not _lost_others(error):
+        return other or own
+    if stop.wished():  # one that never returned was ended
+        return Cancelled(reporter.checkpoint, _cancelled(reporter))
+    return Failed(SILENT.format(""), own.traceback)
+
+
+def _lost_others(error: BaseException) -> bool:
+    """Whether it is torch's complaint that another process is gone."""
+    return isinstance(error, RuntimeError) and bool(
+        type(error).__name__.startswith("Dist") or LOST.search(failure_of(error).message)
+    )
 
 
 def choose_device(uses_gpu: bool) -> None:

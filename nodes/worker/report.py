@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ...mixgrpo_engine.records import run_status
@@ -15,9 +18,17 @@ from ..runs import process
 LOG = logging.getLogger("mixgrpo")
 
 
+LAST_WORDS = ("done", "cancelled", "failed")
+RESERVE = 2**16
+"""Bytes that are given up for the last word on a full disk."""
+
+
 class Reporter:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
+        self._reserve = folder.path / ".reserve"
+        self.ended = False  # whether the last word was told
+        self.lock = threading.RLock()  # who holds it while something is told tells alone: see watchdog.py
         self._before: dict[str, list[Callable[[Any], dict]]] = {}
 
     @property
@@ -28,12 +39,28 @@ class Reporter:
     def start(self) -> None:
         """This process is the run's worker now."""
         self.folder.set_status(state="running", message="", **process.identity())
+        with suppress(OSError), open(self._reserve, "wb") as file:
+            file.write(os.urandom(RESERVE))  # which no file system makes smaller
+            os.fsync(file.fileno())
 
     def before(self, kind: str, action: Callable[[Any], dict]) -> None:
         """What must have worked before events of this type are told; action(event) returns fields for status.json."""
         self._before.setdefault(kind, []).append(action)
 
     def emit(self, event: Event) -> None:
+        with self.lock:
+            try:
+                self._emit(event)
+            except OSError:
+                if event.type not in ("cancelled", "failed"):
+                    raise
+                self._reserve.unlink(missing_ok=True)
+                self._emit(event)
+            if event.type in LAST_WORDS:
+                self.ended = True
+                self._reserve.unlink(missing_ok=True)
+
+    def _emit(self, event: Event) -> None:
         done: dict = {}
         for action in self._before.get(event.type, ()):
             done |= action(event)

@@ -14,9 +14,10 @@ from ...mixgrpo_engine.records.events import Cancelled, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..runs import signature, stored
 from . import compat, gpu_lock, ranks
-from .errors import OthersEnded, StopRequested, failure_of
-from .report import LOG, Reporter
+from .errors import OthersEnded, StopRequested
+from .report import Reporter
 from .stop import Stop
+from .watchdog import Watchdog
 
 FINISHED, FAILED, MISUSED, BUSY = 0, 1, 2, 3
 
@@ -31,12 +32,10 @@ def run(path: Path) -> int:
         print("This script is started by the MixGRPO Train node, which tells it the rest through its stdin.")
         return MISUSED
     folder = RunFolder(path)
-    if not ranks.is_rank():
-        ranks.forget_failures(folder)
-        if ranks.wanted(folder) > 1:
-            return ranks.start_and_wait(folder, orders)
+    if not ranks.is_rank() and ranks.wanted(folder) > 1:
+        return ranks.start_and_wait(folder, orders)
     if ranks.index() > 0:
-        code = ranks.follow(folder, lambda *of_rank: _boot_and_train(folder, orders, *of_rank))
+        code = ranks.follow(folder, orders["stop_seconds"], lambda *of_rank: _boot_and_train(folder, orders, *of_rank))
     else:
         code = _as_first_process(folder, orders)
     if ranks.is_rank():
@@ -60,17 +59,18 @@ def _as_first_process(folder: RunFolder, orders: dict) -> int:
     reporter, stop = Reporter(folder), Stop(folder, ranks.is_rank())
     stop.listen()
     scratch = folder.path / "temp"
+    Watchdog(reporter, stop, orders["stop_seconds"], lambda: shutil.rmtree(scratch, ignore_errors=True)).start()
     try:
+        if not ranks.is_rank():
+            ranks.forget_failures(folder)  # an earlier start had several processes
         _boot_and_train(folder, orders, reporter, stop, scratch)
     except StopRequested:
         reporter.emit(Cancelled(reporter.checkpoint, "Cancelled before the training went on."))
     except OthersEnded:
         return FAILED  # start_and_wait() tells why
     except BaseException as error:  # the process's outermost frame: whatever it is (SystemExit too), the run says it
-        LOG.exception("The run failed.")
-        # When another process of several fails, this one only loses its connection to it.
-        reporter.emit(ranks.first_failure(folder) or failure_of(error))
-        return FAILED
+        reporter.emit(last := ranks.last_word(folder, error, reporter, stop))
+        return FAILED if last.type == "failed" else FINISHED
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         lock.release()
@@ -78,7 +78,7 @@ def _as_first_process(folder: RunFolder, orders: dict) -> int:
 
 
 def _orders() -> dict | None:
-    """What the server says through stdin: comfyui, packs, key. None when nobody does."""
+    """What the server says through stdin (launch.start_orders). None when nobody does."""
     if ranks.is_rank():
         return ranks.orders()
     if sys.stdin is None or sys.stdin.isatty():
@@ -87,7 +87,8 @@ def _orders() -> dict | None:
         orders = json.loads(sys.stdin.buffer.read())
     except ValueError:
         return None
-    return orders if isinstance(orders, dict) and orders.keys() >= {"comfyui", "packs", "key"} else None
+    wanted = {"comfyui", "packs", "key", "stop_seconds"}
+    return orders if isinstance(orders, dict) and orders.keys() >= wanted else None
 
 
 def _boot_and_train(folder: RunFolder, orders: dict, reporter: Reporter, stop: Stop, scratch: Path) -> None:
@@ -99,14 +100,10 @@ def _boot_and_train(folder: RunFolder, orders: dict, reporter: Reporter, stop: S
     scratch.mkdir(exist_ok=True)
     compat.configure(orders["comfyui"], scratch, orders["packs"])
     ranks.choose_device(compat.uses_gpu())
-    # One of several processes takes it for all.
-    gpu = gpu_lock.take(compat.uses_gpu(), reporter, stop) if ranks.index() == 0 else None
-    try:
-        comfy = compat.boot(scratch)
-        stop.check()
-        # From here on everything is the pack as ComfyUI has loaded it: the graph's objects are of its classes.
-        pack = comfy.pack_of("MixGRPO_Train", folder.log)
-        importlib.import_module(f"{pack}.nodes.worker.train").train(job, folder.path, comfy, reporter, stop)
-    finally:
-        if gpu:
-            gpu.release()
+    if ranks.index() == 0:  # one of several processes takes it for all
+        gpu_lock.take(compat.uses_gpu(), reporter, stop)
+    comfy = compat.boot(scratch)
+    stop.check()
+    # From here on everything is the pack as ComfyUI has loaded it: the graph's objects are of its classes.
+    pack = comfy.pack_of("MixGRPO_Train", folder.log)
+    importlib.import_module(f"{pack}.nodes.worker.train").train(job, folder.path, comfy, reporter, stop)

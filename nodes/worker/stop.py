@@ -19,6 +19,8 @@ class Stop:
         """one_of_several: a wish to stop comes with the file; a signal alone says that another process has ended."""
         self._file, self._one_of_several = folder.cancel_file, one_of_several
         self._signalled = 0.0  # when
+        self.finishing: Callable[[], bool] = lambda: False
+        """Whether something is at work that a stop waits for."""
         self._interrupt: Callable[[], None] | None = None
 
     def listen(self) -> None:
@@ -41,6 +43,10 @@ class Stop:
             raise
         finally:
             self._interrupt = None
+
+    def wished(self) -> bool:
+        """As requested(), for who only watches: another process's end is no wish."""
+        return self._file.exists() or (bool(self._signalled) and not self._one_of_several)
 
     def requested(self) -> bool:
         """Raises OthersEnded in one of several processes when another one has ended."""

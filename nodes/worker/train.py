@@ -60,6 +60,8 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
     trainer = Trainer(
         policy, rewards, prompts, config, folder, reporter.emit, stop.requested, weights, watched, watched_weights
     )
+    stop.finishing = trainer.finishing
+    published_lora.remove_unfinished(folder)
     # A run is finished when its LoRA is where people look for it, not before.
     reporter.before("done", lambda _: publish(folder))
     reporter.before("done", lambda _: draw_curve(folder))

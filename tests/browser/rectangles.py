@@ -7,6 +7,7 @@ async (unfolded) => {
   if (unfolded) for (const node of graph._nodes) unfold(node);
   function unfold(node) {
     node.showAdvanced = true;
+    node.onAdded?.(graph); // where folding is the pack's own, it looks then
     const size = node.computeSize();
     node.setSize([Math.max(size[0], node.size[0]), Math.max(size[1], node.size[1])]);
   }

@@ -105,6 +105,7 @@ def test_is_offered_among_the_templates_with_a_thumbnail(server, template):
 
 def test_template_hygiene(template):
     _, ui, api = template
+    assert "id" not in ui, "two canvases with one id would show each other's runs"
     titles = [node["_meta"]["title"] for node in api.values()]
     assert len(set(titles)) == len(titles), "API clients address nodes by title"
     assert any(node["type"] in ("Note", "MarkdownNote") for node in ui["nodes"])

@@ -50,3 +50,18 @@ def test_run_waits_while_another_training_has_the_gpu(own_server, graphs):
         own_server.wait_for_state(other, "cancelled", seconds=20)
         assert own_server.run(run_id)["state"] == "waiting"
     own_server.wait_for_state(run_id, "finished")
+
+
+def test_cancel_ends_a_scorer_that_does_not_return(own_server, graphs):
+    graph = graphs.train("hangs", iterations=4, checkpoint_every=2, evaluate_every=2)
+    graph["reward"]["inputs"]["hold_at"] = 4 * 3 + 2 + 1  # the fourth iteration's first score lasts a minute
+    before = len(own_server.traces())
+    run_id = own_server.start_run(graph)
+    own_server.wait(lambda: "held" in str(own_server.traces()[before:]), "the score that lasts")
+    own_server.request("POST", f"/mixgrpo/runs/{run_id}/cancel")
+    run = own_server.wait_for_state(run_id, "cancelled", "finished", "failed", "dead", seconds=40)
+    assert (run["state"], run["checkpoint"]) == ("cancelled", 2)
+    assert "didn't return within 4 s, so the process was ended; its checkpoint holds 2 iterations" in run["message"]
+    assert not (own_server.folder(run_id) / "temp").exists()
+    # Its process is gone, and with it the lock on the GPU.
+    assert own_server.run_id(own_server.outputs(graph)) == run_id

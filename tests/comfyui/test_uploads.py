@@ -50,7 +50,7 @@ def test_uploaded_or_changed_job_is_not_executed(server, stopped_run):
     assert len(server.events(stopped_run)) == before and not mark.exists()
 
 
-@pytest.mark.parametrize("name", ["job.json", "status.json", "launch.json"])
+@pytest.mark.parametrize("name", ["job.json", "launch.json"])
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"state": 5, "name": 5, "pid": {}}', "[" * 100_000, "\x00"])
 def test_damaged_file_is_named_and_harms_no_other_run(server, first_run, name, text):
     run_id = "damaged-12345678"

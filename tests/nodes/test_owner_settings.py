@@ -109,3 +109,16 @@ def test_the_version_changes_with_the_file(settings):
 def test_how_to_set_names_variable_and_file(settings):
     assert "MIXGRPO_JUDGE_HOSTS" in settings.how_to_set("judge_hosts")
     assert "judge_hosts in mixgrpo.json" in settings.how_to_set("judge_hosts")
+
+
+@pytest.mark.parametrize("value, told", [(None, 30.0), (5, 5.0), ("2.5", 2.5), (" 90 ", 90.0)])
+def test_a_time_is_in_seconds(settings, value, told):
+    write(settings, {"stop_seconds": value})
+    assert settings.seconds("stop_seconds", 30.0) == told
+
+
+@pytest.mark.parametrize("value", ["soon", 0, -1, "nan", "inf", 100_000])
+def test_what_is_no_time_is_one_sentence(settings, value):
+    write(settings, {"stop_seconds": value})
+    with pytest.raises(ValueError, match=r"stop_seconds is '.*': set it to seconds above 0, 86400 at most"):
+        settings.seconds("stop_seconds", 30.0)

@@ -1,7 +1,9 @@
 """Several processes are asked to stop: what a signal means to one of them, and what the run says in the end."""
 
+import json
 import sys
 import threading
+import time
 
 import pytest
 
@@ -46,3 +48,66 @@ def test_a_run_without_a_last_word_says_what_it_has(room, folder, monkeypatch, s
     assert ranks.start_and_wait(folder, {}) == 0
     told = folder.status()
     assert (told["state"], told["message"]) == ("cancelled", words)
+
+
+@pytest.fixture
+def ranks(room, monkeypatch):
+    """The module, in a launcher whose processes end at once."""
+    module = room("nodes.worker.ranks")
+    monkeypatch.setattr(module, "_command", lambda *_: [sys.executable, "-c", ""])
+    monkeypatch.setattr(module.Stop, "listen", lambda _: None)
+    return module
+
+
+def test_a_launcher_writes_nothing_into_a_run_that_was_started_again(room, folder, ranks):
+    process = room("nodes.runs.process")
+    for who, state in (({"pid": 1, "pid_created": 1.0}, "running"), (process.identity(), "failed")):
+        (folder.path / "launch.json").write_text(json.dumps(who))
+        folder.set_status(state="running")
+        ranks.start_and_wait(folder, {})
+        assert folder.status()["state"] == state
+    (folder.path / "launch.json").write_text(json.dumps({"pid": 1, "pid_created": 1.0}))
+    assert not ranks._is_launcher(folder)
+
+
+def failure(folder, rank, message, at, start="now", lost=False):
+    told = {"type": "failed", "time": at, "message": message, "start": start, "lost": lost}
+    (folder.path / f"rank-{rank}.json").write_text(json.dumps(told))
+
+
+def test_the_first_real_failure_of_this_start_is_told(folder, ranks):
+    assert ranks.first_failure(folder, "now") is None
+    failure(folder, 1, "[gloo] Connection closed by peer", 1.0, lost=True)
+    failure(folder, 2, "of an earlier start", 2.0, start="before")
+    assert ranks.first_failure(folder, "now") is None
+    failure(folder, 3, "second", 4.0)
+    failure(folder, 4, "first", 3.0)
+    for number, damaged in enumerate(("{", "[]", '{"start": "now"}', '{"start": "now", "lost": false, "time": "x"}')):
+        (folder.path / f"rank-{5 + number}.json").write_text(damaged)
+    assert ranks.first_failure(folder, "now").message == "first"
+    (folder.path / "rank-99.json").mkdir()
+    ranks.forget_failures(folder)
+    assert not list(folder.path.glob("rank-*"))
+
+
+@pytest.mark.parametrize(
+    "error, other, wish, state, words",
+    [
+        (ValueError("own"), None, False, "failed", "own"),
+        (ValueError("own"), "Process 1: theirs", False, "failed", "Process 1: theirs"),
+        (RuntimeError("[gloo] Connection closed by peer"), "Process 1: theirs", False, "failed", "Process 1: theirs"),
+        (RuntimeError("[gloo] Connection closed by peer"), None, False, "failed", "ended without a word (killed"),
+        (RuntimeError("[gloo] Connection closed by peer"), None, True, "cancelled", "Cancelled"),
+    ],
+)
+def test_who_loses_the_others_tells_their_reason(room, folder, ranks, monkeypatch, error, other, wish, state, words):
+    monkeypatch.setenv(ranks.ORDERS_VARIABLE, json.dumps({"start": "now"}))
+    folder.set_status(state="running")
+    if other:
+        failure(folder, 1, other, time.time())
+    if wish:
+        folder.cancel_file.touch()
+    reporter = room("nodes.worker.report").Reporter(folder)
+    reporter.emit(ranks.last_word(folder, error, reporter, ranks.Stop(folder, one_of_several=True)))
+    told = folder.status()
+    assert told["state"] == state and words in told["message"]

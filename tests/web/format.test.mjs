@@ -35,7 +35,9 @@ test("how a run ended, in words", () => {
     format.outcome(run({ state: "finished", held_out, best, lora: "mixgrpo/a.safetensors" })),
     "Held-out reward +0.120 ± 0.030. Best after iteration 40 (0.930). LoRA: mixgrpo/a.safetensors",
   );
-  assert.equal(format.outcome(run({ state: "failed", message: "Out of memory.\nTraceback" })), "Failed: Out of memory.");
+  const advice = "Out of memory.\nSwitch on gradient_checkpointing.";
+  assert.equal(format.outcome(run({ state: "failed", message: advice })), `Failed: ${advice}`);
+  assert.match(format.outcome(run({ state: "finished", held_out, held_out_prompts: 0 })), /^Reward on training prompts \+0.120/);
   assert.match(format.outcome(run({ state: "cancelled", checkpoint: 10 })), /holds 10 iterations: resume/);
   assert.equal(format.outcome(run({ state: "running" })), "");
 });

@@ -45,12 +45,11 @@ function RunDisplay({ node, runs }) {
   const id = runOfNode(node);
   const run = id && runs.get(id);
   if (!run) return html`<p class="mixgrpo-words">No run yet: press Run, and what it learns is shown here.</p>`;
-  const detached = node.widgets?.find((/** @type {any} */ widget) => widget.name === "mode")?.value === "detached";
-  const words = isActive(run) ? `${stateLine(run)}${detached ? ", in the background" : ""}` : outcome(run);
+  const words = isActive(run) ? stateLine(run) : outcome(run);
   return html`
     <div class="mixgrpo-pictures">
       <${Curve} key=${id} run=${run} runs=${runs} />
-      ${run.thumbnail && html`<img src=${routes.viewUrl(run.thumbnail, run.updated)} alt="newest sample" />`}
+      ${run.thumbnail && html`<img src=${routes.viewUrl(run.thumbnail)} alt="newest sample" />`}
     </div>
     <p class="mixgrpo-words" data-state=${run.state} title=${run.message || words}>${words}</p>
     <p class="mixgrpo-id">

@@ -3,6 +3,10 @@ import { app, runs } from "../comfy.mjs";
 
 /** @type {Map<string, string>} place of a node -> id of the run that the server has told since the page was loaded */
 const told = new Map();
+/** @type {Set<string>} workflows and runs that the server was asked for */
+const asked = new Set();
+/** The id of a graph that was never given one. */
+const NOBODYS = "00000000-0000-0000-0000-000000000000";
 
 /** @param {{workflow_id: string, node_id: string, run_id: string}} detail  of the event mixgrpo.node */
 export function onNodeRun({ workflow_id, node_id, run_id }) {
@@ -21,14 +25,33 @@ export function runOfNode(node) {
   const nodeId = pathOf(node, root);
   const known = told.get(`${root.id}/${nodeId}`);
   if (known) return known;
-  if (node.comfyClass === "MixGRPO_Train") {
-    return runs.all().find((run) => run.workflow_id === root.id && run.node_id === nodeId)?.run_id;
-  }
+  if (node.comfyClass === "MixGRPO_Train") return startedBy(root.id, nodeId);
   const slot = node.inputs.findIndex((/** @type {any} */ input) => input.name === "run");
   const before = slot < 0 ? null : node.getInputNode(slot);
   if (before) return before.comfyClass?.startsWith("MixGRPO_") ? runOfNode(before) : undefined;
   const written = node.widgets?.find((/** @type {any} */ widget) => widget.name === "run_id")?.value;
+  if (written && !runs.get(written)) look(written);
   return runs.get(written)?.run_id;
+}
+
+/** The run that a workflow's node has queued last. @param {string} workflow @param {string|null} nodeId */
+function startedBy(workflow, nodeId) {
+  if (!workflow || workflow === NOBODYS) return undefined;
+  ask(workflow, () => runs.page({ workflow })); // the store begins with the newest runs only
+  const its = runs.all().filter((run) => run.workflow_id === workflow && run.train_node_id === nodeId);
+  return its.sort((one, other) => (other.queued ?? 0) - (one.queued ?? 0))[0]?.run_id;
+}
+
+/** @param {string} runId */
+function look(runId) {
+  ask(runId, () => runs.look(runId).catch(() => {})); // there may be no such run
+}
+
+/** @param {string} what @param {() => void} question  asked once a page, as drawing does it often */
+function ask(what, question) {
+  if (asked.has(what)) return;
+  asked.add(what);
+  queueMicrotask(question);
 }
 
 /**

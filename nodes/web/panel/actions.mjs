@@ -11,6 +11,7 @@ import { insertLora, openWorkflow } from "./canvas.mjs";
  */
 export function Actions({ run, runs, routes, onGone }) {
   const [busy, setBusy] = useState("");
+  const [chosen, setChosen] = useState("");
   const { dialog } = app.extensionManager;
   const can = (/** @type {string} */ action) => !busy && Boolean(run.actions?.includes(action));
 
@@ -57,12 +58,11 @@ export function Actions({ run, runs, routes, onGone }) {
   }
 
   async function remove() {
-    const loras = run.files.map((file) => file.filename).filter((name) => name.endsWith(".safetensors"));
     const sure = await dialog.confirm({
       title: `Delete ${run.name}?`,
       message: "Its curves, images, checkpoints and its LoRAs are deleted from the disk.",
       type: "delete",
-      itemList: [run.run_id, ...loras],
+      itemList: [run.run_id, ...loras.map((file) => file.filename)],
     });
     if (!sure) return;
     await during("delete", async () => {
@@ -73,7 +73,8 @@ export function Actions({ run, runs, routes, onGone }) {
   }
 
   const view = (/** @type {string} */ name) => run.files.find((file) => file.filename === name);
-  const lora = run.files.find((file) => file.filename.endsWith(".safetensors"));
+  const loras = run.files.filter((file) => file.filename.endsWith(".safetensors"));
+  const lora = loras.find((file) => file.filename === chosen) ?? loras[0];
   const curve = run.images.find((image) => image.filename === "reward.png");
   const log = view("events.jsonl");
 
@@ -89,6 +90,15 @@ export function Actions({ run, runs, routes, onGone }) {
         on
         onClick=${() => during("use this LoRA", () => insertLora(run, lora))}
       />`}
+      ${loras.length > 1 &&
+      html`<select
+        class="mixgrpo-input"
+        aria-label="Which of the run's LoRAs"
+        value=${lora.filename}
+        onChange=${(/** @type {any} */ event) => setChosen(event.target.value)}
+      >
+        ${loras.map(({ filename }) => html`<option value=${filename}>${whichLora(run, filename)}</option>`)}
+      </select>`}
       ${can("continue") && html`<${Button} icon="pi-forward" label="Continue longer" on onClick=${goOnLonger} />`}
       <${Button}
         icon="pi-sitemap"
@@ -116,6 +126,13 @@ export function Actions({ run, runs, routes, onGone }) {
       </details>
     </div>
   `;
+}
+
+/** @param {Run} run @param {string} filename */
+function whichLora(run, filename) {
+  const rest = filename.slice(run.run_id.length + 1).replace(/\.?safetensors$/, "");
+  if (rest === "best") return "the best on held-out prompts";
+  return rest ? `iteration ${Number(rest)}` : "the last";
 }
 
 /** @param {{icon: string, label: string, on: boolean, primary?: boolean, onClick: () => void}} props */

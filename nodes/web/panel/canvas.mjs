@@ -2,11 +2,18 @@
 import { api, app, toast } from "../comfy.mjs";
 
 const LOADER = "LoraLoaderModelOnly";
+const LOADERS = [LOADER, "LoraLoader"];
+
+/** The graph that is on the screen: the workflow's own, or that of a subgraph. @returns {any} */
+function graph() {
+  return app.canvas.graph ?? app.graph;
+}
 
 /** Opens the workflow that a run was queued with in a tab of its own. @param {import("../api.mjs").Run} run @param {import("../api.mjs").RunsApi} routes */
 export async function openWorkflow(run, routes) {
   const { workflow, prompt } = await routes.workflow(run.run_id);
-  if (workflow) await app.loadGraphData({ ...workflow, id: crypto.randomUUID() }, true, true, run.name);
+  // Without its id: the frontend gives it a new one, and the tab that it came from stays what it is.
+  if (workflow) await app.loadGraphData({ ...workflow, id: undefined }, true, true, run.name);
   else if (prompt) await app.loadApiJson(prompt, run.name);
   else throw new Error("The run keeps no workflow: it was started before runs did, or without ComfyUI.");
 }
@@ -28,9 +35,11 @@ export async function insertLora(run, lora) {
   const [x, y] = source ? [source.pos[0] + source.size[0] + 40, source.pos[1]] : middle();
   loader.pos = [x, y];
   loader.title = `LoRA: ${run.name}`;
-  app.graph.add(loader);
   const widget = loader.widgets.find((/** @type {any} */ each) => each.name === "lora_name");
+  // Before it is in the graph: newer frontends mark a node that comes with a file which its list doesn't have.
+  widget.options.values = names;
   widget.value = listed;
+  graph().add(loader);
   if (source) splice(source, loader);
   app.canvas.selectNode?.(loader);
   app.canvas.setDirty(true, true);
@@ -53,8 +62,10 @@ function modelSlot(node) {
 function splice(source, loader) {
   const slot = modelSlot(source);
   const targets = (source.outputs[slot].links ?? [])
-    .map((/** @type {number} */ id) => app.graph.getLink?.(id) ?? app.graph.links[id])
-    .map((/** @type {any} */ link) => [app.graph.getNodeById(link.target_id), link.target_slot]);
+    .map((/** @type {number} */ id) => graph().getLink?.(id) ?? graph().links[id])
+    .map((/** @type {any} */ link) => [graph().getNodeById(link.target_id), link.target_slot])
+    // What is trained next must not silently begin with this LoRA.
+    .filter((/** @type {any[]} */ [target]) => target.type !== "MixGRPO_Train");
   source.connect(slot, loader, "model");
   for (const [target, input] of targets) loader.connect(0, target, input);
 }
@@ -72,7 +83,7 @@ async function refreshLists() {
   const input = (await answer.json())[LOADER].input.required.lora_name;
   // [[names], ...], or ["COMBO", {options: [names]}]
   const names = Array.isArray(input[0]) ? input[0] : input[1].options;
-  for (const node of app.graph._nodes) {
+  for (const node of graph()._nodes.filter((/** @type {any} */ each) => LOADERS.includes(each.type))) {
     const widget = node.widgets?.find((/** @type {any} */ each) => each.name === "lora_name");
     if (widget?.options?.values) widget.options.values = names;
   }

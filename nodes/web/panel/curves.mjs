@@ -53,7 +53,9 @@ export function Curves({ run, history, routes, theme }) {
         <input type="checkbox" checked=${log} onChange=${(/** @type {any} */ event) => setLog(event.target.checked)} />
         logarithmic
       </label>
-      <span class="mixgrpo-small">drag to zoom, double click for all</span>
+      <span class="mixgrpo-small">
+        drag to zoom, double click for all${log ? "; values at or below 0 can't be drawn" : ""}
+      </span>
     </div>
     <${Chart}
       title="Reward over iterations"
@@ -76,9 +78,10 @@ export function Curves({ run, history, routes, theme }) {
 
 /** The trained rewards (faint as they are, and smoothed), and the held-out ones. @param {RunHistory} history @param {number} smoothing */
 export function rewardTables({ iterations, evaluations }, smoothing) {
-  const names = [...new Set([...rewardNames(iterations), ...rewardNames(evaluations)])].sort();
+  const trainedNames = rewardNames(iterations);
+  const names = [...new Set([...trainedNames, ...rewardNames(evaluations)])].sort();
   const shown = (/** @type {string} */ name) => color(names.indexOf(name));
-  const trained = rewardNames(iterations).flatMap((name) => {
+  const trained = trainedNames.flatMap((name) => {
     const values = iterations[`reward.${name}`];
     /** @type {Series[]} */
     const series = [{ label: name, values: smooth(values, smoothing), color: shown(name) }];
@@ -86,7 +89,7 @@ export function rewardTables({ iterations, evaluations }, smoothing) {
     return series;
   });
   const heldOut = rewardNames(evaluations).map((name) => ({
-    label: `${name}, held out`,
+    label: `${name}, ${trainedNames.includes(name) ? "held out" : "only watched"}`,
     values: evaluations[`reward.${name}`],
     color: shown(name),
     points: true,

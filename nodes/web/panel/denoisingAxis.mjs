@@ -9,11 +9,13 @@ export function DenoisingAxis({ id, history, routes }) {
   const [schedule, setSchedule] = useState(/** @type {Schedule|null} */ (null));
   const [at, setAt] = useState(/** @type {number|null} */ (null)); // a row; null follows the newest one
   const { iteration, window_start: starts, window_stop: stops } = history.iterations;
-  const begun = iteration.length > 0;
+  // A run that goes on longer comes to windows that it hadn't planned before.
+  const newest = starts ? `${starts.at(-1)} ${stops.at(-1)}` : "";
+  const known = schedule?.windows.some((each) => `${each.start} ${each.stop}` === newest);
 
   useEffect(() => {
-    if (begun) routes.schedule(id).then(setSchedule, () => setSchedule(null));
-  }, [id, begun]);
+    if (newest && !known) routes.schedule(id).then(setSchedule, () => {}); // asked again at the next window
+  }, [id, newest]);
 
   if (!schedule || !starts) return null;
   const row = Math.min(at ?? iteration.length - 1, iteration.length - 1);
@@ -39,7 +41,7 @@ export function DenoisingAxis({ id, history, routes }) {
         />
       </label>
       <p class="mixgrpo-small">
-        <span class="mixgrpo-sde">■</span> SDE, trained: ${steps(start, stop)}
+        <span class="mixgrpo-sde">■</span> SDE, the trained window: ${steps(start, stop)}
         ${" "}<span class="mixgrpo-ode">■</span> ODE, ${sigmas.length - 1 - (stop - start)} steps
         ${schedule.flash_ratio !== undefined && schedule.flash_ratio < 1 ? `, re-spaced after the window (Flash)` : ""}
       </p>

@@ -96,6 +96,9 @@ export function sorted(images, order) {
 /** What GRPO does with the group, in a sentence. @param {GroupImage[]} images */
 export function meaning(images) {
   const better = images.filter((image) => image.advantage > 0).length;
+  if (images.every((image) => Object.values(image.rewards ?? {}).every((value) => value === null))) {
+    return `None of the ${images.length} images could be scored: GRPO learns nothing from this group.`;
+  }
   if (images.every((image) => image.advantage === 0)) {
     return `All ${images.length} images got the same reward: GRPO learns nothing from this group.`;
   }

@@ -1,6 +1,6 @@
 // What a run has said: its notices in their order, and the end of its worker's log.
 import { bytes, moment } from "../format.mjs";
-import { html, useEffect, useState } from "../html.mjs";
+import { html, useEffect, useRef, useState } from "../html.mjs";
 
 const SECONDS = 3;
 
@@ -10,13 +10,22 @@ const SECONDS = 3;
 export function Log({ id, history, routes, active }) {
   const [log, setLog] = useState({ text: "", size: 0 });
   const [error, setError] = useState("");
+  const end = useRef(/** @type {HTMLElement|null} */ (null));
   useEffect(() => {
-    const look = () => routes.log(id).then(setLog, (/** @type {Error} */ problem) => setError(problem.message));
+    const look = async () => {
+      try {
+        setLog(await routes.log(id));
+        setError("");
+      } catch (problem) {
+        setError(/** @type {Error} */ (problem).message);
+      }
+    };
     look();
     if (!active) return;
     const timer = setInterval(look, SECONDS * 1000);
     return () => clearInterval(timer);
   }, [id, active]);
+  useEffect(() => end.current?.scrollTo(0, end.current.scrollHeight), [log.text]);
   return html`
     <ul class="mixgrpo-notices">
       ${history.notices.map(
@@ -27,6 +36,6 @@ export function Log({ id, history, routes, active }) {
     </ul>
     ${error && html`<p class="mixgrpo-error">${error}</p>`}
     <p class="mixgrpo-small">The end of worker.log (${bytes(log.size)} in all)</p>
-    <pre class="mixgrpo-text">${log.text}</pre>
+    <pre class="mixgrpo-text" ref=${end}>${log.text}</pre>
   `;
 }

@@ -9,6 +9,8 @@ import { RunView } from "./runView.mjs";
 
 /** @type {(runId: string) => void} */
 let showRun = () => {};
+/** @type {() => void} */
+let drawAgain = () => {};
 /** @type {HTMLElement} */
 let root;
 
@@ -21,6 +23,11 @@ export function mount(element) {
     document.head.append(link);
   }
   render(html`<${Panel} />`, element);
+}
+
+/** What has changed while the panel was closed is drawn when it is back on the page. */
+export function cameBack() {
+  drawAgain();
 }
 
 /** @param {string} runId */
@@ -88,7 +95,10 @@ function Panel() {
 /** Renders again when the store has changed. */
 function useStore() {
   const [, setVersion] = useState(0);
-  useEffect(() => runs.subscribe(() => setVersion(runs.version)), []);
+  useEffect(() => {
+    drawAgain = () => root.isConnected && setVersion(runs.version);
+    return runs.subscribe(drawAgain);
+  }, []);
 }
 
 /** A number that grows when the frontend's colours change: canvases read them again. */

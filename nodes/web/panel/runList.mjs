@@ -7,6 +7,8 @@ import { Sparkline } from "./sparkline.mjs";
 /** @typedef {import("../api.mjs").Run} Run */
 
 const PAGE = 50;
+/** What was searched for, for when one comes back from a run. */
+const kept = { query: "", state: "", limit: PAGE };
 const FILTERS = {
   "": "all",
   "queued,waiting,running": "at work",
@@ -19,14 +21,15 @@ const FILTERS = {
  * @param {{runs: import("../runs.mjs").RunStore, routes: import("../api.mjs").RunsApi, onOpen: (id: string) => void, onCompare: (ids: string[]) => void}} props
  */
 export function RunList({ runs, routes, onOpen, onCompare }) {
-  const [query, setQuery] = useState("");
-  const [state, setState] = useState("");
-  const [limit, setLimit] = useState(PAGE);
+  const [query, setQuery] = useState(kept.query);
+  const [state, setState] = useState(kept.state);
+  const [limit, setLimit] = useState(kept.limit);
+  Object.assign(kept, { query, state, limit });
   const [shown, setShown] = useState({ ids: /** @type {string[]} */ ([]), total: 0, asked: false });
   const [chosen, setChosen] = useState(/** @type {string[]} */ ([]));
   const newest = useRef(0);
   // What changes the list itself, and not only a row of it.
-  const change = [runs.known.size, runs.active, ...runs.all().slice(0, 1).map((run) => run.run_id)].join();
+  const change = [runs.active, ...runs.all().slice(0, 1).map((run) => run.run_id)].join();
 
   useEffect(() => {
     const number = ++newest.current;
@@ -115,7 +118,7 @@ function Row({ run, routes, chosen, onOpen, onChoose }) {
       <button class="mixgrpo-open" onClick=${() => onOpen(run.run_id)} title=${run.run_id}>
         <span class="mixgrpo-thumb">
           ${run.thumbnail &&
-          html`<img src=${routes.viewUrl(run.thumbnail, run.iteration ?? 0)} alt="" loading="lazy" decoding="async" />`}
+          html`<img src=${routes.viewUrl(run.thumbnail)} alt="" loading="lazy" decoding="async" />`}
         </span>
         <span class="mixgrpo-about">
           <span class="mixgrpo-name"><i class="mixgrpo-dot"></i>${run.name}</span>

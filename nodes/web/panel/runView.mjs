@@ -1,6 +1,6 @@
 // One run: what it is doing, what can be done with it, and its curves, images, settings and log.
-import { bytes, doing, duration, firstLine, heldOutChange, moment, number, outcome } from "../format.mjs";
-import { html, useEffect, useState } from "../html.mjs";
+import { bytes, doing, duration, heldOutChange, measuredReward, moment, number, outcome } from "../format.mjs";
+import { Boundary, html, useEffect, useRef, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
 import { Actions } from "./actions.mjs";
 import { Curves } from "./curves.mjs";
@@ -19,14 +19,16 @@ const TABS = { curves: "Curves", images: "Images", group: "Newest group", settin
 export function RunView({ id, runs, routes, theme, onGone }) {
   const [tab, setTab] = useState("curves");
   const [missing, setMissing] = useState("");
+  const seen = useRef(false);
   const run = runs.get(id);
-  const history = runs.history(id);
 
   useEffect(() => {
     runs.look(id).catch((error) => setMissing(error.message));
   }, [id]);
 
-  if (!run) return html`<p class="mixgrpo-hint">${missing || "Loading …"}</p>`;
+  if (!run) return html`<p class="mixgrpo-hint">${missing || (seen.current ? "This run was deleted." : "Loading …")}</p>`;
+  seen.current = true;
+  const history = runs.history(id);
   return html`
     <div class="mixgrpo-scroll">
       <${Head} run=${run} history=${history} />
@@ -38,6 +40,7 @@ export function RunView({ id, runs, routes, theme, onGone }) {
           </button>`,
         )}
       </nav>
+      <${Boundary} key=${tab}>
       ${tab === "curves" && html`<${Curves} run=${run} history=${history} routes=${routes} theme=${theme} />`}
       ${tab === "images" && html`<${Gallery}
         id=${id}
@@ -48,6 +51,7 @@ export function RunView({ id, runs, routes, theme, onGone }) {
       ${tab === "group" && html`<${Group} id=${id} routes=${routes} version=${run.iteration ?? 0} />`}
       ${tab === "settings" && html`<${Settings} id=${id} routes=${routes} />`}
       ${tab === "log" && html`<${Log} id=${id} history=${history} routes=${routes} active=${isActive(run)} />`}
+      <//>
     </div>
   `;
 }
@@ -61,9 +65,9 @@ function Head({ run, history }) {
     ["iteration", run.iteration ? `${run.iteration} of ${run.iterations ?? "?"}` : ""],
     ["left", active && run.eta_seconds ? duration(run.eta_seconds) : ""],
     ["an iteration", seconds ? duration(seconds) : ""],
-    ["images a second", run.images_per_second ? number(run.images_per_second) : ""],
-    ["memory", run.memory ? `${bytes(run.memory.now)}, peak ${bytes(run.memory.peak)}` : ""],
-    ["held-out reward", heldOutChange(run)],
+    ["images a second", active && run.images_per_second ? number(run.images_per_second) : ""],
+    ["memory", run.memory ? `${active ? `${bytes(run.memory.now)}, ` : ""}peak ${bytes(run.memory.peak)}` : ""],
+    [measuredReward(run).toLowerCase(), heldOutChange(run)],
     ["best", run.best ? `${number(run.best.score)} after ${run.best.iteration}` : ""],
     ["started", moment(run.created)],
   ].filter(([, value]) => value);
@@ -72,7 +76,7 @@ function Head({ run, history }) {
       <div class="mixgrpo-name"><i class="mixgrpo-dot"></i><b>${run.name}</b></div>
       ${run.note && html`<p class="mixgrpo-note">${run.note}</p>`}
       <p data-testid="mixgrpo-state">${active ? doing(run) : outcome(run)}</p>
-      ${active && run.message && run.stage !== "train" && html`<p class="mixgrpo-small">${firstLine(run.message)}</p>`}
+      ${active && run.message && run.stage !== "train" && html`<p class="mixgrpo-small">${run.message}</p>`}
       ${active && html`<progress value=${done} max=${total}></progress>`}
       ${history.failure?.traceback &&
       html`<details>

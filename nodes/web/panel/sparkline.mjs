@@ -7,8 +7,11 @@ export function Sparkline({ values }) {
   const canvas = useRef(/** @type {HTMLCanvasElement|null} */ (null));
   const key = values.join();
   useEffect(() => {
-    const element = canvas.current;
-    if (element) sparkline(element, values, getComputedStyle(element).color);
+    const element = /** @type {HTMLCanvasElement} */ (canvas.current);
+    // It calls at once, and again when the panel comes back onto the page.
+    const observer = new ResizeObserver(() => sparkline(element, values, getComputedStyle(element).color));
+    observer.observe(element);
+    return () => observer.disconnect();
   }, [key]);
   return html`<canvas class="mixgrpo-spark" ref=${canvas} aria-hidden="true"></canvas>`;
 }

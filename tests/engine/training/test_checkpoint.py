@@ -79,14 +79,88 @@ def test_checkpoints_are_ordered_by_number(toy, tmp_path):
     assert [path.name for path in trainer.checkpoints.complete()] == ["999990", "1000000"]
 
 
+GOOD = {"iteration": 8, "split": False, "forwards": 504, "train_seconds": 1.5}
+
+
 @pytest.mark.parametrize("file", ["adapter.safetensors", "optimizer.bin", "progress.json"])
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(toy, tmp_path, file):
+@pytest.mark.parametrize("content", [b"damaged", b"", None])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(toy, tmp_path, file, content):
+    goes_on_from_6(toy, tmp_path, file, content)
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [
+        "[]", "null", "7", "[" * 100_000, '{"iteration": 3}', '{"iteration": 1e400, "forwards": 1, "train_seconds": 1}',
+        *(json.dumps({**GOOD, **wrong}) for wrong in (
+            {"iteration": 3}, {"iteration": -5}, {"iteration": "8"}, {"iteration": 8.0}, {"forwards": None},
+            {"forwards": -1}, {"train_seconds": "x"}, {"train_seconds": -1}, {"train_seconds": float("inf")},
+        )),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_that_says_nonsense_gives_way_to_the_one_before(toy, tmp_path, progress):
+    goes_on_from_6(toy, tmp_path, "progress.json", progress.encode())
+
+
+def goes_on_from_6(toy, tmp_path, file, content):
     whole = toy.make(tmp_path / "run")
     whole.run()
-    (whole.folder.checkpoints / "000008" / file).write_bytes(b"damaged")
+    newest = whole.folder.checkpoints / "000008"
+    if content is None:
+        (newest / file).unlink()
+    else:
+        (newest / file).write_bytes(content)
     resumed = toy.make(tmp_path / "run")
     assert resumed.run() == "finished"
-    assert "000008 can't be read" in toy.events(resumed, "notice")[0]["message"]
+    message = toy.events(resumed, "notice")[0]["message"]
+    assert f"{newest} can't be read" in message and "000008.damaged" in message and "from 000006" in message
+    assert [event["iteration"] for event in toy.events(resumed, "checkpoint")][-2:] == [6, 8]
+    assert (whole.folder.checkpoints / "000008.damaged").is_dir(), "for people to look at"
+    for name, value in toy.adapter(whole).items():
+        assert torch.equal(value, toy.adapter(resumed)[name])
+
+
+def test_others_files_and_links_among_the_checkpoints_are_no_checkpoints(toy, tmp_path):
+    toy.make(tmp_path / "run", toy.config(run={"iterations": 10})).run()
+    whole = toy.make(tmp_path / "run")  # its last one is of 10 iterations
+    checkpoints, outside = whole.folder.checkpoints, tmp_path / "outside"
+    outside.mkdir()
+    (checkpoints / "000012").write_text("a file")
+    (checkpoints / "000013").symlink_to(tmp_path / "nowhere")
+    (checkpoints / "000014").symlink_to(outside)
+    (checkpoints / "000015").mkdir()
+    for name in ("7", "\u00b2", "\u0663", "notes"):
+        (checkpoints / name).mkdir()
+    (checkpoints / ".file.tmp").write_text("a file")
+    (checkpoints / ".link.tmp").symlink_to(outside)
+    resumed = toy.make(tmp_path / "run", toy.config(run={"iterations": 12}))
+    assert resumed.run() == "finished"
+    assert [event["iteration"] for event in toy.events(resumed, "iteration")] == [*range(1, 13)]
+    assert len(toy.events(resumed, "notice")) == 4
+    assert {path.name for path in checkpoints.iterdir()} == {
+        "7", "\u00b2", "\u0663", "notes", "000010", "000012", "000012.damaged", "000013.damaged", "000014.damaged",
+        "000015.damaged",
+    }  # fmt: skip
+    assert outside.is_dir()
+
+
+def test_damaged_lines_of_the_log_cost_themselves_alone(toy, tmp_path):
+    def run(path, *lines):
+        broken = toy.make(path)
+        broken.pulse.should_stop = lambda: broken.iteration >= 4
+        broken.run()
+        with open(broken.folder.events, "ab") as log:
+            log.write(b"\n".join(lines))
+        resumed = toy.make(path)
+        assert resumed.run() == "finished"
+        return resumed
+
+    lines = (
+        b"[]", b"5", b"\xff\xfe", b"[" * 100_000, b'{"type": 3}', b'{"type": "sample"}', b'{"type": "iteration"}',
+        b'{"type": "evaluation", "iteration": 4}', b'{"type": "evaluation", "iteration": [], "reward": {}}',
+        b'{"type": "iteration", "iteration": 3, "reward": 5}', b'{"type": "evaluation", "iter',
+    )  # fmt: skip
+    whole, resumed = run(tmp_path / "whole"), run(tmp_path / "damaged", *lines)
     for name, value in toy.adapter(whole).items():
         assert torch.equal(value, toy.adapter(resumed)[name])
 
@@ -96,8 +170,10 @@ def test_only_damaged_checkpoints_end_the_run_with_one_sentence(toy, tmp_path):
     trainer.run()
     for path in trainer.checkpoints.complete():
         (path / "adapter.safetensors").write_bytes(b"damaged")
-    with pytest.raises(RuntimeError, match="No checkpoint in .* can be read"):
-        toy.make(tmp_path / "run").run()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="No checkpoint in .* can be read"):
+            toy.make(tmp_path / "run").run()
+    assert len(trainer.checkpoints.complete()) == 2, "a second try doesn't start anew in silence either"
 
 
 def test_an_adapter_that_is_not_finite_is_never_saved(toy, tmp_path):

@@ -1,6 +1,9 @@
 """Sampling and scoring: noises, overlap, Flash's schedule, scorers that fail."""
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -303,3 +306,25 @@ def test_an_infinite_score_is_a_failed_one(toy):
 
     scores = score_by_each({"toy": Overflowing()}, torch.zeros(4, 2, 2, 3), ["up"] * 4).values["toy"]
     assert scores.isnan().tolist() == [True, False, True, False] and scores[3] == 1
+
+
+def test_a_scorer_that_never_returns_does_not_keep_the_process_alive():
+    code = (
+        "import threading, torch\n"
+        "from mixgrpo_engine.training.experience import _scoring_thread\n"
+        "_scoring_thread(torch.device('cuda')).submit(threading.Event().wait)\n"
+    )
+    root = Path(__file__).resolve().parents[3]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=120).returncode == 0
+
+
+def test_what_a_scoring_thread_raises_is_raised_where_the_scores_are_waited_for():
+    thread = _scoring_thread(torch.device("cuda"))
+
+    def fail():
+        raise KeyError("gone")
+
+    first, second = thread.submit(fail), thread.submit(lambda: 5)
+    assert second.result(60) == 5
+    with pytest.raises(KeyError, match="gone"):
+        first.result(60)

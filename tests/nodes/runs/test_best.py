@@ -64,10 +64,27 @@ def test_which_is_last_or_best(runs, folder):
 @pytest.mark.parametrize(
     "best", ["1", [], {}, {"iteration": "1"}, {"iteration": 1, "score": "x"}, {"iteration": 1, "lora": ["a"]}]
 )
-def test_damaged_best_makes_the_run_unreadable(runs, folder, best):
+def test_damaged_best_is_made_again_from_the_events(runs, folder, best):
     folder.set_status(best=best)
-    assert runs.overview.summary(folder)["state"] == "unreadable"
-    assert "'best' isn't iteration, score and lora" in runs.liveness.damage(folder)
+    folder.events.write_text(
+        json.dumps({"type": "best", "time": 1.0, "iteration": 2, "score": 0.5, "lora": "x"}) + "\n"
+    )
+    summary = runs.overview.summary(folder)
+    assert summary["best"] == {"iteration": 2, "score": 0.5, "lora": None} and summary["state"] == "dead"
+    assert f"{folder.status_file} was damaged and is made again from events.jsonl." == summary["message"]
+
+
+def test_a_finished_run_finds_its_loras_without_its_status(runs, folder):
+    for which in ("last", "best"):
+        runs.paths.lora_file(folder.name, which).parent.mkdir(parents=True, exist_ok=True)
+        runs.paths.lora_file(folder.name, which).touch()
+    for line in ({"type": "best", "iteration": 2, "score": 0.5, "lora": "x"}, {"type": "done", "iteration": 3}):
+        with open(folder.events, "a") as log:
+            log.write(json.dumps(line) + "\n")
+    folder.status_file.write_text("{")
+    told = runs.stored.status(folder)
+    assert told["lora"] == f"mixgrpo/{folder.name}.safetensors" and told["state"] == "finished"
+    assert told["best"]["lora"] == f"mixgrpo/{folder.name}-best.safetensors"
 
 
 def test_curve_marks_the_best_iteration(runs, folder):

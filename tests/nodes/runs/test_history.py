@@ -84,6 +84,15 @@ def test_damaged_lines_are_left_out(told, log):
     assert not {"kl", "window_start", "reward.hps", "reward.a"} & answer.keys()
 
 
+def test_damaged_lines_are_counted_and_told_with_their_file(told, log, folder):
+    log(iteration(1), {"type": "notice", "iteration": 1, "message": "one"})
+    assert told()["damaged_lines"] == 0 and len(told()["notices"]) == 1
+    log("{\n", "\n", "[1]\n", '{"type": "progress", "iter\n')
+    answer = told()
+    assert answer["damaged_lines"] == 2, "an empty line is none, and of a sign of life nothing is read"
+    assert answer["notices"][1]["message"] == f"2 lines are damaged in {folder.events} and left out."
+
+
 def test_the_line_that_is_being_written_waits_for_its_end(told, log):
     whole = json.dumps(iteration(2))
     log(iteration(1), whole[:50])

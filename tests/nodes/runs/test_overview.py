@@ -165,8 +165,9 @@ def test_thumbnail_is_the_newest_image_of_the_run_itself(runs, make, tmp_path):
 @pytest.mark.parametrize(
     "fields", [{"sparkline": []}, {"sparkline": {"every": 1, "values": ["<b>"]}}, {"held_out": {"change": "x"}}]
 )
-def test_damaged_new_fields_make_the_run_unreadable(runs, make, fields):
-    assert runs.overview.summary(make("some-run", "finished", **fields))["state"] == "unreadable"
+def test_damaged_new_fields_make_the_status_anew(runs, make, fields):
+    summary = runs.overview.summary(make("some-run", "finished", **fields))
+    assert "status.json was damaged" in summary["message"] and summary["state"] == "dead", "it has no events"
 
 
 def test_damaged_about_costs_the_name_only(runs, make):
