@@ -6,8 +6,10 @@ const WIDGET = "result";
 const STYLE = {
   margin: "0",
   padding: "4px",
+  boxSizing: "border-box",
+  flex: "none",
+  height: "120px", // fixed: nothing may grow over the nodes below
   overflow: "auto",
-  whiteSpace: "pre",
   fontSize: "11px",
   userSelect: "text",
   background: "var(--comfy-input-bg)",
@@ -32,8 +34,10 @@ function show(node, text) {
   let widget = node.widgets?.find((/** @type {any} */ each) => each.name === WIDGET);
   if (!widget) {
     const element = document.createElement("pre");
-    Object.assign(element.style, STYLE);
-    const options = { serialize: false, hideOnZoom: false, getMinHeight: () => 120 };
+    // Score gives a table, Evaluate sentences.
+    Object.assign(element.style, STYLE, { whiteSpace: node.comfyClass === "MixGRPO_Score" ? "pre" : "pre-wrap" });
+    const room = () => 140; // with the frontend's margins
+    const options = { serialize: false, hideOnZoom: false, getMinHeight: room, getMaxHeight: room };
     widget = node.addDOMWidget(WIDGET, "mixgrpo_text", element, options);
     widget.serialize = false; // neither the workflow nor the prompt holds it
     const [width, height] = node.computeSize();

@@ -3,8 +3,6 @@
 import json
 import re
 
-import pytest
-
 from scripts.browser import wait_until_ready
 from scripts.comfyui_server import ROOT
 
@@ -107,28 +105,28 @@ def test_its_pictures_are_no_preview_that_grows_the_node(server, drawn):
     assert all(known[str(node)] == size for node, *size in before if str(node) in ours)
 
 
-@pytest.mark.parametrize(
-    "run, words",
-    [
-        ({"state": "queued"}, "queued"),
-        ({"state": "running", "stage": "train", "iteration": 3, "iterations": 9}, "training, 3 of 9"),
-        ({"state": "cancelled", "checkpoint": 4}, "Cancelled. Its checkpoint holds 4 iterations"),
-        ({"state": "failed", "message": "<img src=x onerror=x>\nTraceback"}, "Failed: <img src=x onerror=x>"),
-        ({"state": "dead"}, "gone without a word"),
-    ],
-)  # fmt: skip
-def test_each_state_says_so(drawn, run, words):
-    load(drawn, TOLD)
-    drawn.evaluate(TAKE, a_run(**run))
-    train, wait = drawn.evaluate(SHOWN)
-    assert words in train and words in wait and "Traceback" not in train
-    assert drawn.locator(".mixgrpo-on-node img").count() == 0
+STATES = [
+    ({"state": "queued"}, "queued"),
+    ({"state": "running", "stage": "train", "iteration": 3, "iterations": 9}, "training, 3 of 9"),
+    ({"state": "cancelled", "checkpoint": 4}, "Cancelled. Its checkpoint holds 4 iterations"),
+    ({"state": "failed", "message": "<img src=x onerror=x>\nTraceback"}, "Failed: <img src=x onerror=x>"),
+    ({"state": "dead"}, "gone without a word"),
+]
 
 
-def test_a_detached_run_says_so(drawn):
-    load(drawn, TOLD, mode="detached")
-    drawn.evaluate(TAKE, a_run(stage="train", iteration=3, iterations=9))
-    assert "in the background" in drawn.evaluate(SHOWN)[0]
+def test_each_state_says_so(page):
+    load(page, TOLD)
+    for run, words in STATES:
+        page.evaluate(TAKE, a_run(**run))
+        train, wait = page.evaluate(SHOWN)
+        assert words in train and words in wait and "Traceback" not in train
+        assert page.locator(".mixgrpo-on-node img").count() == 0
+
+
+def test_a_detached_run_says_so(page):
+    load(page, TOLD, mode="detached")
+    page.evaluate(TAKE, a_run(stage="train", iteration=3, iterations=9))
+    assert "in the background" in page.evaluate(SHOWN)[0]
 
 
 def test_the_runs_id_opens_it_in_the_panel_and_can_be_copied(drawn):
