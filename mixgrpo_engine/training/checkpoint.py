@@ -138,6 +138,8 @@ class Checkpoints:
                 self._accelerator.wait_for_everyone()  # others may still be trying to read them
             for each, failure in damaged:  # only now: while none could be read all must stay where they are
                 self._set_aside(each, failure, path, tell)
+            if self._accelerator.is_main_process:
+                self._remove_old()  # a kill may have come before it
             return progress
         if not damaged:
             return None

@@ -62,6 +62,4 @@ class Watchdog:
     def _last_word(self) -> str:
         kept = self.reporter.checkpoint
         what = f"its checkpoint holds {kept} iterations" if kept else "there was no checkpoint yet"
-        return (
-            f"Cancelled: a scorer or model didn't return within {self.seconds:g} s, so the process was ended; {what}."
-        )
+        return f"Cancelled: what was at work didn't end within {self.seconds:g} s, so the process was ended; {what}."

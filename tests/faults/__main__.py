@@ -172,12 +172,13 @@ def at_random_moments(check, kills, seed=SEED):
 def main(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=1000, help="at random moments")
+    parser.add_argument("--first", type=int, default=1, help="the file operation to begin with")
     parser.add_argument("--every", type=int, default=1, help="strike at every so many-th file operation only")
     parser.add_argument("--seed", type=int, default=SEED)
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="mixgrpo-faults-") as place:
         check = Check(Path(place))
-        numbers = range(1 + chosen.seed % chosen.every, check.operations + 1, chosen.every)
+        numbers = range(chosen.first, check.operations + 1, chosen.every)
         print(f"An undisturbed run: {check.operations} file operations, {check.seconds:.2f} s.", flush=True)
         at_operations(check, numbers, kill, "kill", {9})
         print(f"Killed at {len(numbers)} of them: all went on bit for bit, no file left over.", flush=True)

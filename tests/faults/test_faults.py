@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each training is a fork of one process")
 def test_killed_and_full_disks_go_on_bit_for_bit():
-    command = [sys.executable, "-m", "tests.faults", "--kills", "8", "--every", "60"]
+    command = [sys.executable, "-m", "tests.faults", "--kills", "4", "--every", "100"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     told = done.stdout.splitlines()

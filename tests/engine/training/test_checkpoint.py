@@ -54,6 +54,14 @@ def test_a_half_written_checkpoint_is_ignored(toy, tmp_path):
     assert [path.name for path in sorted(trainer.folder.checkpoints.glob("0*"))] == ["000006", "000008"]
 
 
+def test_an_old_checkpoint_that_a_kill_has_left_is_removed_by_the_resume(toy, tmp_path):
+    whole = toy.make(tmp_path / "run")
+    whole.run()
+    (whole.folder.checkpoints / "000004").mkdir()  # half removed
+    assert toy.make(tmp_path / "run").run() == "finished"
+    assert [path.name for path in sorted(whole.folder.checkpoints.iterdir())] == ["000006", "000008"]
+
+
 def test_the_last_iteration_has_a_checkpoint_whatever_its_number(toy, tmp_path):
     trainer = toy.make(tmp_path / "run", toy.config(run={"iterations": 5, "checkpoint_every": 3}))
     trainer.run()

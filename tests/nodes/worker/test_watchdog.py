@@ -46,7 +46,7 @@ def test_a_call_that_never_returns_is_ended_after_the_wish_to_stop(ended):
     told = folder.status()
     assert (code, told["state"]) == (0, "cancelled") and (folder.path / "tidy").exists()
     assert told["message"] == (
-        "Cancelled: a scorer or model didn't return within 0.3 s, so the process was ended; its checkpoint holds 4 "
+        "Cancelled: what was at work didn't end within 0.3 s, so the process was ended; its checkpoint holds 4 "
         "iterations."
     )
 
