@@ -190,7 +190,7 @@ def test_group_is_sorted_by_advantage_and_comes_anew(page, written, panel):
     advantages = group.locator("figcaption > b")
     group.wait_for()
     assert HOSTILE in group.inner_text() and "trained steps 2 to 4" in group.inner_text()
-    assert advantages.all_inner_texts() == ["+1.500", "+0.500", "+0.250", "+0.000", "−0.750", "−1.250"]
+    assert advantages.all_inner_texts() == ["+1.500", "+0.500", "+0.250", "0", "−0.750", "−1.250"]
     bars = [bar.get_attribute("style") for bar in group.locator(".mixgrpo-advantage i").all()]
     assert bars[0] == "left: 50%; width: 50%;" and bars[4] == "left: 25%; width: 25%;"
     group.get_by_label("Order of the images").select_option("sampled")
