@@ -13,7 +13,10 @@ from __future__ import annotations
 
 
 def register() -> None:
-    """Adds the routes and the follower to ComfyUI's server. Does nothing in a worker, or where no server is."""
+    """Adds the routes, the follower and the modules' cache rule to ComfyUI's server.
+
+    Does nothing in a worker, or where no server is.
+    """
     from .launch import in_worker
 
     if in_worker():
@@ -25,7 +28,9 @@ def register() -> None:
     instance = getattr(PromptServer, "instance", None)
     if instance is None:
         return
+    from .. import web_cache
     from . import follow, routes
 
+    web_cache.add(instance.app)
     routes.add(instance.routes)
     follow.start_with(instance)
