@@ -13,7 +13,10 @@ from __future__ import annotations
 
 
 def register() -> None:
-    """Adds the routes and the follower to ComfyUI's server. Does nothing in a worker, or where no server is."""
+    """Adds the routes, the follower and the modules' cache rule to ComfyUI's server.
+
+    Does nothing in a worker, or where no server is.
+    """
     from .launch import in_worker
 
     if in_worker():
