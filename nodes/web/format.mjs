@@ -95,8 +95,8 @@ export function outcome(run) {
     const held = heldOutChange(run);
     if (held) parts.push(`${measuredReward(run)} ${held}.`);
     if (run.best?.lora) parts.push(`Best after iteration ${run.best.iteration} (${number(run.best.score)}).`);
-    if (run.lora) parts.push(`LoRA: ${run.lora}`);
     if (run.message) parts.push(run.message);
+    if (run.lora) parts.push(`LoRA: ${run.lora}`);
     return parts.join(" ") || "Finished.";
   }
   const kept = run.checkpoint ? `Its checkpoint holds ${run.checkpoint} iterations: resume to go on.` : "";

@@ -51,7 +51,8 @@ app.registerExtension({
     });
     runs.subscribe(showBadge);
     runs.onEnd((run) => {
-      const severity = run.state === "finished" ? "success" : run.state === "cancelled" ? "warn" : "error";
+      const better = (run.held_out?.change ?? 0) >= 0;
+      const severity = run.state === "finished" ? (better ? "success" : "info") : run.state === "cancelled" ? "warn" : "error";
       const change = run.state === "finished" && heldOutChange(run);
       toast(severity, `${run.name}: ${run.state}`, change ? `${measuredReward(run)} ${change}` : outcome(run));
     });

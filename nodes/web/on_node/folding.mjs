@@ -26,6 +26,7 @@ export function fold(node) {
     node.showAdvanced = !node.showAdvanced;
     update();
     node.graph?.change?.();
+    setTimeout(() => app.canvas.setDirty(true, true)); // once the button isn't pressed any more
   }
 
   function update() {

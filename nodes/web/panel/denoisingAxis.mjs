@@ -17,7 +17,7 @@ export function DenoisingAxis({ id, history, routes }) {
     if (newest && !known) routes.schedule(id).then(setSchedule, () => {}); // asked again at the next window
   }, [id, newest]);
 
-  if (!schedule || !starts) return null;
+  if (!schedule?.sigmas.length || !starts) return null; // runs of older versions haven't told theirs
   const row = Math.min(at ?? iteration.length - 1, iteration.length - 1);
   const [start, stop] = [Number(starts[row]), Number(stops[row])];
   const sigmas = schedule.windows.find((each) => each.start === start && each.stop === stop)?.sigmas ?? schedule.sigmas;
