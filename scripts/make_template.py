@@ -2,8 +2,8 @@
 
 The API twin (workflows/api/NAME.json) is the one that is written by hand, or by scripts.card_templates. The real
 frontend turns it into a graph; how the nodes stand and the notes come from workflows/layout/NAME.json. So the two
-can't drift apart: a test compares what the template posts with the twin. A setting that MixGRPO Algorithm has got since
-a twin was written is added to it with its default. Which published files a node needs comes from the engine's catalog
+can't drift apart: a test compares what the template posts with the twin. A setting that MixGRPO Algorithm or Train has
+got since a twin was written is added to it with its default. Which published files a node needs comes from the engine's catalog
 and scripts.model_files: the frontend names those that are missing when a template is opened. --picture
 docs/graph.png makes the README's picture of the graph. workflows/NAME.jpg is scripts.thumbnails' work.
 """
@@ -145,8 +145,12 @@ def make(page, name: str, picture: Path | None) -> None:
 
 
 def complete(prompt: dict[str, dict]) -> None:
-    """Adds the settings that MixGRPO Algorithm has got since, as a request without them means them."""
+    """Adds the settings that Algorithm and Train have got since, as a request without them means them."""
     for node in prompt.values():
+        if node["class_type"] == "MixGRPO_Train":
+            for each in SETTINGS:
+                if each.group == "run":
+                    node["inputs"].setdefault(each.label, each.default)
         if node["class_type"] == "MixGRPO_Algorithm":
             name = node["inputs"].get("preset", "custom")
             settings = preset(name) if name in PRESETS else TrainConfig()
