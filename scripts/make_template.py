@@ -1,10 +1,10 @@
 """Makes the UI templates of the API workflows: `python -m scripts.make_template shapes_alignment`; no name makes all.
 
 The API twin (workflows/api/NAME.json) is the one that is written by hand, or by scripts.card_templates. The real
-frontend turns it into a graph; how the nodes stand and the notes come from workflows/layout/NAME.json. So the two
-can't drift apart: a test compares what the template posts with the twin. A setting that MixGRPO Algorithm or Train has
-got since a twin was written is added to it with its default. Which published files a node needs comes from the engine's catalog
-and scripts.model_files: the frontend names those that are missing when a template is opened. --picture
+frontend turns it into a graph; how the nodes stand and the notes come from workflows/layout/NAME.json. So the two can't
+drift apart: a test compares what the template posts with the twin. A setting that MixGRPO Algorithm or Train has got
+since a twin was written is added to it with its default. Which published files a node needs comes from the engine's
+catalog and scripts.model_files: the frontend names those that are missing when a template is opened. --picture
 docs/graph.png makes the README's picture of the graph. workflows/NAME.jpg is scripts.thumbnails' work.
 """
 
