@@ -56,6 +56,7 @@ class Panel:
         self.page.evaluate("() => { window.app.extensionManager.sidebarTab.activeSidebarTabId = 'mixgrpo'; }")
         self.box.wait_for()
         self.to_list()
+        self.box.get_by_label("Search runs").fill("")  # it keeps what was searched for
 
     def to_list(self):
         if self.box.get_by_label("All runs").count():
