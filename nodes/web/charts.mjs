@@ -124,13 +124,18 @@ function options(tables, width, height, log, marks) {
           width: points ? 1.5 : faint ? 0.7 : 1.5,
           alpha: faint ? 0.45 : 1,
           dash: points ? [6, 4] : undefined,
-          points: { show: points, size: 6 },
+          points: { show: points && fewPoints, size: 6 },
           spanGaps: true,
           value: shown,
         })),
       ),
     ],
   });
+}
+
+/** Many would hide their curve. @param {any} chart @param {number} index */
+function fewPoints(chart, index) {
+  return chart.data[index].filter((/** @type {number|null} */ value) => value !== null && value !== undefined).length < 60;
 }
 
 /** @param {any} chart @param {Mark} mark @param {string} ink */

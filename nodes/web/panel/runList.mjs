@@ -1,5 +1,5 @@
 // All runs: search, filter, a row each, and which of them to compare.
-import { duration, heldOutChange, stateLine } from "../format.mjs";
+import { duration, heldOutChange, measuredReward, stateLine } from "../format.mjs";
 import { html, useEffect, useRef, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
 import { Sparkline } from "./sparkline.mjs";
@@ -124,7 +124,7 @@ function Row({ run, routes, chosen, onOpen, onChoose }) {
           <span class="mixgrpo-name"><i class="mixgrpo-dot"></i>${run.name}</span>
           <span class="mixgrpo-small">${stateLine(run)}</span>
           <span class="mixgrpo-small">
-            ${change && html`<b title="Change on held-out prompts since the start">${change}</b>`}
+            ${change && html`<b title=${`${measuredReward(run)}: change since the start`}>${change}</b> ${run.held_out_prompts === 0 ? "" : "held out"}`}
             ${run.note && html` <span>${run.note}</span>`}
           </span>
         </span>
