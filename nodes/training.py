@@ -135,7 +135,7 @@ class MixGRPOTrain(io.ComfyNode):
         if submission.action in ("started", "resumed"):
             free_memory.free()
         folder = submission.folder
-        workflow.keep(folder, hidden.extra_pnginfo, hidden.dynprompt.get_original_prompt(), hidden.unique_id)
+        workflow.keep(folder, hidden.extra_pnginfo, hidden.dynprompt.get_original_prompt(), hidden.unique_id, waits)
         wait.tell_browser(workflow_id, hidden.unique_id, folder.name)
         if waits:
             await wait.wait_for(folder, 0, hidden.unique_id, in_browser=bool(workflow_id))

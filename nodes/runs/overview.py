@@ -161,6 +161,7 @@ def _told(known: _Known, signature: Signature, loras: tuple[str, ...]) -> dict:
                 "created": made["created"],
                 "workflow_id": queued.get("workflow_id", ""),
                 "queued": queued.get("time"),
+                "detached": queued.get("waits") is False,
                 # status.json's is the node that failed.
                 "node_id": told.get("node_id") or made["node_id"],
                 "train_node_id": queued.get("node_id") or made["node_id"],

@@ -21,7 +21,7 @@ def id_of(extra_pnginfo: object) -> str:
     return found if isinstance(found, str) and len(found) <= MAX_ID and found != NOBODYS else ""
 
 
-def keep(folder: RunFolder, extra_pnginfo: object, prompt: dict, node_id: str) -> None:
+def keep(folder: RunFolder, extra_pnginfo: object, prompt: dict, node_id: str, waits: bool) -> None:
     """Puts the workflow and the API prompt into the run folder, in place of those it was queued with before.
 
     And beside them, small, which node of which workflow that was: there the browser shows the run again.
@@ -29,16 +29,17 @@ def keep(folder: RunFolder, extra_pnginfo: object, prompt: dict, node_id: str) -
     # ComfyUI notes in the nodes what has changed.
     queued = {key: {name: node[name] for name in PARTS if name in node} for key, node in prompt.items()}
     write_json(folder.path / "workflow.json", finite({"workflow": _workflow(extra_pnginfo), "prompt": queued}))
-    write_json(folder.path / QUEUED, {"workflow_id": id_of(extra_pnginfo), "node_id": node_id, "time": time.time()})
+    told = {"workflow_id": id_of(extra_pnginfo), "node_id": node_id, "waits": waits, "time": time.time()}
+    write_json(folder.path / QUEUED, told)
 
 
 def queued(folder: RunFolder) -> dict[str, Any]:
-    """{"workflow_id", "node_id", "time"} of the last time; {} when it isn't told."""
+    """{"workflow_id", "node_id", "waits", "time"} of the last time; {} when it isn't told."""
     try:
         told = read_json(folder.path / QUEUED)
     except (OSError, ValueError, RecursionError):
         return {}
-    kinds = {"workflow_id": str, "node_id": str, "time": float}
+    kinds = {"workflow_id": str, "node_id": str, "waits": bool, "time": float}
     return {name: told[name] for name, kind in kinds.items() if isinstance(told.get(name), kind)}
 
 

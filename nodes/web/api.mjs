@@ -11,7 +11,7 @@
  *   best?: {iteration: number, score: number|null, lora: string|null}|null, lora?: string,
  *   sparkline?: {every: number, values: (number|null)[]}, window?: [number, number],
  *   memory?: {now: number, peak: number}, images_per_second?: number|null,
- *   workflow_id?: string, train_node_id?: string, queued?: number|null, held_out_prompts?: number, cancelling?: boolean, thumbnail?: View|null,
+ *   workflow_id?: string, train_node_id?: string, queued?: number|null, detached?: boolean, held_out_prompts?: number, cancelling?: boolean, thumbnail?: View|null,
  *   images: View[], files: View[], actions?: string[], folder: string, log: string
  * }} Run  a run as the list tells of it
  * @typedef {{iteration: number, images: Sample[]}} Samples  the images of one evaluation

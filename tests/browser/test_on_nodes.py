@@ -64,7 +64,7 @@ def a_run(**changes):
         "folder": "",
         "log": "",
     }
-    return {**about, "workflow_id": TOLD, "node_id": train, "state": "running", **changes}
+    return {**about, "workflow_id": TOLD, "train_node_id": train, "state": "running", **changes}
 
 
 def test_a_run_is_shown_while_it_trains_and_when_it_has_ended(server, drawn):
@@ -124,8 +124,8 @@ def test_each_state_says_so(page):
 
 
 def test_a_detached_run_says_so(page):
-    load(page, TOLD, mode="detached")
-    page.evaluate(TAKE, a_run(stage="train", iteration=3, iterations=9))
+    load(page, TOLD)
+    page.evaluate(TAKE, a_run(stage="train", iteration=3, iterations=9, detached=True))
     assert "in the background" in page.evaluate(SHOWN)[0]
 
 
@@ -150,7 +150,7 @@ def test_the_runs_id_opens_it_in_the_panel_and_can_be_copied(drawn):
 def test_another_workflows_node_of_the_same_id_shows_nothing(drawn):
     load(drawn, OTHER)
     drawn.evaluate(TAKE, a_run())
-    train = a_run()["node_id"]
+    train = a_run()["train_node_id"]
     told = {"workflow_id": TOLD, "node_id": train, "run_id": "told-12345678"}
     drawn.evaluate("(told) => window.app.api.dispatchCustomEvent('mixgrpo.node', told)", told)
     drawn.wait_for_timeout(500)

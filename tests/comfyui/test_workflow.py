@@ -26,7 +26,10 @@ def test_a_run_keeps_its_workflow_and_tells_the_node_of_it(server, graphs):
         server.wait(lambda: messages(run_id, "mixgrpo.node") == told, "the node's run", 20)
         kept = stored(server, run_id, "workflow")
         assert kept["workflow"] == workflow and kept["prompt"]["train"] == server._with_defaults(graph)["train"]
-        assert stored(server, run_id, "job")["workflow_id"] == "5f0c"
+        queued = stored(server, run_id, "queued")
+        assert (queued["workflow_id"], queued["node_id"], queued["waits"]) == ("5f0c", "train", False)
+        (run,) = server.get("/mixgrpo/runs?workflow=5f0c")["runs"]
+        assert (run["run_id"], run["train_node_id"], run["detached"]) == (run_id, "train", True)
 
         # The same run, waited for from another graph; then from a script and by another client.
         wait = {"wait": {"class_type": "MixGRPO_Wait", "inputs": {"run_id": run_id, "timeout": 0}}}

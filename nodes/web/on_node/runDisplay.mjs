@@ -45,7 +45,7 @@ function RunDisplay({ node, runs }) {
   const id = runOfNode(node);
   const run = id && runs.get(id);
   if (!run) return html`<p class="mixgrpo-words">No run yet: press Run, and what it learns is shown here.</p>`;
-  const words = isActive(run) ? stateLine(run) : outcome(run);
+  const words = isActive(run) ? `${stateLine(run)}${run.detached ? ", in the background" : ""}` : outcome(run);
   return html`
     <div class="mixgrpo-pictures">
       <${Curve} key=${id} run=${run} runs=${runs} />
