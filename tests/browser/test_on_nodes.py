@@ -130,6 +130,9 @@ def test_a_detached_run_says_so(page):
 
 
 def test_the_runs_id_opens_it_in_the_panel_and_can_be_copied(drawn):
+    # A run that the server doesn't know is soon taken for deleted.
+    history = "**/mixgrpo/runs/told-12345678/history**"
+    drawn.route(history, lambda route: route.fulfill(json={}))
     load(drawn, TOLD)
     drawn.evaluate(TAKE, a_run())
     drawn.evaluate(
@@ -145,6 +148,7 @@ def test_the_runs_id_opens_it_in_the_panel_and_can_be_copied(drawn):
     display.get_by_title("Copy the run's id").click()
     display.get_by_text("told-12345678").click()
     assert drawn.evaluate("() => window.opened") == ["copied told-12345678", "told-12345678"]
+    drawn.unroute(history)
 
 
 def test_another_workflows_node_of_the_same_id_shows_nothing(drawn):
