@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 
 from ...mixgrpo_engine.records import events
 from ...mixgrpo_engine.records.run_folder import RunFolder
@@ -125,8 +126,8 @@ def _with_log(sentence: str, folder: RunFolder, rest: str) -> str:
 
 
 def _traceback(folder: RunFolder) -> str:
-    failures = [event for event in events.read(folder.events)[0] if event["type"] == "failed"]
-    return failures[-1].get("traceback", "") if failures else ""
+    newest = deque(events.of_types(folder.events, "failed"), maxlen=1)
+    return newest[0].get("traceback", "") if newest else ""
 
 
 def _last_lines(folder: RunFolder) -> str:

@@ -106,8 +106,3 @@ export function outcome(run) {
   if (run.state === "unreadable") return run.message ?? "";
   return "";
 }
-
-/** @param {string|undefined} text */
-export function firstLine(text) {
-  return (text ?? "").split("\n", 1)[0];
-}
