@@ -20,10 +20,13 @@ async (run) => {
 }
 """
 NONE = "No run yet"
+TOLD_RUN = "told-12345678"
 
 
 def load(drawn, workflow_id, **train):
     """The shapes template as one workflow, with Train's widgets changed, and Train in the middle."""
+    # A run that the server doesn't know would soon be taken for deleted.
+    drawn.route(f"**/mixgrpo/runs/{TOLD_RUN}/history**", lambda route: route.fulfill(json={}))
     graph = json.loads((ROOT / "workflows" / "shapes_alignment.json").read_text(encoding="utf-8"))
     graph["id"] = workflow_id
     drawn.evaluate("async (graph) => { await window.app.loadGraphData(graph, true, true); }", graph)
@@ -56,7 +59,7 @@ def a_run(**changes):
         if node["class_type"] == "MixGRPO_Train"
     )
     about = {
-        "run_id": "told-12345678",
+        "run_id": TOLD_RUN,
         "name": "told",
         "created": 4e9,
         "images": [],
@@ -130,9 +133,6 @@ def test_a_detached_run_says_so(page):
 
 
 def test_the_runs_id_opens_it_in_the_panel_and_can_be_copied(drawn):
-    # A run that the server doesn't know is soon taken for deleted.
-    history = "**/mixgrpo/runs/told-12345678/history**"
-    drawn.route(history, lambda route: route.fulfill(json={}))
     load(drawn, TOLD)
     drawn.evaluate(TAKE, a_run())
     drawn.evaluate(
@@ -146,16 +146,15 @@ def test_the_runs_id_opens_it_in_the_panel_and_can_be_copied(drawn):
     )
     display = drawn.locator(".mixgrpo-on-node").first
     display.get_by_title("Copy the run's id").click()
-    display.get_by_text("told-12345678").click()
-    assert drawn.evaluate("() => window.opened") == ["copied told-12345678", "told-12345678"]
-    drawn.unroute(history)
+    display.get_by_text(TOLD_RUN).click()
+    assert drawn.evaluate("() => window.opened") == [f"copied {TOLD_RUN}", TOLD_RUN]
 
 
 def test_another_workflows_node_of_the_same_id_shows_nothing(drawn):
     load(drawn, OTHER)
     drawn.evaluate(TAKE, a_run())
     train = a_run()["train_node_id"]
-    told = {"workflow_id": TOLD, "node_id": train, "run_id": "told-12345678"}
+    told = {"workflow_id": TOLD, "node_id": train, "run_id": TOLD_RUN}
     drawn.evaluate("(told) => window.app.api.dispatchCustomEvent('mixgrpo.node', told)", told)
     drawn.wait_for_timeout(500)
     assert all(NONE in text for text in drawn.evaluate(SHOWN))
@@ -163,4 +162,4 @@ def test_another_workflows_node_of_the_same_id_shows_nothing(drawn):
     told = {**told, "workflow_id": OTHER}
     drawn.evaluate("(told) => window.app.api.dispatchCustomEvent('mixgrpo.node', told)", told)
     drawn.evaluate(TAKE, a_run())
-    assert all("told-12345678" in text for text in drawn.evaluate(SHOWN))
+    assert all(TOLD_RUN in text for text in drawn.evaluate(SHOWN))

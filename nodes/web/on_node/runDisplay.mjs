@@ -51,7 +51,7 @@ function RunDisplay({ node, runs }) {
       <${Curve} key=${id} run=${run} runs=${runs} />
       ${run.thumbnail && html`<img src=${routes.viewUrl(run.thumbnail)} alt="newest sample" />`}
     </div>
-    <p class="mixgrpo-words" data-state=${run.state} title=${run.message || words}>${words}</p>
+    <p class="mixgrpo-words" data-state=${run.state} title=${run.message || words}>${words.split("\n")[0]}</p>
     <p class="mixgrpo-id">
       <button title="Show this run in the panel" onClick=${() => openPanel(id)}>${id}</button>
       <button class="pi pi-copy" title="Copy the run's id" onClick=${() => copy(id)}></button>
