@@ -93,8 +93,17 @@ def chosen(preset: str, given: dict[str, Any]) -> TrainConfig:
     for each in ALGORITHM_SETTINGS:
         if each.label in given:
             each.put(config, given[each.label])
-    config.validate()
+    try:
+        config.validate()
+    except ValueError as error:
+        raise ValueError(f"{error}{_where(str(error))}") from None
     return config
+
+
+def _where(sentence: str) -> str:
+    """Where the setting is that a refusal begins with, when a node doesn't show it at first."""
+    is_folded = sentence.split(" ", 1)[0] in {each.label for each in ALGORITHM_SETTINGS if each.advanced}
+    return " Unfold the node's settings to see it." if is_folded else ""
 
 
 def _widget(about: Setting, preset: TrainConfig) -> io.Input:

@@ -131,10 +131,16 @@ def test_a_whole_number_serves_where_a_number_is_wanted(settings):
     assert shift == 3.0 and type(shift) is float
 
 
+UNFOLD = r"Unfold the node's settings to see it\."
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"window_size": 25}, r"window_size is 25 with 25 steps: it must be 1 to 24 .*, or 0 for all of them\."),
+        (
+            {"window_size": 25},
+            rf"window_size is 25 with 25 steps: it must be 1 to 24 .*, or 0 for all of them\. {UNFOLD}",
+        ),
         ({"trained_share": 0.0}, r"trained_share is 0\.0: it must be 0\.01 to 1\."),
         ({"surrogate": "ppo"}, r"surrogate is 'ppo': choose clip, ratio_norm, kl_mask\."),
         ({"kl_mask_threshold": 0.0}, r"kl_mask_threshold is 0\.0: it must be 1e-10 to 1\."),
@@ -142,7 +148,7 @@ def test_a_whole_number_serves_where_a_number_is_wanted(settings):
         ({"ema_decay": 1.0}, r"ema_decay is 1\.0: it must be 0 to 0\.9999\."),
         ({"tail_variant": "euler"}, r"tail_variant is 'euler': choose midpoint, heun\."),
         ({"reward_mix": "sum"}, r"reward_mix is 'sum': choose advantages, rewards\."),
-        ({"updates": 13}, r"updates is 13 with 12 images an iteration: it must be 1 to 12\."),
+        ({"updates": 13}, rf"updates is 13 with 12 images an iteration: it must be 1 to 12\. {UNFOLD}"),
         ({"steps": "8"}, r"steps is '8': it must be a whole number\."),
         ({"steps": 8.0}, r"steps is 8\.0: it must be a whole number\."),
         ({"group_size": True}, r"group_size is True: it must be a whole number\."),
