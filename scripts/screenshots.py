@@ -1,4 +1,5 @@
-"""Makes the pictures of docs/run_panel.md: `python -m scripts.screenshots`, with a training of the tiny model.
+"""Makes the pictures of docs/run_panel.md and docs/nodes.md: `python -m scripts.screenshots`, with a training of the
+tiny model.
 
 A real server, the newest frontend, two runs of shapes_alignment that differ in their learning rate.
 """
@@ -59,6 +60,15 @@ def main() -> None:
             page.get_by_label("Full screen").click()
             shoot(page, "panel_narrow")
         node_picture(server)
+        with open_comfyui(server.url, 1600, 1000) as page:
+            browse_templates(page)
+            shoot(page, "templates")
+
+
+def browse_templates(page) -> None:
+    """Opens the frontend's template browser at this pack's templates."""
+    page.evaluate("() => { window.app.extensionManager.command.execute('Comfy.BrowseTemplates'); }")
+    page.get_by_role("dialog").get_by_text("comfyui-mixgrpo", exact=True).first.click()
 
 
 def train(server: ComfyServer, name: str, factor: float) -> str:
