@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from comfy_api.latest import io
@@ -35,3 +36,8 @@ def folded(made: io.Input) -> io.Input:
     # Input takes no such argument in all versions.
     made.extra_dict["advanced"] = True
     return made
+
+
+def folded_but(front: Collection[str], inputs: Iterable[io.Input]) -> list[io.Input]:
+    """The inputs of a node, with all widgets folded but those of these names."""
+    return [each if each.id in front or not isinstance(each, io.WidgetInput) else folded(each) for each in inputs]

@@ -11,10 +11,12 @@ from ...mixgrpo_engine.rewards.judge.questions import PRESETS, Question
 from ...mixgrpo_engine.rewards.judge.reward import FORMATS, JudgeOptions, JudgeReward, servers
 from .. import owner_settings
 from ..category import REWARDS, found_by
+from ..setting_widgets import folded_but
 from .reward_type import REWARD
 
 CUSTOM = "custom"
 QUESTIONS = [*PRESETS, CUSTOM]
+FRONT = ("urls", "model", "preset", "question")
 
 
 class MixGRPORewardJudge(io.ComfyNode):
@@ -28,7 +30,7 @@ class MixGRPORewardJudge(io.ComfyNode):
             description="Asks a vision-language model (VLM) about each picture and takes the number in its answer: "
             "UnifiedReward or any other behind an OpenAI-compatible server (vLLM, SGLang, llama.cpp, Ollama, OpenAI). "
             "The owner of this ComfyUI must allow the server's host.",
-            inputs=[
+            inputs=folded_but(FRONT, [
                 io.String.Input(
                     "urls", multiline=True, default="http://127.0.0.1:8000",
                     tooltip="The server, or several, one a line; they are asked in turn. http://host:port, .../v1, or "
@@ -95,7 +97,7 @@ class MixGRPORewardJudge(io.ComfyNode):
                     "seed", default=-1, min=-1, max=2**31 - 1, control_after_generate=False,
                     tooltip="Sent with each request if it is 0 or more. The temperature is 0 in any case.",
                 ),
-            ],
+            ]),
             outputs=[REWARD.Output(display_name="reward", tooltip="For MixGRPO Train.")],
         )  # fmt: skip
 

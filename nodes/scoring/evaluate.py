@@ -12,9 +12,12 @@ from ..comfy_types import Clip, Model, Vae
 from ..model.conditioning import encode_prompts
 from ..prompts import PROMPTS
 from ..rewards import REWARD
+from ..setting_widgets import folded_but
 from . import evaluation_files, output_files
 from .evaluation import evaluate
 from .stock_sampling import Sampling
+
+FRONT = ("text", "images_per_prompt", "steps", "cfg", "width", "height")
 
 
 class MixGRPOEvaluate(io.ComfyNode):
@@ -31,7 +34,7 @@ class MixGRPOEvaluate(io.ComfyNode):
             "merge, any change) with the same prompts and noises, scores both, and gives means, win rate, 95% "
             "intervals, a side-by-side grid and a table: an A/B test.",
             is_output_node=True,
-            inputs=[
+            inputs=folded_but(FRONT, [
                 io.Model.Input("base", tooltip="The model to compare with, usually the one without the LoRA."),
                 io.Model.Input("tuned", tooltip="The model in question: after a LoRA loader or MixGRPO Apply Run."),
                 io.Clip.Input("clip", tooltip="Encodes the prompts, for both models."),
@@ -89,7 +92,7 @@ class MixGRPOEvaluate(io.ComfyNode):
                     tooltip="Frames of a video, for video models such as Wan (1, 5, 9, 13 ...); its score is the mean "
                     "over its frames. 1 samples images.",
                 ),
-            ],
+            ]),
             outputs=[
                 io.Image.Output(display_name="grid", tooltip="Base and tuned side by side, with their scores."),
                 io.String.Output(display_name="text", tooltip="The result in a few lines."),

@@ -1,12 +1,14 @@
 """Real servers and their real frontends in a headless Chromium, shared by the tests of this folder.
 
-Whatever asks for `server` or `page` runs with the frontend that the ComfyUI brings and with the newest one; whatever
-asks for `drawn` in the place of `page` runs on the canvas and with Nodes 2.0, too. A test that one frontend is enough
-for says `@pytest.mark.parametrize("frontend", ["bundled"], indirect=True)`.
+Whatever asks for `server` or `page` runs with the frontend that the ComfyUI brings and with the newest one. With
+`drawn` in the place of `page` the newest one draws with Nodes 2.0 and the other on the canvas, as most people have
+them; all four pairs are for what differs between them (`tests.browser.modes.EVERYWHERE`). A test that one frontend is
+enough for says `@pytest.mark.parametrize("frontend", ["bundled"], indirect=True)`.
 """
 
 import contextlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,21 @@ from scripts.setup import NEWEST_FRONTEND
 from tests.engine.rewards import tiny_published
 from tests.fake_judge import chat, fake_judge
 from tests.pictures import writing
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """A file's tests by frontend, then canvas, then template: each change opens a browser, or a page, or a graph."""
+    places = {path: place for place, path in enumerate(dict.fromkeys(item.path for item in items))}
+
+    def mode(item):
+        given = item.callspec.params if hasattr(item, "callspec") else {}
+        frontend = given.get("frontend", "")
+        return places[item.path], frontend, given.get("nodes2", frontend == "newest"), given.get("template", "")
+
+    items[:] = sorted(items, key=lambda item: mode(item) if FOLDER in item.path.parents else (places[item.path],))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -102,10 +119,10 @@ def page(browser):
     return browser
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["canvas", "nodes2"])
-def nodes2(request):
+@pytest.fixture(scope="module")
+def nodes2(request, frontend):
     """Of a module's scope as `frontend` is: changing it loads the page again."""
-    return request.param
+    return getattr(request, "param", frontend == "newest")
 
 
 @pytest.fixture
@@ -113,14 +130,3 @@ def drawn(browser, nodes2):
     """The page with nodes drawn in one of the two ways."""
     draw(browser, nodes2)
     return browser
-
-
-def templates():
-    return sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
-
-
-@pytest.fixture(params=templates())
-def template(request):
-    """(name, UI workflow, API twin) of each template that the pack ships."""
-    ui, api = (ROOT / "workflows" / kind / f"{request.param}.json" for kind in ("", "api"))
-    return request.param, json.loads(ui.read_text(encoding="utf-8")), json.loads(api.read_text(encoding="utf-8"))

@@ -12,6 +12,9 @@ SIZES = "() => window.app.graph._nodes.map((n) => [n.id, n.size[0], n.size[1]])"
 BOXES = "() => [...document.querySelectorAll('.mixgrpo-on-node')].map((e) => e.offsetHeight)"
 SAVED = "() => window.app.graph.serialize().nodes.map((n) => [n.type, JSON.stringify(n.widgets_values)])"
 POSTED = "async () => (await window.app.graphToPrompt()).output"
+PREVIEWS = """
+(ids) => ids.map((id) => Boolean(window.app.nodeOutputs[id]?.images || window.app.graph.getNodeById(id).imgs))
+"""
 TAKE = """
 async (run) => {
   const { runs } = await import("/extensions/comfyui-mixgrpo/comfy.mjs");
@@ -76,8 +79,15 @@ def test_a_run_is_shown_while_it_trains_and_when_it_has_ended(server, drawn):
     with drawn.expect_response(lambda it: it.url.endswith("/prompt") and it.request.method == "POST") as answer:
         drawn.evaluate("() => window.app.queuePrompt(0)")
     outputs = server.wait(answer.value.json()["prompt_id"])["outputs"]
-    (run_id,) = {values["run_id"][0] for values in outputs.values() if "run_id" in values}
+    ours = [key for key, values in outputs.items() if "run_id" in values]
+    (run_id,) = {outputs[key]["run_id"][0] for key in ours}
+    # Its pictures are there for scripts, and no preview that grows the node.
+    assert all(outputs[key]["images"] for key in ours)
     drawn.wait_for_function(f"() => ({SHOWN})().every((text) => text.includes('LoRA: '))", timeout=30_000)
+    drawn.wait_for_timeout(500)
+    assert not any(drawn.evaluate(PREVIEWS, ours))
+    sizes = {str(node): size for node, *size in drawn.evaluate(SIZES)}
+    assert all(sizes[str(node)] == size for node, *size in before[2] if str(node) in ours)
     for _ in range(2):
         train, wait = drawn.evaluate(SHOWN)
         assert train == wait and run_id in train and f"LoRA: mixgrpo/{run_id}.safetensors" in train
@@ -89,23 +99,6 @@ def test_a_run_is_shown_while_it_trains_and_when_it_has_ended(server, drawn):
         load(drawn, TRAINED, iterations=2, evaluate_every=1, evaluate_images=1, run_name="on its nodes")
         drawn.wait_for_function(f"() => ({SHOWN})().every((text) => text.includes('LoRA: '))", timeout=30_000)
     assert [drawn.evaluate(look) for look in (SAVED, POSTED, SIZES)] == before
-
-
-def test_its_pictures_are_no_preview_that_grows_the_node(server, drawn):
-    load(drawn, TRAINED, iterations=2, evaluate_every=1, evaluate_images=1, run_name="on its nodes")
-    before = drawn.evaluate(SIZES)
-    with drawn.expect_response(lambda it: it.url.endswith("/prompt") and it.request.method == "POST") as answer:
-        drawn.evaluate("() => window.app.queuePrompt(0)")
-    outputs = server.wait(answer.value.json()["prompt_id"])["outputs"]
-    ours = [key for key, values in outputs.items() if "run_id" in values]
-    assert ours and all(outputs[key]["images"] for key in ours)  # for scripts
-    drawn.wait_for_timeout(1000)
-    kept = (
-        "(ids) => ids.map((id) => Boolean(window.app.nodeOutputs[id]?.images || window.app.graph.getNodeById(id).imgs))"
-    )
-    assert not any(drawn.evaluate(kept, ours))
-    known = {str(node): size for node, *size in drawn.evaluate(SIZES)}
-    assert all(known[str(node)] == size for node, *size in before if str(node) in ours)
 
 
 STATES = [

@@ -7,8 +7,9 @@ import pytest
 
 from mixgrpo_engine.rewards.files import catalog
 from scripts import card_templates, model_files
-from scripts.browser import wait_until_ready
+from scripts.browser import draw, wait_until_ready
 from scripts.comfyui_server import ROOT, check
+from tests.browser.modes import EVERYWHERE, PAIRS
 from tests.browser.rectangles import collisions
 
 LOAD = """
@@ -26,6 +27,33 @@ VISIBLE_DIALOGS = """
     .filter((e) => e.offsetParent)
     .map((e) => e.innerText)
 """
+
+
+NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+# With tiny models, one run for each frontend; of the others tests/comfyui/test_card_templates.py runs the twins.
+RUNS = [
+    (name, *PAIRS[2 * half + (number + half) % 2])
+    for number, name in enumerate(name for name in NAMES if name not in card_templates.SOURCES)
+    for half in (0, 1)
+]
+
+
+@pytest.fixture(scope="module")
+def template(request):
+    """(name, UI workflow, API twin) of a template that the pack ships."""
+    ui, api = (ROOT / "workflows" / kind / f"{request.param}.json" for kind in ("", "api"))
+    return request.param, json.loads(ui.read_text(encoding="utf-8")), json.loads(api.read_text(encoding="utf-8"))
+
+
+EACH = pytest.mark.parametrize("template", NAMES, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def opened(browser, nodes2, template):
+    """The page with a template as it is opened."""
+    draw(browser, nodes2)
+    load(browser, template[1])
+    return browser
 
 
 def load(page, workflow):
@@ -47,40 +75,27 @@ def complaints(page):
     ]
 
 
-def test_loads_without_a_warning(page, template):
-    name, ui, _ = template
-    load(page, ui)
-    assert page.evaluate(VISIBLE_DIALOGS) == []
-    assert complaints(page) == []
-    missing = page.evaluate("() => window.app.graph._nodes.filter((n) => n.has_errors).map((n) => n.type)")
-    assert missing == []
-    assert page.evaluate("() => window.app.graph._nodes.length") == len(ui["nodes"])
-
-
-def test_posts_exactly_its_api_twin(page, template):
+@EVERYWHERE
+@EACH
+def test_loads_without_a_warning_and_posts_its_api_twin(opened, template):
     _, ui, api = template
-    load(page, ui)
-    posted = page.evaluate(POSTED)
+    assert opened.evaluate(VISIBLE_DIALOGS) == []
+    assert complaints(opened) == []
+    missing = opened.evaluate("() => window.app.graph._nodes.filter((n) => n.has_errors).map((n) => n.type)")
+    assert missing == []
+    assert opened.evaluate("() => window.app.graph._nodes.length") == len(ui["nodes"])
 
     def content(prompt):
         return {key: (node["class_type"], node["inputs"], node["_meta"]["title"]) for key, node in prompt.items()}
 
-    assert content(posted) == content(api)
+    assert content(opened.evaluate(POSTED)) == content(api)
 
 
-def test_nothing_lies_over_anything_else(drawn, template):
-    """On the canvas and in Nodes 2.0, also with the advanced widgets unfolded."""
-    _, ui, _ = template
-    load(drawn, ui)
-    assert collisions(drawn) == []
-    assert collisions(drawn, unfolded=True) == []
-
-
-def test_the_first_view_shows_the_note_and_the_first_nodes(page, template):
+@EVERYWHERE
+@EACH
+def test_the_first_view_shows_the_note_and_the_first_nodes(opened, template):
     """As the frontend opens a saved workflow; newer ones show a template whole."""
-    _, ui, _ = template
-    load(page, ui)
-    shown = page.evaluate(
+    shown = opened.evaluate(
         """
         () => {
           const { graph, canvas: { ds } } = window.app;
@@ -95,6 +110,15 @@ def test_the_first_view_shows_the_note_and_the_first_nodes(page, template):
     assert sum(0 < x < 1250 and 90 < y < 900 for _, x, y in shown["corners"]) >= 4
 
 
+@EVERYWHERE
+@EACH
+def test_nothing_lies_over_anything_else(opened, template):
+    """Also with the advanced widgets unfolded. It leaves another view."""
+    assert collisions(opened) == []
+    assert collisions(opened, unfolded=True) == []
+
+
+@EACH
 def test_is_offered_among_the_templates_with_a_thumbnail(server, template):
     name, _, _ = template
     offered = server.get("/workflow_templates")
@@ -103,6 +127,7 @@ def test_is_offered_among_the_templates_with_a_thumbnail(server, template):
     assert server.view_url(f"/api/workflow_templates/{pack}/{name}.jpg")[:2] == b"\xff\xd8"
 
 
+@EACH
 def test_template_hygiene(template):
     _, ui, api = template
     assert "id" not in ui, "two canvases with one id would show each other's runs"
@@ -115,6 +140,7 @@ def test_template_hygiene(template):
         assert node["properties"]["cnr_id"] in ("comfyui-mixgrpo", "comfy-core") and node["properties"]["ver"]
 
 
+@EACH
 def test_nodes_name_the_published_weights_that_they_need(template):
     """So the frontend can say which are missing; the note says where each goes."""
     _, ui, api = template
@@ -167,13 +193,12 @@ def test_every_node_has_tooltips_and_a_help_page(server):
         assert key in used, f"{key} stands in no template"
 
 
-def test_runs_when_it_is_queued_in_the_browser(server, drawn, template, judge):
+@pytest.mark.parametrize(("template", "frontend", "nodes2"), RUNS, indirect=True, scope="module")
+def test_runs_when_it_is_queued_in_the_browser(server, browser, nodes2, template, judge):
     """As a person does it: load, make it shorter, press Queue, look at what the nodes show."""
-    page = drawn
-    name, ui, _ = template
-    if name in card_templates.SOURCES:
-        pytest.skip("tests/comfyui/test_card_templates.py runs its twin")
-    load(page, ui)
+    page = browser
+    draw(page, nodes2)
+    load(page, template[1])
     page.evaluate(
         """
         (judge) => {

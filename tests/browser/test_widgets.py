@@ -5,6 +5,7 @@ import json
 import pytest
 
 from scripts.comfyui_server import ROOT
+from tests.browser.modes import EVERYWHERE
 from tests.browser.people import PLACE, Canvas, Nodes2
 
 SETTLE = "await new Promise((done) => setTimeout(done, 400));"
@@ -90,6 +91,7 @@ def click_through(drawn, nodes2, node_id, names, values):
         drawn.wait_for_timeout(50)
 
 
+@EVERYWHERE
 def test_a_click_into_a_number_changes_nothing(drawn, nodes2):
     """With Nodes 2.0 of an older frontend one into learning_rate made 1e-8 of 1e-4.
 
@@ -113,6 +115,7 @@ def test_a_click_into_a_number_changes_nothing(drawn, nodes2):
     assert len(tried) > 100
 
 
+@EVERYWHERE
 def test_small_numbers_are_taken_as_they_are_typed(drawn, nodes2, person):
     drawn.evaluate(ADD, "MixGRPO_Algorithm")
     drawn.evaluate(SHOW_NUMBERS, drawn.evaluate("() => window.app.graph._nodes[0].id"))
@@ -122,6 +125,7 @@ def test_small_numbers_are_taken_as_they_are_typed(drawn, nodes2, person):
     assert {name: posted["inputs"][name] for name in SMALL} == pytest.approx(SMALL, rel=1e-9)
 
 
+@EVERYWHERE
 @pytest.mark.parametrize("kind", FRONT)
 def test_what_a_beginner_needs_is_in_front(drawn, kind):
     """The rest comes by a button and goes again; values, their order and what is posted are the same all the time."""
@@ -154,6 +158,7 @@ def press_fold(drawn):
     drawn.wait_for_timeout(600)
 
 
+@EVERYWHERE
 def test_a_node_opens_as_it_was_saved(drawn):
     drawn.evaluate(ADD, "MixGRPO_Algorithm")
     folded = drawn.evaluate(SAVED)
@@ -176,6 +181,7 @@ def test_a_node_of_before_nodes_folded_opens_folded_and_no_taller(drawn):
     assert drawn.evaluate(HEIGHT) == pytest.approx(height, abs=1)
 
 
+@EVERYWHERE
 def test_a_folded_setting_that_is_linked_stays_in_sight(drawn):
     drawn.evaluate(ADD, "MixGRPO_Algorithm")
     drawn.evaluate(
