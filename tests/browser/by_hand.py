@@ -69,7 +69,7 @@ class Person:
         Newer frontends hang it on the pointer until a click puts it down.
         """
         self.page.mouse.dblclick(*EMPTY)
-        self.page.wait_for_timeout(500)
+        self.page.wait_for_function("() => document.activeElement.tagName === 'INPUT'")
         self.page.keyboard.type(title)
         self.page.get_by_role("option", name=title).or_(self.page.locator("[data-testid=result-item]")).first.wait_for()
         self.page.wait_for_timeout(500)

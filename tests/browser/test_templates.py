@@ -170,6 +170,8 @@ def test_weights_that_are_missing_are_named_when_a_template_is_opened(page):
     (dialog,) = page.evaluate(VISIBLE_DIALOGS)
     # Some frontends only count at first: the one that this workflow has.
     assert ("HPS_of_tomorrow.pt" in dialog or "Missing Models (1)" in dialog) and "PickScore" not in dialog
+    # What a page has open is there again after a reload.
+    load(page, json.loads(text))
     page.reload(wait_until="domcontentloaded")
     wait_until_ready(page)
 
