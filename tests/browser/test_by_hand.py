@@ -58,11 +58,11 @@ def build_a_training(person):
     person.write(ALGORITHM, "steps", 5)
     person.write(ALGORITHM, "group_size", 4)
     person.write(TRAIN, "run_name", "by hand")
-    person.write(TRAIN, "iterations", 16)
+    person.write(TRAIN, "iterations", 10)
     person.write(TRAIN, "width", 64)
     person.write(TRAIN, "height", 64)
     person.press(TRAIN, "more settings")
-    person.write(TRAIN, "evaluate_every", 4)
+    person.write(TRAIN, "evaluate_every", 5)
     person.press(TRAIN, "more settings")  # now called "fewer settings"
 
     assert person.posted(PROMPTS)["text"].split("\n") == prompts
@@ -71,7 +71,7 @@ def build_a_training(person):
     assert {name for name, value in train.items() if isinstance(value, list)} == {
         "model", "clip", "vae", "reward", "prompts", "algorithm"
     }  # fmt: skip
-    assert [train[name] for name in ("iterations", "width", "height", "evaluate_every")] == [16, 64, 64, 4]
+    assert [train[name] for name in ("iterations", "width", "height", "evaluate_every")] == [10, 64, 64, 5]
 
 
 def follow(page, person):
@@ -86,7 +86,7 @@ def follow(page, person):
     page.wait_for_function(f"() => Number({ITERATION}) >= 2", timeout=240_000)
     first = int(page.evaluate(f"() => Number({ITERATION})"))
     page.wait_for_function(f"() => Number({ITERATION}) > {first}", timeout=60_000)
-    assert " of 16" in words.inner_text() or words.inner_text().startswith("Held-out reward")
+    assert " of 10" in words.inner_text() or words.inner_text().startswith("Held-out reward")
     person.shoot("training")
     page.wait_for_function(
         f"() => document.querySelector('{WORDS}').textContent.startsWith('Held-out reward')", timeout=240_000

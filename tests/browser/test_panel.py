@@ -104,11 +104,25 @@ def start(server, name, iterations, **settings):
     return server.run(graph)["train"]["run_id"][0]
 
 
-def test_a_run_is_followed_left_and_found_again(server, panel):
-    """Live numbers, then a reload, then a restart of the server in the middle of the training."""
+def test_a_run_from_its_first_numbers_to_its_lora_in_a_graph(server, panel):
     run_id = start(server, f"followed {STRANGE}", 2000)
     panel.row(run_id).wait_for(timeout=60_000)
     panel.open_run(run_id)
+    follow_through_a_reload_and_a_restart(server, panel, run_id)
+    stopped = cancel(panel)
+    panel.button("Resume").click()
+    panel.wait_for_state("running")
+    panel.wait_for_iteration(stopped + 2)
+    stopped = cancel(panel)
+    go_on_longer(server, panel, run_id, stopped)
+    lora = save_its_lora(server, panel, run_id)
+    cancel(panel)
+    use_its_lora(server, panel, lora)
+    assert panel.page.evaluate("() => window.hacked") is None
+
+
+def follow_through_a_reload_and_a_restart(server, panel, run_id):
+    """Its numbers move, with the server that started it and with another one."""
     before = panel.wait_for_iteration(2)
     assert panel.wait_for_iteration(before + 2) > before
     assert panel.box.locator(".u-over").count(), "there is a chart"
@@ -125,62 +139,48 @@ def test_a_run_is_followed_left_and_found_again(server, panel):
     server.stop()
     server.start()
     assert panel.wait_for_iteration(before + 4) > before
-    assert panel.page.evaluate("() => window.hacked") is None
 
+
+def cancel(panel):
+    """The iteration that it stopped at."""
     panel.button("Cancel").click()
     panel.wait_for_state("cancelled")
     assert "Its checkpoint holds" in panel.box.get_by_test_id("mixgrpo-state").inner_text()
+    return int(panel.page.evaluate(f"() => Number({ITERATION})"))
 
 
-def test_cancel_resume_and_go_on_longer(server, panel):
-    run_id = start(server, "steered", 1000)
-    panel.row(run_id).wait_for(timeout=60_000)
-    panel.open_run(run_id)
-    panel.wait_for_iteration(6)
-    panel.button("Cancel").click()
-    panel.wait_for_state("cancelled")
-    stopped = int(panel.page.evaluate(f"() => Number({ITERATION})"))
+def go_on_longer(server, panel, run_id, stopped):
     panel.button("Continue longer").click()
     dialog = panel.page.get_by_role("dialog")
-    dialog.locator("input").fill("1200")
+    dialog.locator("input").fill("2200")
     dialog.locator("input").press("Enter")
     panel.wait_for_state("running")
     panel.wait_for_iteration(stopped + 2)
-    assert server.get(f"/mixgrpo/runs/{run_id}")["iterations"] == 1200
-    panel.button("Cancel").click()
-    panel.wait_for_state("cancelled")
-    stopped = int(panel.page.evaluate(f"() => Number({ITERATION})"))
-    panel.button("Resume").click()
-    panel.wait_for_state("running")
-    panel.wait_for_iteration(stopped + 2)
+    assert server.get(f"/mixgrpo/runs/{run_id}")["iterations"] == 2200
+
+
+def save_its_lora(server, panel, run_id):
+    """The file's name."""
     panel.more()
     panel.button("Save LoRA now").click()
     panel.page.wait_for_function(
         "() => [...document.querySelectorAll('a[download]')].some((a) => a.textContent === 'LoRA')"
     )
-    lora = next(
-        file for file in server.get(f"/mixgrpo/runs/{run_id}")["files"] if file["filename"].endswith(".safetensors")
-    )
+    files = server.get(f"/mixgrpo/runs/{run_id}")["files"]
+    lora = next(file for file in files if file["filename"].endswith(".safetensors"))
     assert server.view(lora)
-    panel.button("Cancel").click()
-    panel.wait_for_state("cancelled")
+    return lora["filename"]
 
 
-def test_a_finished_run_says_its_outcome_and_its_lora_is_used(server, panel):
-    run_id = start(server, "used", 20)
-    panel.row(run_id).wait_for(timeout=60_000)
-    panel.open_run(run_id)
-    panel.wait_for_state("finished")
-    said = panel.box.get_by_test_id("mixgrpo-state").inner_text()
-    assert said.startswith("Held-out reward ") and f"mixgrpo/{run_id}.safetensors" in said
-
+def use_its_lora(server, panel, lora):
+    """In a graph of stock nodes, which samples with it."""
     workflow = json.loads((ROOT / "workflows" / "compare_models.json").read_text(encoding="utf-8"))
     panel.page.evaluate("async (w) => { await window.app.loadGraphData(w, true, true); }", workflow)
     panel.page.evaluate(SELECT, "MixGRPO_TinyModel")
     panel.button("Use this LoRA").click()
     panel.page.wait_for_function("() => window.app.graph._nodes.some((n) => n.type === 'LoraLoaderModelOnly')")
     put = panel.page.evaluate(LORA)
-    assert put["name"].replace("\\", "/") == f"mixgrpo/{run_id}.safetensors"
+    assert put["name"].replace("\\", "/") == f"mixgrpo/{lora}"
     assert put["from"] == "MixGRPO_TinyModel" and put["to"]
     with panel.page.expect_response(lambda it: it.url.endswith("/prompt") and it.request.method == "POST") as answer:
         panel.page.evaluate("() => window.app.queuePrompt(0)")

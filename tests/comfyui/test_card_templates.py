@@ -22,7 +22,6 @@ RUNS = [
         "flux_dev_48gb", {"weight_dtype": "fp8_e4m3fn"}, FLUX, "torch.float8_e4m3fn, manual cast: torch.float32",
         id="DualCLIPLoader, UNETLoader in fp8",
     ),
-    pytest.param("flux_dev_80gb", {}, FLUX, "torch.float32, manual cast: None", id="DualCLIPLoader"),
     pytest.param("diffusers_folder", {}, SD3, "torch.float32, manual cast: None", id="MixGRPO_DiffusersModel"),
 ]  # fmt: skip
 

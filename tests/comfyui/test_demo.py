@@ -30,7 +30,7 @@ def processes_of(output):
 
 
 def test_leaves_pictures_lora_and_report(tmp_path):
-    process = demo(tmp_path, "--iterations", "2", "--images", "2")
+    process = demo(tmp_path, "--iterations", "1", "--images", "1")
     text, _ = process.communicate(timeout=400)
     assert process.returncode == 0, text
     report = json.loads((tmp_path / "report.json").read_text())
@@ -40,8 +40,8 @@ def test_leaves_pictures_lora_and_report(tmp_path):
         assert change["low"] <= change["mean"] <= change["high"]
         # Images are the same count on both sides, so the means' difference is the mean difference.
         assert change["mean"] == pytest.approx(report[f"{measure}_after"] - report[f"{measure}_before"], abs=1e-5)
-    assert report["iterations"] == 2 and report["train_seconds"] > 0 and report["forwards"] > 0
-    assert report["images_each"] == 2 * report["held_out_prompts"] >= 80 and report["seeds"]
+    assert report["iterations"] == 1 and report["train_seconds"] > 0 and report["forwards"] > 0
+    assert report["images_each"] == report["held_out_prompts"] >= 40 and report["seeds"]
     before, after, _ = (Image.open(tmp_path / f"{name}.png") for name in ("before", "after", "reward"))
     assert before.size == after.size and before.tobytes() != after.tobytes()
     assert (tmp_path / "lora.safetensors").stat().st_size > 10_000

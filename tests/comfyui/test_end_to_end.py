@@ -73,24 +73,15 @@ def test_embedded_tiny_model_trains_with_one_loader_for_everything(server, graph
     assert all(0 <= e["reward"]["shapes"] <= 1 for e in events if e["type"] == "iteration")
 
 
-def test_a_preset_alone_is_an_algorithm(server, graphs):
-    graph = graphs.tiny("by preset")
-    graph["algorithm"]["inputs"] = {"preset": "MixGRPO-Flash*"}
-    run = server.run(server.run_id(server.outputs(graph)))
-    assert (run["state"], run["iteration"]) == ("finished", 2)
-    rollout, window = run["config"]["rollout"], run["config"]["window"]
-    assert (rollout["flash_ratio"], rollout["tail_order"], window["strategy"]) == (0.2, 2, "frozen")
-    assert (rollout["steps"], rollout["group_size"], rollout["shift"], window["size"]) == (25, 12, 3.0, 4)
-    graph["algorithm"]["inputs"] = {"preset": "MixGRPO", "window_size": 30}
-    assert "window_size is 30 with 25 steps" in server.error(graph, 30)["exception_message"]
-
-
-def test_without_a_lora_node_the_presets_lora_is_trained(server, graphs):
+def test_a_preset_and_a_negative_prompt_without_a_lora_node(server, graphs):
     graph = graphs.tiny("lora by preset")
     graph["algorithm"]["inputs"] = {"preset": "MixGRPO SD3.5 UniRL", "group_size": 4, "prompts_per_iteration": 1}
     del graph["lora"], graph["train"]["inputs"]["lora"]
+    graph["train"]["inputs"]["negative_prompt"] = "blurry"
     run_id = server.run_id(server.outputs(graph))
-    assert server.run(run_id)["config"]["adapter"]["targets"] == "attn., attn1., attention."
+    run = server.run(run_id)
+    assert (run["state"], run["iteration"], run["config"]["run"]["negative_prompt"]) == ("finished", 2, "blurry")
+    assert run["config"]["adapter"]["targets"] == "attn., attn1., attention."
     lora = load_file(server.lora(run_id))
     assert all(".attn." in name for name in lora)
     with safe_open(server.lora(run_id), "pt") as file:
@@ -197,14 +188,6 @@ def test_bad_settings_fail_in_the_server_and_start_nothing(server, graphs):
     assert error["node_id"] == "train"
     assert "This Train node builds on another one (node inner)" in error["exception_message"]
     assert len(server.get("/mixgrpo/runs")["runs"]) == before
-
-
-def test_the_negative_prompt_is_encoded_and_part_of_the_run(server, graphs):
-    graph = graphs.train("negative", negative_prompt="blurry")
-    graph["algorithm"]["inputs"]["cfg"] = 2.0
-    run = server.run(server.run_id(server.outputs(graph)))
-    assert (run["state"], run["iteration"], run["config"]["run"]["negative_prompt"]) == ("finished", 2, "blurry")
-    assert "blurry" in (server.output / "encoded.txt").read_text().splitlines()
 
 
 def test_a_guidance_that_the_model_ignores_fails_in_one_sentence(server, graphs):

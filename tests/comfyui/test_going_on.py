@@ -1,5 +1,7 @@
 """Training that goes on: a finished run with more iterations, and a LoRA file as the start of another run."""
 
+import shutil
+
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -28,22 +30,9 @@ def test_a_finished_run_goes_on_to_the_lora_of_a_longer_one(server, graphs):
     assert (server.run_id(again), len(server.events(first))) == (first, before)
 
 
-def test_a_falling_learning_rate_starts_anew_and_says_so(server, graphs):
-    def graph(iterations):
-        made = graphs.train("falling", iterations=iterations)
-        made["algorithm"]["inputs"]["learning_rate_schedule"] = "linear"
-        return made
-
-    first = server.run_id(server.outputs(graph(1)))
-    outputs = server.outputs(graph(2))
-    assert server.run_id(outputs) != first
-    assert f"Run {first} has the same settings and 1 iterations." in outputs["train"]["text"][0]
-    assert [e["iteration"] for e in server.events(server.run_id(outputs)) if e["type"] == "iteration"] == [1, 2]
-
-
-def test_a_run_begins_from_another_ones_lora(server, graphs):
-    first = server.run_id(server.outputs(graphs.train("the first", evaluate_every=1)))
-    start = f"mixgrpo/{first}.safetensors"
+def test_a_run_begins_from_another_ones_lora(server, graphs, first_run):
+    first = first_run[1]
+    start = copied(server, first, "start")
     assert listed(server)[0] == "none" and start in listed(server)
 
     def graph(name, **settings):
@@ -58,7 +47,7 @@ def test_a_run_begins_from_another_ones_lora(server, graphs):
         for run in (first, straight)
     )
     assert began == pytest.approx(ended, abs=1e-6)
-    before, after = load_file(server.lora(first)), load_file(server.lora(straight))
+    before, after = load_file(server.lora("start")), load_file(server.lora(straight))
     assert before.keys() == after.keys()
     assert {name: tensor.shape for name, tensor in before.items()} == {name: t.shape for name, t in after.items()}
     assert any((before[name] != after[name]).any() for name in before)
@@ -77,16 +66,17 @@ def test_a_run_begins_from_another_ones_lora(server, graphs):
     assert resumed == killed and "resume" in [event.get("name") for event in server.events(killed)]
     assert graphs.same_tensors(server.lora(straight), server.lora(resumed))
 
-    # Another content under the same name is another run.
-    save_file({name: 0.5 * tensor for name, tensor in before.items()}, server.lora(first))
-    assert server.start_run(graph("the second")) not in (straight, killed)
+
+def copied(server, run_id, name):
+    """A run's LoRA under another name, which it has in the loaders."""
+    shutil.copyfile(server.lora(run_id), server.lora(name))
+    return f"mixgrpo/{name}.safetensors"
 
 
-def test_a_start_that_does_not_fit_ends_the_run_with_a_count(server, graphs):
-    first = server.run_id(server.outputs(graphs.train("a lora", iterations=1)))
-    tensors = load_file(server.lora(first))
-    name = f"mixgrpo/{first}.safetensors"
-    save_file({**tensors, "lora_te1_a.lora_up.weight": next(iter(tensors.values())).clone()}, server.lora(first))
+def test_a_start_that_does_not_fit_ends_the_run_with_a_count(server, graphs, first_run):
+    name = copied(server, first_run[1], "misfit")
+    tensors = load_file(server.lora("misfit"))
+    save_file({**tensors, "lora_te1_a.lora_up.weight": next(iter(tensors.values())).clone()}, server.lora("misfit"))
     graph = graphs.train("does not fit", iterations=1)
     graph["lora"]["inputs"] |= {"targets": "", "start_from": name}
     layers = len(tensors) // 2
@@ -94,8 +84,8 @@ def test_a_start_that_does_not_fit_ends_the_run_with_a_count(server, graphs):
     assert f"Only {layers} of {layers + 1} layers of the LoRA '{name}' fit this model, not lora_te1_a:" in message
 
 
-def test_apply_run_fails_where_a_part_of_the_lora_would_not_load(server, graphs):
-    run_id = server.run_id(server.outputs(graphs.train("half a lora", iterations=1)))
+def test_apply_run_fails_where_a_part_of_the_lora_would_not_load(server, first_run):
+    run_id = first_run[1]
     graph = {
         "model": {"class_type": "MixGRPO_TinyModel", "inputs": {}},
         "apply": {

@@ -3,7 +3,7 @@
 import time
 
 
-def test_cancel_stops_a_waited_run_and_the_same_graph_goes_on(server, graphs):
+def test_cancel_stops_a_waited_run_which_goes_on_over_http(server, graphs):
     graph = graphs.train("stopped", seconds=0.2, iterations=12, checkpoint_every=100)
     prompt = server.queue(graph)
     run_id = server.wait(
@@ -19,8 +19,11 @@ def test_cancel_stops_a_waited_run_and_the_same_graph_goes_on(server, graphs):
     assert stopped["checkpoint"] == stopped["iteration"]
     assert not server.lora(run_id).exists()
 
-    outputs = server.outputs(graph)
-    assert server.run_id(outputs) == run_id
+    status, answer = server.request("POST", f"/mixgrpo/runs/{run_id}/resume")
+    assert (status, answer.get("action")) == (200, "resumed"), answer
+    server.wait_for_state(run_id, "finished")
+    assert server.request("POST", f"/mixgrpo/runs/{run_id}/resume")[0] == 409
+    assert server.request("POST", f"/mixgrpo/runs/{run_id}/cancel")[0] == 409
     done = [e["iteration"] for e in server.events(run_id) if e["type"] == "iteration"]
     assert done == list(range(1, 13))  # nothing lost, nothing twice
     assert server.lora(run_id).exists()
@@ -70,15 +73,3 @@ def encoded(server):
     """The prompts of this test that were encoded, in order, and the negative one after them."""
     texts = (server.output / "encoded.txt").read_text().split("\n")[:-1]
     return texts[texts.index("prompt 0") :]
-
-
-def test_resume_over_http_finishes_a_cancelled_run(server, graphs):
-    run_id = server.start_run(graphs.train("over http", seconds=0.2, iterations=4))
-    server.wait_for_iteration(run_id, 1)
-    server.request("POST", f"/mixgrpo/runs/{run_id}/cancel")
-    server.wait_for_state(run_id, "cancelled", "finished")
-    status, answer = server.request("POST", f"/mixgrpo/runs/{run_id}/resume")
-    assert (status, answer.get("action")) == (200, "resumed"), answer
-    server.wait_for_state(run_id, "finished")
-    assert server.request("POST", f"/mixgrpo/runs/{run_id}/resume")[0] == 409
-    assert server.request("POST", f"/mixgrpo/runs/{run_id}/cancel")[0] == 409
