@@ -265,16 +265,22 @@ def _with_folder(
     async def handle(request: web.Request) -> web.Response:
         folder = overview.find(request.match_info["run_id"])
         if folder is None:
-            raise Refused(404, f"There is no run '{request.match_info['run_id'][:80]}'.")
+            raise _unknown(request.match_info["run_id"])
         try:
             return await handler(request, folder)
         except (OSError, ValueError, RecursionError) as error:
             if request.method != "GET" and (told := disk.trouble(error, getattr(error, "filename", None) or "")):
                 raise Refused(507 if told.errno in disk.FULL else 409, str(told)) from None
-            # Files of the run that are damaged, or vanish meanwhile.
+            if not folder.job.exists():
+                raise _unknown(folder.name) from None  # it was removed meanwhile
+            # Files of the run that are damaged.
             raise Refused(500, f"Run {folder.name} can't be read: {error}") from None
 
     return handle
+
+
+def _unknown(run_id: str) -> Refused:
+    return Refused(404, f"There is no run '{run_id[:80]}'.")
 
 
 def _answering(

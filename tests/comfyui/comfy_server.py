@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import functools
 import json
-import os
-import signal
 import threading
 import time
 import urllib.error
@@ -14,6 +12,7 @@ import uuid
 from pathlib import Path
 
 import aiohttp
+import psutil
 
 from scripts.comfyui_server import ROOT, ServerProcess
 
@@ -167,7 +166,7 @@ class ComfyServer(ServerProcess):
 
     def kill_worker(self, run_id):
         """kill -9: no last word."""
-        os.kill(self.run(run_id)["pid"], signal.SIGKILL)
+        psutil.Process(self.run(run_id)["pid"]).kill()
 
     def traces(self):
         """(node, pid) of everything that the test pack's loaders have done."""
