@@ -168,7 +168,7 @@ def _told(known: _Known, signature: Signature, loras: tuple[str, ...]) -> dict:
                 "held_out_prompts": made["held_out_prompts"],
                 "iterations": made["iterations"] or told.get("iterations"),
                 "state": state,
-                "message": _message(folder, state, told) or stored.launch_damage(folder),
+                "message": _message(folder, state, told),
                 "cancelling": cancelling,
                 "images": gallery.grid_and_curve(folder, told.get("sample")),
                 "thumbnail": gallery.thumbnail(folder, told.get("sample")),
@@ -188,8 +188,10 @@ def _told(known: _Known, signature: Signature, loras: tuple[str, ...]) -> dict:
         }
 
 
-def _message(folder: RunFolder, state: str, told: dict) -> str:
-    return liveness.unsaid(folder) if state == "dead" else told.get("message", "")
+def _message(folder: RunFolder, state: str, told: dict) -> str | None:
+    if state == "dead" and (told.get("stage") or liveness.unsaid(folder)):
+        return liveness.unsaid(folder)  # not what its stage was about
+    return told.get("message") or stored.launch_damage(folder) or None
 
 
 def _job(known: _Known, signature: tuple | None) -> dict[str, Any]:

@@ -93,7 +93,9 @@ async def ask(running, count: int, draw: random.Random) -> Counter:
             async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
                 text = (await answer.read()).decode()
             if wrong := complaint(method, answer.status, text):
-                raise AssertionError(f"request {number}, {method} {path[:300]} {body!r:.300}: {wrong}: {text[:2000]}")
+                raise AssertionError(
+                    f"request {number}, {method} {path[:300]} {body!r:.300}: {wrong}: {answer.status} {text[:2000]}"
+                )
             statuses[answer.status] += 1
 
     async def renew(session: aiohttp.ClientSession) -> None:

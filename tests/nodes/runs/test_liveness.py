@@ -111,7 +111,7 @@ class Process:
 
 @pytest.mark.parametrize("is_full", [True, pytest.param(False, marks=not_on_windows)])
 def test_a_worker_that_could_not_write_its_last_word_is_told_by_the_disk(runs, folder, monkeypatch, is_full):
-    folder.set_status(state="running", message="Starting ComfyUI.")
+    folder.set_status(state="running", stage="boot", message="Starting ComfyUI.")
     folder.log.write_text("\x00\x1b[31mlast \ufffd line\x1b[0m\n")
     told = runs.overview.summary(folder)
     assert told["state"] == "dead" and told["message"] == ""
@@ -119,7 +119,8 @@ def test_a_worker_that_could_not_write_its_last_word_is_told_by_the_disk(runs, f
     if is_full:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=8192))
     else:
-        monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+        roomy = dict.fromkeys(("f_bavail", "f_bfree", "f_blocks", "f_frsize"), 2**16)
+        monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY, **roomy))
     words = f"The disk is {'full' if is_full else 'read-only'} ({folder.path}): "
     assert runs.overview.summary(folder)["message"].startswith(words)
     ending = runs.wait.ending(folder, "dead")
