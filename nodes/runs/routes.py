@@ -75,8 +75,9 @@ def add(routes: web.RouteTableDef) -> None:
         ("POST", "/about", _about),
         ("DELETE", "", _delete),
     ):
-        # The id may be anything here: a strict pattern in the route would answer 404 without JSON.
-        routes.route(method, f"{ROOT}/{{run_id}}{path}")(_answering(_with_folder(handler)))
+        # The id may be anything here: a strict pattern in the route would answer 404 without JSON (aiohttp's own
+        # excludes braces).
+        routes.route(method, f"{ROOT}/{{run_id:[^/]+}}{path}")(_answering(_with_folder(handler)))
 
 
 # --- what there is ---

@@ -93,7 +93,8 @@ def test_what_a_kill_has_left_is_removed_but_not_what_the_server_writes_now(tmp_
     folder = RunFolder(tmp_path / "run")
     folder.create()
     (folder.samples / "group").mkdir()
-    left = [".status.json.12.tmp", ".run.safetensors.12.tmp", ".reward.tmp.png", ".tmpsnxRoc", "samples/group/.group.json.12.tmp",
+    left = [".status.json.12.tmp", ".run.safetensors.12.tmp", ".reward.tmp.png", ".tmpsnxRoc",
+        "samples/group/.group.json.12.tmp",
         "checkpoints/.000002.tmp", ".job.json.11.tmp"]  # fmt: skip
     for name in left:
         (folder.path / name).touch()
