@@ -309,7 +309,7 @@ def _whole(request: web.Request, name: str, default: int | None, most: int, what
 async def _body(request: web.Request) -> dict:
     """The JSON object that a request holds."""
     try:
-        body = await request.json()
+        body = json.loads(await request.read())  # request.json() would believe a header's charset
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):

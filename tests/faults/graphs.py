@@ -29,8 +29,8 @@ SLOW = ("steps", "width", "height", "batch_size", "images_per_prompt", "group_si
 def bases() -> list[dict]:
     """Sound graphs, each small enough to be executed many times a second."""
 
-    def node(kind: str, **inputs: object) -> dict:
-        return {"class_type": kind, "inputs": inputs}
+    def node(class_type: str, **inputs: object) -> dict:
+        return {"class_type": class_type, "inputs": inputs}
 
     image = node("EmptyImage", width=16, height=16, batch_size=2, color=255)
     scored = {
