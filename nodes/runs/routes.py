@@ -172,7 +172,7 @@ async def _report(_request: web.Request, folder: RunFolder) -> web.Response:
         return HISTORIES.ask(folder, make)
 
     return web.Response(
-        text=await asyncio.to_thread(look),
+        body=(await asyncio.to_thread(look)).encode("utf-8", "replace"),  # prompts may hold half a surrogate pair
         content_type="text/html",
         charset="utf-8",
         headers={

@@ -23,6 +23,8 @@ OUR_FOLDER = "a folder with a name of its own"
 class ComfyServer(ServerProcess):
     """`base` becomes ComfyUI's base directory, with this pack and the test pack in its custom_nodes."""
 
+    on_constant = staticmethod(lambda name: _no_constants(name))  # NaN and infinities, in answers
+
     def __init__(self, base, environment=None):
         # One thread: the same sums in the same order, and two workers don't fight for the cores.
         environment = {"OMP_NUM_THREADS": "1", **(environment or {})}
@@ -45,7 +47,7 @@ class ComfyServer(ServerProcess):
         except urllib.error.HTTPError as error:
             status, text = error.code, error.read().decode()
         try:
-            return status, json.loads(text, parse_constant=_no_constants)
+            return status, json.loads(text, parse_constant=self.on_constant)
         except json.JSONDecodeError:
             return status, text
 

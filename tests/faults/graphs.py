@@ -86,7 +86,10 @@ def make(draw: random.Random, running) -> dict:
         if kind < 0.5:
             inputs[which] = _near(draw, which, specs.get(which))
         elif kind < 0.65:
-            inputs[which] = [draw.choice([*graph, "gone"]), draw.choice((0, 0, 1, 2, 9, -1, "0", None))]
+            # ComfyUI checks only links of inputs that there are, and its executor ends for good at others to nowhere.
+            wrong = which in specs
+            source = draw.choice([*graph, "gone"] if wrong else list(graph))
+            inputs[which] = [source, draw.choice((0, 0, 1, 2, 9, -1, "0", None)) if wrong else 0]
         elif kind < 0.8:  # what ComfyUI checks of a widget it doesn't check of a link
             graph["value"] = {"class_type": "Test_Value", "inputs": {"text": _json(_near(draw, which, None))}}
             inputs[which] = ["value", 0]

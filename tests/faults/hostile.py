@@ -42,6 +42,7 @@ def server(place: Path, packs: dict[str, Path], environment: dict[str, str] | No
     """A real server deep inside a folder, in which nothing else may appear."""
     running = ComfyServer(place / "a" / "b" / "c" / "comfyui", environment)
     running._packs.update(packs)
+    running.on_constant = float  # ComfyUI's own answers quote what it was sent
     running.start()
     try:
         yield running
