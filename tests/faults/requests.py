@@ -18,6 +18,7 @@ READ = ("", "/events", "/history", "/schedule", "/images", "/group", "/log", "/w
 CHANGE = ("/cancel", "/resume", "/save", "/continue", "/restart", "/about")
 ROUTES = [*(("GET", tail) for tail in READ * 3), *(("POST", tail) for tail in CHANGE), ("DELETE", "")]
 METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS")
+STARTS = ("/restart", "/resume")
 QUERY = ("limit", "offset", "points", "after", "bytes", "loras", "state", "query", "workflow", "x")
 MOST_RUNS = 30
 ALLOWED = {200, 400, 403, 404, 405, 409, 413, 507}
@@ -30,6 +31,8 @@ def make(draw: random.Random, ids: list[str]) -> tuple[str, str, bytes | None, d
     method, tail = draw.choice(ROUTES) if draw.random() < 0.85 else (draw.choice(METHODS), draw.choice(READ + CHANGE))
     if method == "DELETE" and draw.random() < 0.7:
         method = "GET"
+    if tail in STARTS and draw.random() < 0.9:  # ComfyUI then looks through all its memory, which takes a second
+        run_id = "unknown"
     root = draw.choice(("", "/api")) + "/mixgrpo/runs"
     is_list = draw.random() < 0.1
     path = root if is_list else f"{root}/{run_id}{tail}"
