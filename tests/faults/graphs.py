@@ -80,16 +80,12 @@ def make(draw: random.Random, running) -> dict:
     for _ in range(draw.randint(1, 4)):
         name = draw.choice(list(graph))
         inputs, kind = graph[name]["inputs"], draw.random()
-        known = running.node_info(graph[name]["class_type"])["input"]
-        specs = {**known.get("required", {}), **known.get("optional", {})}
+        specs = _specs(running, graph[name])
         which = draw.choice([*specs, *inputs, "x"])
         if kind < 0.5:
             inputs[which] = _near(draw, which, specs.get(which))
         elif kind < 0.65:
-            # ComfyUI checks only links of inputs that there are, and its executor ends for good at others to nowhere.
-            wrong = which in specs
-            source = draw.choice([*graph, "gone"] if wrong else list(graph))
-            inputs[which] = [source, draw.choice((0, 0, 1, 2, 9, -1, "0", None)) if wrong else 0]
+            inputs[which] = [draw.choice([*graph, "gone"]), draw.choice((0, 0, 1, 2, 9, -1, "0", None))]
         elif kind < 0.8:  # what ComfyUI checks of a widget it doesn't check of a link
             graph["value"] = {"class_type": "Test_Value", "inputs": {"text": _json(_near(draw, which, None))}}
             inputs[which] = ["value", 0]
@@ -99,7 +95,24 @@ def make(draw: random.Random, running) -> dict:
             graph[name]["class_type"] = draw.choice([node["class_type"] for node in graph.values()])
         else:
             graph[f"{name}:{draw.choice(hostile.TEXTS)[:20]}"] = copy.deepcopy(graph[name])
+    for node in graph.values():
+        specs, inputs = _specs(running, node), node["inputs"]
+        # ComfyUI checks links of inputs that a node has; at others that lead nowhere its executor ends for good.
+        node["inputs"] = {
+            name: given for name, given in inputs.items() if name in specs or not _leads_nowhere(graph, given)
+        }
     return graph
+
+
+def _specs(running, node: dict) -> dict[str, list]:
+    """A node's inputs by name."""
+    known = running.node_info(node["class_type"])["input"]
+    return {**known.get("required", {}), **known.get("optional", {})}
+
+
+def _leads_nowhere(graph: dict, given: object) -> bool:
+    is_link = isinstance(given, list) and len(given) == 2 and isinstance(given[0], str)
+    return is_link and (given[0] not in graph or given[1] != 0)
 
 
 def _near(draw: random.Random, name: str, spec: list | None) -> object:

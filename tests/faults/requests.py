@@ -20,7 +20,7 @@ ROUTES = [*(("GET", tail) for tail in READ * 3), *(("POST", tail) for tail in CH
 METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS")
 STARTS = ("/restart", "/resume")
 QUERY = ("limit", "offset", "points", "after", "bytes", "loras", "state", "query", "workflow", "x")
-MOST_RUNS = 30
+LEAST_RUNS, MOST_RUNS = 8, 30
 ALLOWED = {200, 400, 403, 404, 405, 409, 413, 507}
 CLIENTS = 8
 
@@ -29,7 +29,7 @@ def make(draw: random.Random, ids: list[str]) -> tuple[str, str, bytes | None, d
     """(method, path as it goes over the wire, body, headers, whether there is such a route)"""
     run_id = draw.choice(ids) if ids and draw.random() < 0.7 else quote(_text(draw), safe="")
     method, tail = draw.choice(ROUTES) if draw.random() < 0.85 else (draw.choice(METHODS), draw.choice(READ + CHANGE))
-    if method == "DELETE" and draw.random() < 0.7:
+    if method == "DELETE" and draw.random() < 0.9:
         method = "GET"
     if tail in STARTS and draw.random() < 0.9:  # ComfyUI then looks through all its memory, which takes a second
         run_id = "unknown"
@@ -92,7 +92,7 @@ async def ask(running, count: int, draw: random.Random) -> Counter:
 
     async def client(session: aiohttp.ClientSession) -> None:
         for number in left:
-            if number % 200 == 0:
+            if number % 50 == 0:
                 await renew(session)
             method, path, body, headers, is_route = make(draw, ids)
             url = URL(f"{running.url}{path}", encoded=True)
@@ -105,9 +105,11 @@ async def ask(running, count: int, draw: random.Random) -> Counter:
             statuses[answer.status] += 1
 
     async def renew(session: aiohttp.ClientSession) -> None:
-        """Which runs there are. Restarts make more and more of them: only so many stay."""
+        """Which runs there are: a few of them always, and never more than so many."""
         async with session.get(f"{running.url}/mixgrpo/runs") as answer:
             runs = [run["run_id"] for run in (await answer.json())["runs"]]
+        if 0 < len(runs) < LEAST_RUNS:
+            await (await session.post(f"{running.url}/mixgrpo/runs/{runs[0]}/restart")).release()
         ids[:] = runs[:MOST_RUNS]
         for run_id in runs[MOST_RUNS:]:
             await (await session.delete(f"{running.url}/mixgrpo/runs/{run_id}?loras=1")).release()
@@ -119,7 +121,7 @@ async def ask(running, count: int, draw: random.Random) -> Counter:
 
 def prepare(running) -> None:
     """Some runs to ask for."""
-    for number in range(5):
+    for number in range(LEAST_RUNS):
         running.start_run(graphs.train(f"{hostile.MARK} {number}", iterations=3, seed=number))
 
 
