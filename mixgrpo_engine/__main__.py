@@ -14,9 +14,10 @@ FINISHED, FAILED, MISUSED = 0, 1, 2
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 finished or cancelled, 1 failed, 2 a wrong run file."""
     asked = _parser().parse_args(arguments)
-    from .records import events
+    from .records import events, readable
     from .standalone import console, run_file, runner, settings_page
 
+    readable.never_fail_to_print()
     if asked.command == "settings":
         _say(settings_page.page())
         return FINISHED

@@ -57,6 +57,8 @@ def checked(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
         inputs = {each.id: each for each in schema.inputs}
 
         def one(name: str, value: Any) -> Any:
+            if name not in inputs:  # ComfyUI lets links to anything pass
+                raise ValueError(f"{schema.display_name} has no input '{name[:40]}': remove it.")
             return _checked(inputs[name], schema.display_name, value, name in open_ones)
 
         return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from comfy_api.latest import io
 
 from ..mixgrpo_engine import prompt_files
 from ..mixgrpo_engine.prompts import AUTOMATIC, split
+from ..mixgrpo_engine.records.readable import readable
 from .category import CATEGORY, found_by
 
 PROMPTS = io.Custom("MIXGRPO_PROMPTS")
@@ -63,7 +66,7 @@ class MixGRPOPrompts(io.ComfyNode):
     def fingerprint_inputs(cls, file: list[str | None], **others: Any) -> tuple:
         # What is linked isn't known here: None.
         path = None if file[0] in (None, NO_FILE) else input_file(str(file[0]))
-        return (file, *others.values(), path.stat().st_mtime_ns if path and path.exists() else 0)
+        return (file, *others.values(), path.stat().st_mtime_ns if path and os.path.exists(path) else 0)
 
     @classmethod
     def execute(cls, text: list[str], file: list[str], held_out: list[int], split_seed: list[int]) -> io.NodeOutput:
@@ -100,17 +103,23 @@ def input_file(name: str) -> Path:
     import folder_paths
 
     folder = Path(folder_paths.get_input_directory()).resolve()
-    path = (folder / name).resolve()
-    if folder not in path.parents:
-        raise ValueError(f"The prompt file '{name}' isn't in ComfyUI's input folder: put it there and choose it again.")
-    return path
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # what can't be a path
+        path = (folder / name).resolve()
+        if folder in path.parents:
+            return path
+    raise _missing(name)
+
+
+def _missing(name: str) -> ValueError:
+    what = f"The prompt file '{readable(name, 200)}'"
+    return ValueError(f"{what} isn't in ComfyUI's input folder: put it there and choose it again.")
 
 
 def read_file(name: str) -> list[str]:
     """The prompts of a file in the input folder. Raises ValueError with one sentence when it can't be used."""
     path = input_file(name)
-    if not path.is_file():
-        raise ValueError(f"The prompt file '{name}' isn't in ComfyUI's input folder: put it there and choose it again.")
+    if not os.path.isfile(path):  # also for a name that is too long to be one
+        raise _missing(name)
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"The prompt file '{name}' is larger than {MAX_FILE_BYTES // 2**20} MB: make it smaller.")
     return prompt_files.read(path)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,8 +12,26 @@ from torch import Tensor
 from ..policy import Condition
 
 Result = TypeVar("Result")
-# The name that every torch version has; on the CPU it never happens.
+# The name that every torch version has.
 OutOfMemory = torch.cuda.OutOfMemoryError
+OTHER_WORDS = re.compile(
+    r"MPS backend out of memory|CUDA error: out of memory|Could not allocate tensor with \d+ bytes"
+    r"|\[enforce fail at .*DefaultCPUAllocator: "
+)
+"""How plain RuntimeErrors of other devices begin: Apple's, a GPU's in a kernel, DirectML's, the CPU's."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device has no memory left: smaller batches may help."""
+    return isinstance(error, OutOfMemory) or (isinstance(error, RuntimeError) and bool(OTHER_WORDS.match(str(error))))
+
+
+def give_back_memory() -> None:
+    """What torch holds on any device without using it."""
+    for name in ("cuda", "xpu", "mps"):
+        device: Any = getattr(torch, name, None)  # older versions don't have all of them
+        if device is not None and device.is_available():
+            device.empty_cache()
 
 
 class BatchSize:
@@ -37,7 +56,9 @@ class BatchSize:
         while True:
             try:
                 return work(self.size)
-            except OutOfMemory as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 now = min(self.size or count, count)
                 if now == 1:
                     raise
@@ -49,8 +70,7 @@ class BatchSize:
                     ) from error
             # Outside the except block: the error holds on to the tensors of the failed work.
             self.size = smaller
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            give_back_memory()
             self._notice(
                 f"Out of memory with {now} images a model call: going on with {self.size}. "
                 f"Set {self._name} to {self.size} to begin with it."

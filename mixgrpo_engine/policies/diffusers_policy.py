@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..config import AdapterConfig
 from ..distributed import sharding
+from ..memory.micro_batches import give_back_memory
 from ..schedule import flow_sigmas
 from .diffusers_folder import DiffusersFolder, encode, reads_whole
 from .encoded_prompts import EncodedPrompts
@@ -172,8 +173,7 @@ def encode_prompts(
         encoded.make(number, encode_each, functools.partial(reads_whole, pipeline, sequence_length=sequence_length))
     del pipeline, encode_each
     gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    give_back_memory()
 
 
 def latent_shape(

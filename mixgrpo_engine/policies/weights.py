@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from .. import lora
 from ..config import AdapterConfig
 from ..distributed.sharding import gathered_state, is_split
-from ..records.files import replace, write_json
+from ..records.files import remove, replace, write_json
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
@@ -101,14 +100,15 @@ class FullWeights:
                 transformer = type(transformer).from_config(transformer.config)
             transformer.load_state_dict(state, assign=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
         transformer.save_pretrained(temporary)
         write_json(temporary / "metadata.json", dict(metadata))
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        old = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
         if path.exists():
             replace(path, old)
         replace(temporary, path)
-        shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):  # the new one is in its place
+            remove(old)
 
     def load_export(self, path: Path) -> None:
         """The reverse of export()."""

@@ -44,8 +44,20 @@ def trouble(error: BaseException, place: str | os.PathLike = "") -> DiskTrouble 
         if number in READ_ONLY:
             return DiskTrouble(number, f"The disk is read-only{where}: make it writable and start again.")
         if number in FORBIDDEN and place:
-            return DiskTrouble(number, f"{told} can't be written: give ComfyUI's user the right to, and start again.")
+            sentence = f"{told} can't be written: close what has it open, or give ComfyUI's user the right to."
+            return DiskTrouble(number, sentence)
     return None
+
+
+def standing(place: Path) -> DiskTrouble | None:
+    """What keeps the disk of an existing folder from being written now; None when nothing does, or it can't be told."""
+    number = 0
+    with suppress(OSError):
+        if shutil.disk_usage(place).free < LITTLE:
+            number = errno.ENOSPC
+        if hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY:
+            number = errno.EROFS
+    return trouble(OSError(number, ""), place)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

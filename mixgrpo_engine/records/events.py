@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from . import disk
+from .files import patiently
 from .readable import readable
 
 DECODER = json.JSONDecoder(parse_constant=lambda _: None)
@@ -210,7 +211,7 @@ class EventLog:
     def append(self, event: Event) -> dict:
         line = event.as_dict()
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with patiently(lambda: open(self.path, "a", encoding="utf-8")) as file:
                 file.write(self._line_end() + json.dumps(line, allow_nan=False) + "\n")
         except OSError as error:
             self._checked = False  # half a line may be there now

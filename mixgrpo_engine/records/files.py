@@ -3,48 +3,61 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
 import os
 import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from . import disk
 
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS = 30.0 if os.name == "nt" else 2.0
+"""How long a file may be in another program's hands. Only Windows minds; its disks can be mounted elsewhere, too."""
+
+Result = TypeVar("Result")
+
+
+def patiently(action: Callable[[], Result]) -> Result:
+    """action(), again and again while another program holds its file: a reader, an antivirus, an indexer.
+
+    action must be one that can be done again. Raises its OSError when that doesn't pass within PATIENCE_SECONDS.
+    """
+    deadline, pause = time.monotonic() + PATIENCE_SECONDS, 0.02
+    while True:
+        try:
+            return action()
+        except OSError as error:
+            # A folder isn't empty while something in it is still held by who looked at it when it was deleted.
+            held = isinstance(error, PermissionError) or error.errno in (errno.ENOTEMPTY, errno.EBUSY)
+            if not held or time.monotonic() > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 0.5)
 
 
 def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """os.replace that waits for readers: Windows refuses to replace a file that another process has open."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            os.replace(source, target)
-            return
-        except PermissionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+    """os.replace, patiently."""
+    patiently(lambda: os.replace(source, target))
 
 
 def remove(path: Path) -> None:
-    """A file, a link (not what it leads to) or a folder with all that is in it; with the same patience."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while os.path.lexists(path):
-        try:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        except FileNotFoundError:
-            continue
-        except PermissionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+    """A file, a link (not what it leads to) or a folder with all that is in it, patiently; none is no error."""
+
+    def attempt() -> None:
+        while os.path.lexists(path):
+            with contextlib.suppress(FileNotFoundError):  # somebody else removes it, too
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+    patiently(attempt)
 
 
 def set_aside(path: Path) -> Path:
@@ -63,7 +76,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 
     Nothing is left when that fails. Raises DiskTrouble with a sentence for a disk that takes nothing.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
     try:
         yield temporary
         replace(temporary, path)
@@ -95,17 +108,11 @@ def sha256(path: Path) -> str:
 
 def read_json(path: Path) -> dict:
     """A JSON object. Raises FileNotFoundError, or ValueError naming the file when it holds anything else."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except PermissionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-            continue
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise ValueError(f"{path} is damaged (it holds no JSON object): restore it, or remove the folder it is in.")
-        return value
+    text = patiently(lambda: path.read_bytes())
+    try:
+        value = json.loads(text.decode())
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is damaged (it holds no JSON object): restore it, or remove the folder it is in.")
+    return value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 import traceback
 
 MOST = 4000
@@ -45,6 +47,13 @@ def traceback_of(error: BaseException) -> str:
     except Exception:  # an error can break whatever looks at it; it is told all the same
         parts = [*traceback.format_tb(error.__traceback__), type(error).__name__]
     return readable("".join(readable(part, PART) for part in parts), keep_end=True)
+
+
+def never_fail_to_print() -> None:
+    """What a console can't show (ASCII, Windows' code pages) comes out as its number, not as an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _as_text(value: object) -> str:

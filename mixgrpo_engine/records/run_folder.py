@@ -53,7 +53,7 @@ class RunFolder:
     def remove_unfinished(self) -> None:
         """What a killed process was writing. For who alone writes into the folder now, but for the server's files."""
         for place in (self.path, self.checkpoints, self.samples, self.samples / "group", *self._caches):
-            for path in place.glob(".*.tmp*"):
+            for path in place.glob(".*tmp*"):  # safetensors' own are .tmpXXXXXX
                 theirs = path.name.startswith(SERVERS)
                 with suppress(FileNotFoundError):
                     if not theirs or time.time() - path.lstat().st_mtime > SERVERS_SECONDS:

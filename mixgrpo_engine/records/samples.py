@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
 from .events import finite
-from .files import write_json
+from .files import remove, write_json
 from .run_folder import RunFolder
 
 SIDE, GROUP_SIDE = 1024, 512  # pixels of the longer side; larger images are made smaller
@@ -48,7 +48,8 @@ def thin_out(samples: Path, budget: int) -> None:
         place = min(range(1, len(folders) - 1), key=lambda place: numbers[place + 1] - numbers[place - 1])
         gone = folders.pop(place)
         total -= sizes[gone]
-        shutil.rmtree(gone)
+        with suppress(OSError):  # somebody looks at it: the next time
+            remove(gone)
 
 
 class NewestGroup:
@@ -85,7 +86,8 @@ class NewestGroup:
         told = {"iteration": iteration, "prompt": prompt, "window": [window.start, window.stop], "images": about}
         write_json(self._folder / "group.json", finite(told))
         for path in set(self._folder.glob("*.webp")) - self._kept - set(paths):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                remove(path)
         self._kept = set(paths)
         now = time.monotonic()
         self._due = now + max(GROUP_SECONDS, (now - started) / GROUP_SHARE)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from ..records.readable import never_fail_to_print
 from .files.catalog import FILES, by_name, size_text
 from .files.convert import convert
 from .files.download import DownloadError, download
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     two.add_argument("source", help="a .pt, .pth or .bin file")
     two.add_argument("target", help="the .safetensors file to write")
     given = parser.parse_args(arguments)
+    never_fail_to_print()
     try:
         if given.command == "list":
             _list()

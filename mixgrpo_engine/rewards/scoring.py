@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..memory.micro_batches import OutOfMemory
+from ..memory.micro_batches import is_out_of_memory
 from . import Reward, asking, check_batch, checked_scores, failures
 from .mix import RewardMix, parts
 
@@ -41,7 +41,9 @@ def score_by_each(
         for name, reward in rewards.items():
             try:
                 scores.values[name] = checked_scores(reward, images, prompts)
-            except OutOfMemory as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 # Another kind of error: whoever samples these images in smaller parts can't help a scorer.
                 raise RuntimeError(
                     f"Out of memory in the reward '{name}' with {len(images)} images: lower its batch_size or set its "

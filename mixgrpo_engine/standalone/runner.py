@@ -19,7 +19,7 @@ from ..policies.diffusers_policy import DiffusersPolicy, encode_prompts
 from ..policies.encoded_prompts import EncodedPrompts
 from ..records import disk, run_status
 from ..records.events import Cancelled, Event, Failed, Notice, Stage
-from ..records.files import read_json, write_json
+from ..records.files import read_json, remove, write_json
 from ..records.readable import traceback_of, words_of
 from ..records.run_folder import RunFolder
 from ..rewards import Reward, mix
@@ -184,7 +184,7 @@ def train(run: Run, should_stop: Callable[[], bool] = lambda: False) -> str:
     watched, watched_weights = run.rewards(run.file.watch)
     with run.holding_the_folder():
         if run.ranks.is_main_process:
-            run.folder.save_file.unlink(missing_ok=True)  # meant for an earlier start
+            remove(run.folder.save_file)  # meant for an earlier start
         try:
             policy = run.policy(should_stop)
             run.emit(Stage("train", f"Training in {run.folder.path}."))

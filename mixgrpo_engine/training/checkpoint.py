@@ -23,7 +23,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from ..distributed.sharding import own_part
-from ..memory.micro_batches import OutOfMemory
+from ..memory.micro_batches import is_out_of_memory
 from ..policy import Policy
 from ..records import disk
 from ..records.files import remove, replace, set_aside
@@ -124,9 +124,11 @@ class Checkpoints:
         for path in reversed(self._named()):
             try:
                 progress = self._load(path)
-            except (OtherLaunch, OutOfMemory):
+            except OtherLaunch:
                 raise
             except Exception as error:  # what libraries raise over a damaged file is of every kind
+                if is_out_of_memory(error):
+                    raise
                 if self.split:
                     raise RuntimeError(
                         f"The checkpoint {path} can't be read ({_reason(error)}). Move that folder away and start "

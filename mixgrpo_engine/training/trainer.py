@@ -20,6 +20,7 @@ from ..memory.in_use import in_use
 from ..policy import Policy
 from ..prompts import PromptSet
 from ..records.events import Cancelled, CheckpointSaved, Done, Event, Iteration, Lora, Schedule, Stage, of_types
+from ..records.files import remove
 from ..records.last_words import not_learned
 from ..records.run_folder import RunFolder
 from ..records.samples import NewestGroup
@@ -269,7 +270,7 @@ class Trainer:
         except (OSError, SafetensorError) as error:  # a full disk, for one: it costs this LoRA, not the run
             self.pulse.notice(f"The LoRA that was asked for couldn't be saved ({error}).")
         if self.ranks.is_main:
-            self.folder.save_file.unlink(missing_ok=True)
+            remove(self.folder.save_file)
         self.ranks.wait()
 
     def _rescue(self, saved: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...mixgrpo_engine.records.files import read_json, write_json
+from ...mixgrpo_engine.records.readable import readable
 from ...mixgrpo_engine.records.run_folder import RunFolder
 
 LONGEST = {"name": 200, "note": 10_000}
@@ -26,7 +27,7 @@ def check(given: Any) -> dict[str, str]:
     for name, text in given.items():
         if not isinstance(text, str) or len(text) > LONGEST[name]:
             raise ValueError(f"{name} must be a text of at most {LONGEST[name]} characters.")
-    return {name: text.strip() for name, text in given.items()}
+    return {name: readable(text.strip(), LONGEST[name]) for name, text in given.items()}
 
 
 def write(folder: RunFolder, given: dict[str, str]) -> None:

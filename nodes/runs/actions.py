@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import job, launch, liveness, locks, published_lora, signature, stored
+from . import job, launch, liveness, published_lora, signature, stored
 
 
 def facts(folder: RunFolder, made: dict) -> dict[str, Any]:
@@ -44,8 +44,6 @@ def is_held(folder: RunFolder) -> bool:
     """Whether a process has the run, or it can't be told."""
     try:
         return liveness.is_alive(folder)
-    except ValueError:  # its launch.json is damaged
-        return locks.is_taken(folder.lock)
     except OSError:  # its lock can't be tried
         return True
 

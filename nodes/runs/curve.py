@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...mixgrpo_engine.records.files import written_beside
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from .history import History
 
@@ -37,7 +38,6 @@ def draw(folder: RunFolder) -> Path | None:
     axes.grid(alpha=0.3)
     axes.legend()
     target = folder.path / "reward.png"
-    temporary = target.with_name(".reward.tmp.png")
-    FigureCanvasAgg(figure).print_png(temporary)
-    temporary.replace(target)
+    with written_beside(target) as temporary:
+        FigureCanvasAgg(figure).print_png(temporary)
     return target

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ...mixgrpo_engine.records.files import write_json
+from ...mixgrpo_engine.records.events import Notice
+from ...mixgrpo_engine.records.files import remove, write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from .. import owner_settings
 from . import job, news, process, signature, stored
@@ -51,19 +52,21 @@ def launch(folder: RunFolder) -> None:
     reap()
     made = stored.job(folder)
     orders = start_orders(folder, made)
-    for leftover in (folder.cancel_file, folder.save_file, folder.path / "launch.json"):
-        leftover.unlink(missing_ok=True)
+    if damage := stored.launch_damage(folder):
+        folder.emit(Notice(int(folder.status().get("iteration") or 0), damage))
+    for leftover in (folder.cancel_file, folder.save_file, folder.path / stored.LAUNCH):
+        remove(leftover)
     folder.set_status(
         state="queued", stage="", message="", node_id="", phase="", iterations=made["config"]["run"]["iterations"]
     )
     with open(folder.log, "ab") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-u", str(ENTRY), str(folder.path)],
+            [*process.python(), str(ENTRY), str(folder.path)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=os.getcwd(),
-            env={**os.environ, WORKER_VARIABLE: str(folder.path), "PYTHONUTF8": "1"},
+            env={**os.environ, WORKER_VARIABLE: str(folder.path), "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"},
             # The run outlives the server: Ctrl-C in its terminal isn't meant for it.
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
@@ -71,7 +74,7 @@ def launch(folder: RunFolder) -> None:
         )
     _started[worker.pid] = worker
     try:
-        write_json(folder.path / "launch.json", process.identity(worker.pid))
+        write_json(folder.path / stored.LAUNCH, process.identity(worker.pid))
     except OSError as error:
         # It waits for its orders and has done nothing yet; nobody could find it again.
         worker.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from ...mixgrpo_engine.records import disk
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import locks, process
 from .stored import check_job, launch, status
@@ -31,7 +32,6 @@ def damage(folder: RunFolder) -> str:
 def _look(folder: RunFolder) -> tuple[str, str]:
     try:
         check_job(folder)
-        launch(folder)
         return read_state(folder), ""
     except (ValueError, OSError) as error:
         return UNREADABLE, str(error)
@@ -51,6 +51,11 @@ def read_state(folder: RunFolder) -> str:
         return now
     # A worker that was asked to stop before it could listen has just ended.
     return "cancelled" if folder.cancel_file.exists() else "dead"
+
+
+def unsaid(folder: RunFolder) -> str:
+    """Why the worker of a dead run could write no last word, if its disk tells; else ""."""
+    return str(disk.standing(folder.path) or "")
 
 
 def is_alive(folder: RunFolder) -> bool:

@@ -130,6 +130,7 @@ def _summary(known: _Known, signature: Signature, published: dict[str, tuple[str
             told = _told(known, signature, loras)
             age = time.time() - (told.get("updated") or 0.0)
             settled = told["state"] not in liveness.ACTIVE and not told["cancelling"] and age > SETTLED_SECONDS
+            settled = settled and not (told["state"] == "dead" and told["message"])  # the disk's, which may change
             known.summary, known.made_of = told, (signature, loras) if settled else None
         return known.summary
 
@@ -145,7 +146,6 @@ def _told(known: _Known, signature: Signature, loras: tuple[str, ...]) -> dict:
         "note": called.get("note", ""),
     }
     try:
-        stored.launch(folder)
         told, made = stored.status(folder), _job(known, signature[0])
         state = liveness.read_state(folder) if told["state"] in liveness.ACTIVE else told["state"]
         cancelling = liveness.is_cancelling(folder)
@@ -168,6 +168,7 @@ def _told(known: _Known, signature: Signature, loras: tuple[str, ...]) -> dict:
                 "held_out_prompts": made["held_out_prompts"],
                 "iterations": made["iterations"] or told.get("iterations"),
                 "state": state,
+                "message": _message(folder, state, told),
                 "cancelling": cancelling,
                 "images": gallery.grid_and_curve(folder, told.get("sample")),
                 "thumbnail": gallery.thumbnail(folder, told.get("sample")),
@@ -185,6 +186,12 @@ def _told(known: _Known, signature: Signature, loras: tuple[str, ...]) -> dict:
             "message": str(error),
             "actions": actions.possible(folder, liveness.UNREADABLE, False, {}),
         }
+
+
+def _message(folder: RunFolder, state: str, told: dict) -> str | None:
+    if state == "dead" and (told.get("stage") or liveness.unsaid(folder)):
+        return liveness.unsaid(folder)  # not what its stage was about
+    return told.get("message") or stored.launch_damage(folder) or None
 
 
 def _job(known: _Known, signature: tuple | None) -> dict[str, Any]:

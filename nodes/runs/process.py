@@ -7,12 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 import psutil
 
 SCRIPT = ("worker", "entry.py")
 """The end of the path of the worker's script."""
+
+
+def python() -> list[str]:
+    """This process's Python for a command line, with what it was told to leave out: users' own packages, above all.
+
+    Portable ComfyUI starts with -s.
+    """
+    left_out = {"isolated": "I", "ignore_environment": "E", "no_user_site": "s", "safe_path": "P"}
+    flags = "".join(letter for name, letter in left_out.items() if getattr(sys.flags, name, False))
+    # UTF-8 as a flag: the variable isn't looked at with -E.
+    return [sys.executable, *([f"-{flags}"] if flags else []), "-X", "utf8", "-u"]
 
 
 def identity(pid: int | None = None) -> dict:

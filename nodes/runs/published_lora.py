@@ -87,7 +87,7 @@ def publish(folder: RunFolder, which: str = paths.LAST) -> None:
 
 def remove_unfinished(folder: RunFolder) -> None:
     """What a killed worker was publishing."""
-    pattern = re.compile(rf"\.{folder.name}(-best|-\d+)?\.safetensors\.\d+\.tmp")
+    pattern = re.compile(rf"\.{folder.name}(-best|-\d+)?\.safetensors\.[\d-]+\.tmp")
     for path in paths.lora_folder().glob(".*.tmp"):
         if pattern.fullmatch(path.name):
             remove(path)

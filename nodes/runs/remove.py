@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-
+from ...mixgrpo_engine.records import files
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import actions, liveness, news, paths, published_lora, submit
+
+REMOVED = ".removed-"
 
 
 def remove(folder: RunFolder, loras: bool) -> None:
@@ -16,17 +16,14 @@ def remove(folder: RunFolder, loras: bool) -> None:
             raise ValueError(f"Run {folder.name} is at work: cancel it, and delete it when it has ended.")
         names = published_lora.published().get(folder.name, ()) if loras else ()
         # Out of everybody's sight first: what can't be removed entirely is no half run.
-        doomed = folder.path.with_name(f".removed-{folder.name}")
-        if doomed.exists():
-            shutil.rmtree(doomed)
-        folder.path.rename(doomed)
+        doomed = folder.path.with_name(f"{REMOVED}{folder.name}")
+        files.remove(doomed)
+        files.replace(folder.path, doomed)
     try:
-        if doomed.is_symlink():
-            doomed.unlink()
-        else:
-            shutil.rmtree(doomed)
+        files.remove(doomed)
         for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                (paths.lora_folder() / name).unlink()
+            files.remove(paths.lora_folder() / name)
+        for left in doomed.parent.glob(f"{REMOVED}*"):
+            files.remove(left)  # what was in somebody's hands at an earlier time
     finally:
         news.tell(folder.name)

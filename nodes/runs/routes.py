@@ -75,8 +75,9 @@ def add(routes: web.RouteTableDef) -> None:
         ("POST", "/about", _about),
         ("DELETE", "", _delete),
     ):
-        # The id may be anything here: a strict pattern in the route would answer 404 without JSON.
-        routes.route(method, f"{ROOT}/{{run_id}}{path}")(_answering(_with_folder(handler)))
+        # The id may be anything here: a strict pattern in the route would answer 404 without JSON (aiohttp's own
+        # excludes braces).
+        routes.route(method, f"{ROOT}/{{run_id:[^/]+}}{path}")(_answering(_with_folder(handler)))
 
 
 # --- what there is ---
@@ -171,7 +172,7 @@ async def _report(_request: web.Request, folder: RunFolder) -> web.Response:
         return HISTORIES.ask(folder, make)
 
     return web.Response(
-        text=await asyncio.to_thread(look),
+        body=(await asyncio.to_thread(look)).encode("utf-8", "replace"),  # prompts may hold half a surrogate pair
         content_type="text/html",
         charset="utf-8",
         headers={
@@ -265,16 +266,22 @@ def _with_folder(
     async def handle(request: web.Request) -> web.Response:
         folder = overview.find(request.match_info["run_id"])
         if folder is None:
-            raise Refused(404, f"There is no run '{request.match_info['run_id'][:80]}'.")
+            raise _unknown(request.match_info["run_id"])
         try:
             return await handler(request, folder)
         except (OSError, ValueError, RecursionError) as error:
             if request.method != "GET" and (told := disk.trouble(error, getattr(error, "filename", None) or "")):
                 raise Refused(507 if told.errno in disk.FULL else 409, str(told)) from None
-            # Files of the run that are damaged, or vanish meanwhile.
+            if not folder.job.exists():
+                raise _unknown(folder.name) from None  # it was removed meanwhile
+            # Files of the run that are damaged.
             raise Refused(500, f"Run {folder.name} can't be read: {error}") from None
 
     return handle
+
+
+def _unknown(run_id: str) -> Refused:
+    return Refused(404, f"There is no run '{run_id[:80]}'.")
 
 
 def _answering(
@@ -302,7 +309,7 @@ def _whole(request: web.Request, name: str, default: int | None, most: int, what
 async def _body(request: web.Request) -> dict:
     """The JSON object that a request holds."""
     try:
-        body = await request.json()
+        body = json.loads(await request.read())  # request.json() would believe a header's charset
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):

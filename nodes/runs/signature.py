@@ -12,6 +12,7 @@ import os
 import secrets
 from pathlib import Path
 
+from ...mixgrpo_engine.records.files import remove, replace
 from . import graph
 
 FIELD = "signature"
@@ -73,9 +74,9 @@ def _create(path: Path) -> None:
             os.link(temporary, path)
     except OSError:
         # A file system without hard links.
-        os.replace(temporary, path)
+        replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
 
 
 def _digest(content: dict, key: bytes) -> str:

@@ -14,7 +14,9 @@ from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.records.stored_status import damaged, is_number
 from . import paths
 
-__all__ = ["check_job", "is_number", "job", "launch", "status"]
+__all__ = ["check_job", "is_number", "job", "launch", "launch_damage", "status"]
+
+LAUNCH = "launch.json"
 
 
 def status(folder: RunFolder) -> dict:
@@ -32,8 +34,23 @@ def status(folder: RunFolder) -> dict:
 
 
 def launch(folder: RunFolder) -> dict:
-    """The identity of the process launched last, {} before the first. Raises ValueError naming a damaged file."""
-    return _json(folder.path / "launch.json")
+    """The identity of the process launched last, {} before the first, or when it can't be read.
+
+    A worker is known by its lock as well.
+    """
+    try:
+        return _json(folder.path / LAUNCH)
+    except ValueError:
+        return {}
+
+
+def launch_damage(folder: RunFolder) -> str:
+    """A sentence when that file can't be read, else ""."""
+    try:
+        _json(folder.path / LAUNCH)
+        return ""
+    except ValueError:
+        return f"{folder.path / LAUNCH} is damaged and left out: it is written again when the run goes on."
 
 
 def job(folder: RunFolder) -> dict:

@@ -12,8 +12,9 @@ import time
 from collections import deque
 
 from ...mixgrpo_engine.records import events
+from ...mixgrpo_engine.records.readable import readable
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import launch, liveness, overview, published_lora, stored, submit
+from . import launch, liveness, log_tail, overview, published_lora, stored, submit
 from .cancel import cancel
 
 NODE_EVENT = "mixgrpo.node"
@@ -21,7 +22,7 @@ SECONDS = 0.5
 TICK_SECONDS = 5.0
 """Clients give up on a server that is silent for too long: progress is told again at least this often."""
 
-LOG_LINES = 15
+LOG_LINES, LOG_BYTES = 15, 2**14
 
 
 class RunEnded(RuntimeError):
@@ -114,10 +115,10 @@ def ending(folder: RunFolder, now: str, in_browser: bool = False) -> str:
     if now == "failed":
         sentence = f"Run {folder.name} failed: {status.get('message', '')}"
         return _with_log(sentence, folder, "" if in_browser else _traceback(folder))
-    sentence = (
-        f"The worker of run {folder.name} is gone without a word (killed, or out of memory): queue the same graph "
-        "again to go on from the last checkpoint."
-    )
+    why = liveness.unsaid(folder)
+    advice = "queue the same graph again to go on from the last checkpoint."
+    rest = f": {why}" if why else f" (killed, or out of memory): {advice}"
+    sentence = f"The worker of run {folder.name} is gone without a word{rest}"
     return _with_log(sentence, folder, "" if in_browser else _last_lines(folder))
 
 
@@ -131,9 +132,8 @@ def _traceback(folder: RunFolder) -> str:
 
 
 def _last_lines(folder: RunFolder) -> str:
-    if not folder.log.exists():
-        return ""
-    return "\n".join(folder.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:])
+    lines = log_tail.read(folder.log, LOG_BYTES)["text"].splitlines()[-LOG_LINES:]
+    return readable("\n".join(lines), keep_end=True)
 
 
 def tell_browser(workflow_id: str, node_id: str | None, run_id: str) -> None:

@@ -102,7 +102,10 @@ export function outcome(run) {
   const kept = run.checkpoint ? `Its checkpoint holds ${run.checkpoint} iterations: resume to go on.` : "";
   if (run.state === "cancelled") return `Cancelled. ${kept}`.trim();
   if (run.state === "failed") return `Failed: ${run.message ?? ""}`;
-  if (run.state === "dead") return `The worker is gone without a word (killed, or out of memory). ${kept}`.trim();
+  if (run.state === "dead") {
+    const why = run.message ? `: ${run.message}` : " (killed, or out of memory).";
+    return `The worker is gone without a word${why} ${kept}`.trim();
+  }
   if (run.state === "unreadable") return run.message ?? "";
   return "";
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
-import importlib
+import importlib.metadata
 import logging
+import os
 import sys
 import types
 import uuid
@@ -51,6 +53,26 @@ def uses_gpu() -> bool:
     from comfy.cli_args import args
 
     return not args.cpu
+
+
+def gpu() -> str:
+    """A name for the GPU that ComfyUI will compute on, "" for none: the first that it may see.
+
+    The server has turned its own choice (--cuda-device, --oneapi-device-selector) into environment variables.
+    """
+    from comfy.cli_args import args
+
+    if not uses_gpu():
+        return ""
+    directml = getattr(args, "directml", None)
+    if directml is not None:
+        return f"directml:{max(directml, 0)}"  # -1: the first one
+    builds, variables = "", ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        if "+xpu" in importlib.metadata.version("torch"):
+            builds, variables = "xpu:", ("ONEAPI_DEVICE_SELECTOR", "ZE_AFFINITY_MASK")
+    chosen = next(filter(None, map(os.environ.get, variables)), "")
+    return builds + (chosen.split(",")[0].strip() or "0")
 
 
 def boot(scratch: Path) -> Comfy:

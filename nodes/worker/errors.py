@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ...mixgrpo_engine.records import disk
 from ...mixgrpo_engine.records.events import Failed
 from ...mixgrpo_engine.records.readable import traceback_of, words_of
@@ -31,9 +33,17 @@ def failure_of(error: BaseException) -> Failed:
     sentence = str(disk.trouble(error) or words_of(error))
     if isinstance(error, SystemExit):
         sentence = f"A node or library ended the training's process (SystemExit: {error.code})."
-    if type(error).__name__ == "OutOfMemoryError":
+    if _is_out_of_memory(error):
         sentence += (
             "\nThe memory is too small for these settings, and model calls are split by themselves as far as it goes: "
             "switch on gradient_checkpointing, train smaller images, or end other programs that use the GPU."
         )
     return Failed(sentence, traceback_of(error))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if "torch" not in sys.modules:  # nothing here brings it before ComfyUI is booted
+        return False
+    from ...mixgrpo_engine.memory.micro_batches import is_out_of_memory
+
+    return is_out_of_memory(error)

@@ -23,14 +23,14 @@ _held: list[FileLock] = []
 """Until the process ends: its memory on the GPU is free only then, and a lock that nobody holds on to is released."""
 
 
-def take(uses_gpu: bool, reporter: Reporter, stop: Stop) -> None:
-    """Takes the lock if a GPU is used, for as long as this process lives. Waits for others with the stage "waiting".
+def take(gpu: str, reporter: Reporter, stop: Stop) -> None:
+    """Takes a GPU's lock, "" for none, for as long as this process lives. Waits for others with the stage "waiting".
 
     Raises StopRequested when the run is cancelled while it waits.
     """
     # Other people's trainings on this machine take the same one: everybody may lock it.
-    lock = FileLock(os.environ.get(FORCE_VARIABLE) or _default_path(), mode=0o666)
-    if not uses_gpu and not os.environ.get(FORCE_VARIABLE):
+    lock = FileLock(os.environ.get(FORCE_VARIABLE) or _default_path(gpu), mode=0o666)
+    if not gpu and not os.environ.get(FORCE_VARIABLE):
         return
     _held.append(lock)
     with suppress(Timeout):
@@ -44,10 +44,6 @@ def take(uses_gpu: bool, reporter: Reporter, stop: Stop) -> None:
     reporter.emit(Stage("boot", "Starting ComfyUI."))
 
 
-def _default_path() -> Path:
-    """One lock a device: ComfyUI computes on the first that it may see.
-
-    The server has turned its own choice of a device (--cuda-device) into this variable.
-    """
-    device = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
-    return Path(tempfile.gettempdir()) / f"mixgrpo-gpu-{hashlib.sha256(device.encode()).hexdigest()[:12]}.lock"
+def _default_path(gpu: str) -> Path:
+    """One lock a device."""
+    return Path(tempfile.gettempdir()) / f"mixgrpo-gpu-{hashlib.sha256(gpu.encode()).hexdigest()[:12]}.lock"

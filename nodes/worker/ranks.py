@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from pathlib import Path
 from ...mixgrpo_engine.records.events import Cancelled, Event, Failed
 from ...mixgrpo_engine.records.files import read_json, remove, write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from ..runs import stored
+from ..runs import process, stored
 from .errors import OthersEnded, StopRequested, failure_of
 from .report import LOG, Reporter
 from .stop import Stop
@@ -195,8 +194,9 @@ def _command(folder: RunFolder, count: int) -> list[str]:
         "main_process_port": 0,
     }  # fmt: skip
     options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-    launch = [sys.executable, "-u", "-m", "accelerate.commands.launch", "--multi_gpu", *options]
-    return [*launch, str(entry), str(folder.path)]
+    # Without --no_python the ranks' Python would have no flags.
+    launch = [*process.python(), "-m", "accelerate.commands.launch", "--multi_gpu", *options, "--no_python"]
+    return [*launch, *process.python(), str(entry), str(folder.path)]
 
 
 def _failure_file(folder: RunFolder, rank: int) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...mixgrpo_engine.records import run_status
 from ...mixgrpo_engine.records.events import Event
+from ...mixgrpo_engine.records.files import remove
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..runs import process
 
@@ -54,11 +55,11 @@ class Reporter:
             except OSError:
                 if event.type not in ("cancelled", "failed"):
                     raise
-                self._reserve.unlink(missing_ok=True)
+                remove(self._reserve)
                 self._emit(event)
             if event.type in LAST_WORDS:
                 self.ended = True
-                self._reserve.unlink(missing_ok=True)
+                remove(self._reserve)
 
     def _emit(self, event: Event) -> None:
         done: dict = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ...mixgrpo_engine.records import readable
 from ...mixgrpo_engine.records.events import Cancelled, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..runs import signature, stored
@@ -27,6 +28,7 @@ def run(path: Path) -> int:
 
     Returns the process's exit code: 0 finished or cancelled, 1 failed, 2 not started by the server, 3 taken already.
     """
+    readable.never_fail_to_print()
     orders = _orders()
     if orders is None:
         print("This script is started by the MixGRPO Train node, which tells it the rest through its stdin.")
@@ -101,7 +103,7 @@ def _boot_and_train(folder: RunFolder, orders: dict, reporter: Reporter, stop: S
     compat.configure(orders["comfyui"], scratch, orders["packs"])
     ranks.choose_device(compat.uses_gpu())
     if ranks.index() == 0:  # one of several processes takes it for all
-        gpu_lock.take(compat.uses_gpu(), reporter, stop)
+        gpu_lock.take(compat.gpu(), reporter, stop)
     comfy = compat.boot(scratch)
     stop.check()
     # From here on everything is the pack as ComfyUI has loaded it: the graph's objects are of its classes.

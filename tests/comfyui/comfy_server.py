@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import functools
 import json
-import os
-import signal
 import threading
 import time
 import urllib.error
@@ -14,6 +12,7 @@ import uuid
 from pathlib import Path
 
 import aiohttp
+import psutil
 
 from scripts.comfyui_server import ROOT, ServerProcess
 
@@ -23,6 +22,8 @@ OUR_FOLDER = "a folder with a name of its own"
 
 class ComfyServer(ServerProcess):
     """`base` becomes ComfyUI's base directory, with this pack and the test pack in its custom_nodes."""
+
+    on_constant = staticmethod(lambda name: _no_constants(name))  # NaN and infinities, in answers
 
     def __init__(self, base, environment=None):
         # One thread: the same sums in the same order, and two workers don't fight for the cores.
@@ -46,7 +47,7 @@ class ComfyServer(ServerProcess):
         except urllib.error.HTTPError as error:
             status, text = error.code, error.read().decode()
         try:
-            return status, json.loads(text, parse_constant=_no_constants)
+            return status, json.loads(text, parse_constant=self.on_constant)
         except json.JSONDecodeError:
             return status, text
 
@@ -167,7 +168,7 @@ class ComfyServer(ServerProcess):
 
     def kill_worker(self, run_id):
         """kill -9: no last word."""
-        os.kill(self.run(run_id)["pid"], signal.SIGKILL)
+        psutil.Process(self.run(run_id)["pid"]).kill()
 
     def traces(self):
         """(node, pid) of everything that the test pack's loaders have done."""

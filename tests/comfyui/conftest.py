@@ -62,9 +62,14 @@ def published(server):
 
 @pytest.fixture(scope="module")
 def own_server(comfyui_dir, tmp_path_factory):
-    """A server that a module may kill, with a GPU lock that counts on the CPU too, and little patience for a stop."""
-    base = tmp_path_factory.mktemp("own comfyui")
-    environment = {"MIXGRPO_GPU_LOCK": str(base / "gpu.lock"), "MIXGRPO_STOP_SECONDS": "4"}
+    """A server that a module may kill, with a GPU lock that counts on the CPU too, and little patience for a stop.
+
+    Its console is as poor as they get.
+    """
+    base = tmp_path_factory.mktemp("own comfyui \u00fc")
+    environment = {
+        "MIXGRPO_GPU_LOCK": str(base / "gpu.lock"), "MIXGRPO_STOP_SECONDS": "4", "PYTHONIOENCODING": "ascii",
+    }  # fmt: skip
     yield from _running(_comfy_server.ComfyServer(base, environment))
 
 

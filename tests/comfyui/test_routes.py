@@ -15,7 +15,18 @@ ROUTES = [*(("GET", tail) for tail in READ), *(("POST", tail) for tail in CHANGE
 
 @pytest.mark.parametrize(
     "run_id",
-    ["unknown-12345678", "..%2F..%2Fetc", "%2e%2e", "UPPER", "a%00b", "x" * 300, "con", ".submit.lock", "%F0%9F%92%A9"],
+    [
+        "unknown-12345678",
+        "..%2F..%2Fetc",
+        "%2e%2e",
+        "UPPER",
+        "a%00b",
+        "x" * 300,
+        "con",
+        "%7Bx%7D",
+        ".submit.lock",
+        "%F0%9F%92%A9",
+    ],
 )
 @pytest.mark.parametrize("method, tail", ROUTES)
 def test_ids_that_are_none_get_404_in_json(server, method, tail, run_id):

@@ -1,6 +1,6 @@
 """Killed processes: a worker's work continues bit for bit, a server's death doesn't matter, one GPU is shared."""
 
-import fcntl
+from filelock import FileLock
 
 
 def test_killed_worker_continues_to_the_same_lora_bit_for_bit(own_server, graphs):
@@ -40,8 +40,7 @@ def test_run_survives_its_server_and_the_next_server_cancels_it(own_server, grap
 
 
 def test_run_waits_while_another_training_has_the_gpu(own_server, graphs):
-    with open(own_server.base / "gpu.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(own_server.base / "gpu.lock"):
         run_id = own_server.start_run(graphs.train("queue up"))
         own_server.wait_for_state(run_id, "waiting", seconds=30)
         other = own_server.start_run(graphs.train("gives up"))
@@ -65,3 +64,14 @@ def test_cancel_ends_a_scorer_that_does_not_return(own_server, graphs):
     assert not (own_server.folder(run_id) / "temp").exists()
     # Its process is gone, and with it the lock on the GPU.
     assert own_server.run_id(own_server.outputs(graph)) == run_id
+
+
+def test_no_log_holds_an_error_of_logging_itself(own_server, graphs):
+    """This server's console shows ASCII only, and its folder's name holds more."""
+    error = own_server.error(graphs.train("shown", fail="Nicht gefunden: \u00dcbung \u732b"))
+    assert "\u00dcbung \u732b" in error["exception_message"]
+    (run_id,) = (run["run_id"] for run in own_server.get("/mixgrpo/runs")["runs"] if run["run_id"].startswith("shown"))
+    worker = (own_server.folder(run_id) / "worker.log").read_text(encoding="utf-8")
+    server = own_server.log.read_text(encoding="utf-8")
+    assert "\u00dcbung \u732b" in worker and "\\u732b" in server and "its log is" in server
+    assert "Logging error" not in worker + server

@@ -58,9 +58,10 @@ def test_damaged_file_is_named_and_harms_no_other_run(server, first_run, name, t
         upload(server, f"mixgrpo/{run_id}", file, text if file == name else whole)
     runs = {run["run_id"]: run for run in server.get("/mixgrpo/runs")["runs"]}
     assert runs[first_run[1]]["state"] == "finished"
-    if name == "launch.json" and text.startswith('{"state"'):
-        # An object, only no process: as after a reboot.
+    if name == "launch.json":  # it only says where a process was
         assert runs[run_id]["state"] == "failed"
+        # An object names no process, as after a reboot.
+        assert (name in runs[run_id]["message"]) is not text.startswith('{"state')
         return
     assert runs[run_id]["state"] == "unreadable" and name in runs[run_id]["message"]
     assert server.run(run_id)["state"] == "unreadable"

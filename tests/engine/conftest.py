@@ -1,4 +1,5 @@
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import pytest
 _spec = importlib.util.spec_from_file_location("toy", Path(__file__).with_name("toy.py"))
 sys.modules["toy"] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(sys.modules["toy"])
+
+
+# accelerate's launcher for several processes needs signals and a backend that Windows doesn't have.
+collect_ignore = ["distributed"] if os.name == "nt" else []
 
 
 @pytest.fixture

@@ -1,197 +1,55 @@
-"""Kills a small training again and again, fills its disk, and checks that nothing is lost and nothing left over.
+"""What may happen to runs and to the server, again and again: python -m tests.faults [parts]  (make faults N=1000).
 
-python -m tests.faults --kills 1000       (make faults N=1000)
-
-Every run is trained to its end afterwards: its last and its best LoRA must be those of a run that nobody disturbed, bit
-for bit, and no file may be there that isn't there otherwise. Where it runs each training is a fork of this process, so
-that torch is imported once: Linux and macOS.
+Each part ends with an error at the first thing that isn't as it must be. Without a part's name: all of them, about two
+hours on two cores.
 """
 
 import argparse
-import importlib.util
-import os
-import random
-import shutil
-import signal
+import importlib
 import sys
 import tempfile
-import time
-import traceback
-from collections import Counter
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import torch
-from safetensors import safe_open
-
-from mixgrpo_engine.records import disk, run_status
-from tests.faults.file_operations import Operations, disk_is_full, disk_is_read_only, kill
-
-SEED = 14
-FINISHED, TOLD = 0, 3
-"""Exit codes of a training: at its end, and ended by an error that names the disk."""
-
-_spec = importlib.util.spec_from_file_location("toy", Path(__file__).parent.parent / "engine" / "toy.py")
-toy = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(toy)
-
-
-class Disturbed(AssertionError):
-    """What a disturbance has changed that must stay as it is."""
-
-
-def train(folder, at=0, strike=kill):
-    """Trains in a process of its own: (its pid, a pipe that tells the operations it has counted)."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid:
-        os.close(write)
-        return pid, read
-    code = 1
-    try:
-        torch.manual_seed(random.SystemRandom().getrandbits(32))  # as another process has it
-        operations = Operations(folder, at, strike)
-        operations.watch()
-        code = _train(folder)
-        os.write(write, str(operations.count).encode())
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def _train(folder):
-    settings = toy.config(run={"evaluate_every": 4, "checkpoint_every": 2}, optimizer={"ema_decay": 0.9})
-    try:
-        trainer = toy.make(folder, settings)
-
-        def tell(event):
-            trainer.folder.emit(event)
-            if fields := run_status.fields_of(event, trainer.folder.status()):
-                trainer.folder.set_status(**fields)
-
-        trainer.emit = trainer.pulse.emit = tell
-        trainer.run()
-        return FINISHED
-    except Exception as error:
-        if disk.trouble(error) is None:
-            raise
-        return TOLD
-
-
-def ended(pid, read):
-    """(exit code, negative for a signal, and the operations that were counted, 0 for who couldn't tell)"""
-    _, status = os.waitpid(pid, 0)
-    with os.fdopen(read) as pipe:
-        counted = pipe.read()
-    return os.waitstatus_to_exitcode(status), int(counted or 0)
-
-
-class Check:
-    """The undisturbed run, and what others must be like."""
-
-    def __init__(self, place):
-        self.place = place
-        _train(place / "first" / "run")  # here: what torch imports at its first use is there in all forks
-        self.whole = place / "whole" / "run"
-        started = time.monotonic()
-        code, self.operations = ended(*train(self.whole))
-        self.seconds = time.monotonic() - started
-        if code:
-            raise Disturbed(f"The undisturbed run ended with code {code}.")
-
-    def new(self):
-        folder = self.place / "disturbed" / "run"  # of the same name: a LoRA tells it
-        shutil.rmtree(folder, ignore_errors=True)
-        return folder
-
-    def finish(self, folder, what):
-        """Trains to the end, undisturbed, and compares."""
-        code, _ = ended(*train(folder))
-        if code != FINISHED:
-            raise Disturbed(f"{what}: the run that goes on ended with code {code}.")
-        for name in ("run.safetensors", "run-best.safetensors"):
-            if not same(folder / name, self.whole / name):
-                raise Disturbed(f"{what}: {name} isn't that of the undisturbed run.")
-        if left := files(folder) - files(self.whole):
-            raise Disturbed(f"{what}: left over: {', '.join(sorted(left))}")
-
-
-def same(one, other):
-    """Whether two safetensors files hold the same bits; the order of their metadata differs from process to process."""
-    with safe_open(one, "pt") as first, safe_open(other, "pt") as second:
-        names = set(first.keys())
-        return (
-            names == set(second.keys())
-            and first.metadata() == second.metadata()
-            and all(torch.equal(first.get_tensor(name), second.get_tensor(name)) for name in names)
-        )
-
-
-def files(folder):
-    """Relative paths of all files but the newest group's images, which are of whichever iteration it was."""
-    every = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    return {path for path in every if not (path.startswith("samples/group/") and path.endswith(".webp"))}
-
-
-def at_operations(check, numbers, strike, name, expected):
-    """Strikes at each of these operations once; the exit codes that there were."""
-    codes = Counter()
-    for number in numbers:
-        folder = check.new()
-        code, _ = ended(*train(folder, number, strike))
-        if code not in expected:
-            raise Disturbed(f"{name} at operation {number}: the run ended with code {code}.")
-        codes[code] += 1
-        check.finish(folder, f"{name} at operation {number}")
-    return codes
-
-
-def at_random_moments(check, kills, seed=SEED):
-    """kill -9 after a random time, several times a run; (kills, runs)."""
-    draw, done, runs = random.Random(seed), 0, 0
-    while done < kills:
-        folder, of_this_run = check.new(), 0
-        while done < kills and of_this_run < 4:
-            pid, read = train(folder)
-            time.sleep(draw.uniform(0, check.seconds))
-            os.kill(pid, signal.SIGKILL)
-            code, _ = ended(pid, read)
-            if code not in (-signal.SIGKILL, FINISHED):
-                raise Disturbed(f"kill {done + 1} (seed {seed}): the run ended with code {code} before it.")
-            done += code != FINISHED
-            of_this_run += 1
-            if code == FINISHED:
-                break
-        runs += 1
-        check.finish(folder, f"random kill {done} (seed {seed})")
-    return done, runs
+PARTS = {
+    "operations": "a training killed, its disk full or read-only, at every file operation",
+    "kills": "a training killed at random moments (--kills)",
+    "server": "workers of a real server killed at random moments (--server-kills)",
+    "requests": "requests that nobody should make (--requests)",
+    "graphs": "graphs that nobody should queue (--graphs)",
+    "load": "answer times of a server with many runs (--runs)",
+}
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=1000, help="at random moments")
-    parser.add_argument("--first", type=int, default=1, help="the file operation to begin with")
-    parser.add_argument("--every", type=int, default=1, help="strike at every so many-th file operation only")
-    parser.add_argument("--seed", type=int, default=SEED)
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.split("\n\n")[1])
+    parser.add_argument("parts", nargs="*", metavar="part", help="; ".join(f"{k}: {v}" for k, v in PARTS.items()))
+    for name, default, text in (
+        ("kills", 1000, "of the toy training"), ("server-kills", 20, "of a server's workers"),
+        ("every", 1, "strike at every so many-th file operation only"), ("first", 1, "file operation to strike at"),
+        ("requests", 100_000, ""), ("graphs", 20_000, ""), ("runs", 2000, "in the server under load"),
+        ("seed", 14, "of all draws"),
+    ):  # fmt: skip
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} ({default})".strip())
     chosen = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="mixgrpo-faults-") as place:
-        check = Check(Path(place))
-        numbers = range(chosen.first, check.operations + 1, chosen.every)
-        print(f"An undisturbed run: {check.operations} file operations, {check.seconds:.2f} s.", flush=True)
-        # Their number depends a little on the time that a run takes: the last one may not be reached.
-        codes = at_operations(check, numbers, kill, "kill", {9, FINISHED})
-        print(f"Killed at {codes[9]} of them: all went on bit for bit, no file left over.", flush=True)
-        for strike, name in ((disk_is_full, "full disk"), (disk_is_read_only, "read-only disk")):
-            codes = at_operations(check, numbers, strike, name, {FINISHED, TOLD})
-            print(
-                f"{name.capitalize()} from {len(numbers)} of them on: {codes[TOLD]} named it, {codes[FINISHED]} didn't "
-                "need it; all went on bit for bit, no file left over.",
-                flush=True,
-            )
-        kills, runs = at_random_moments(check, chosen.kills, chosen.seed)
-        print(f"kill -9 at {kills} random moments in {runs} runs (seed {chosen.seed}): the same.")
+    if unknown := set(chosen.parts) - PARTS.keys():
+        parser.error(f"there is no part {min(unknown)}: choose of {', '.join(PARTS)}")
+
+    def part(module, function, *numbers):
+        with tempfile.TemporaryDirectory(prefix="mixgrpo-faults-") as place:
+            # Only what is asked for is imported: kills.py wants torch, but no server.
+            for line in getattr(importlib.import_module(f"tests.faults.{module}"), function)(Path(place), *numbers):
+                print(line, flush=True)
+
+    calls = {
+        "operations": ("kills", "all_operations", chosen.every, chosen.first),
+        "kills": ("kills", "random_moments", chosen.kills, chosen.seed),
+        "server": ("server_kills", "random_moments", chosen.server_kills, chosen.seed),
+        "requests": ("requests", "fuzz", chosen.requests, chosen.seed),
+        "graphs": ("graphs", "fuzz", chosen.graphs, chosen.seed),
+        "load": ("load", "measure", chosen.runs),
+    }
+    for name in chosen.parts or PARTS:
+        part(*calls[name])
 
 
 if __name__ == "__main__":

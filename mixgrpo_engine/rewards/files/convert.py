@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from ...records.files import written_beside
 from . import weight_files
 
 
@@ -22,7 +22,6 @@ def convert(source: str | Path, target: str | Path) -> int:
         raise ValueError(f"{target} is already there: remove it first, or choose another name.")
     # Clones: safetensors refuses tensors that share memory, as tied weights do.
     tensors = {name: tensor.clone().contiguous() for name, tensor in weight_files.read(source).items()}
-    unfinished = target.with_name(f"{target.name}.tmp")
-    save_file(tensors, unfinished, metadata={"format": "pt"})
-    os.replace(unfinished, target)
+    with written_beside(target) as unfinished:
+        save_file(tensors, unfinished, metadata={"format": "pt"})
     return len(tensors)

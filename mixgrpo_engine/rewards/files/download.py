@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ...records.files import remove, replace
 from .catalog import KnownFile, size_text
 
 CHUNK = 1024 * 1024  # bytes between two looks at check()
@@ -54,11 +55,11 @@ def download(
         part = target.with_name(f"{target.name}.{expected[:12]}.part")
         with suppress(FileNotFoundError):
             if part.stat().st_size > total:
-                part.unlink()
+                remove(part)
         _check_space(file, part, total)
         _fetch_all(file, address, part, total, progress, check)
         _check_hash(file, part, expected, check)
-        os.replace(part, target)
+        replace(part, target)
     return target
 
 
@@ -185,7 +186,7 @@ def _check_hash(file: KnownFile, part: Path, expected: str, check: Callable[[], 
             check()
             digest.update(chunk)
     if digest.hexdigest() != expected:
-        part.unlink()
+        remove(part)
         raise DownloadError(
             f"{file.name} has arrived damaged or isn't the known file (its hash is {digest.hexdigest()[:12]}..., not "
             f"{expected[:12]}...): it was removed, try again."

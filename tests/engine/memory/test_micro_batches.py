@@ -1,5 +1,7 @@
 """Batch sizes that give way when memory runs out. The error is made here: a CPU never raises it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -36,6 +38,38 @@ def test_a_setting_above_the_count_counts_as_the_count():
     assert BatchSize(100, "x", [].append).run(lambda size: fits(30, calls)(min(size, 48)), 48) == "done with 24"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "MPS backend out of memory (MPS allocated: 5.56 GB, other allocations: 1.10 GB, max allowed: 6.80 GB).",
+        "Could not allocate tensor with 134217728 bytes. There is not enough GPU video memory available!",
+        "[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: you tried to allocate.",
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+    ],
+)
+def test_devices_that_say_it_in_words_halve_too(words):
+    calls = []
+
+    def work(size):
+        calls.append(size)
+        if (size or 48) > 13:
+            raise RuntimeError(words)
+        return f"done with {size}"
+
+    assert BatchSize(0, "x", [].append).run(work, 48) == "done with 12"
+    assert calls == [0, 24, 12]
+
+
+def test_memory_is_given_back_before_the_next_try(monkeypatch):
+    given = []
+    for name in ("cuda", "xpu", "mps"):
+        device = SimpleNamespace(is_available=lambda: True, empty_cache=lambda name=name: given.append(name))
+        monkeypatch.setattr(torch, name, device)
+    monkeypatch.delattr(torch, "xpu")  # as in older versions
+    BatchSize(0, "x", [].append).run(fits(24, []), 48)
+    assert given == ["cuda", "mps"]
+
+
 def test_one_image_too_many_is_the_end():
     with pytest.raises(OutOfMemory):
         BatchSize(0, "x", [].append).run(fits(0, []), 4)
@@ -43,8 +77,8 @@ def test_one_image_too_many_is_the_end():
 
 def test_other_errors_pass():
     def broken(size):
-        raise RuntimeError("other")
+        raise RuntimeError("Out of memory in the reward 'a' with 4 images (MPS backend out of memory)")
 
-    with pytest.raises(RuntimeError, match="other"):
+    with pytest.raises(RuntimeError, match="in the reward"):
         BatchSize(0, "x", [].append).run(broken, 4)
     assert torch.cuda.OutOfMemoryError is OutOfMemory

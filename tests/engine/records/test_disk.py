@@ -45,7 +45,7 @@ def test_torchs_writer_only_says_that_it_could_not(tmp_path, monkeypatch):
 def test_a_missing_permission_is_told_of_what_was_to_be_written_only():
     error = PermissionError(errno.EACCES, "Permission denied", "/models/a")
     assert disk.trouble(error) is None
-    assert str(disk.trouble(error, "/runs/a")).startswith("/runs/a can't be written: give ComfyUI's user")
+    assert str(disk.trouble(error, "/runs/a")).startswith("/runs/a can't be written: close what has it open, or give")
     assert disk.trouble(FileNotFoundError(errno.ENOENT, "gone", "/runs/a"), "/runs/a") is None
 
 
@@ -93,7 +93,8 @@ def test_what_a_kill_has_left_is_removed_but_not_what_the_server_writes_now(tmp_
     folder = RunFolder(tmp_path / "run")
     folder.create()
     (folder.samples / "group").mkdir()
-    left = [".status.json.12.tmp", ".run.safetensors.12.tmp", ".reward.tmp.png", "samples/group/.group.json.12.tmp",
+    left = [".status.json.12.tmp", ".run.safetensors.12.tmp", ".reward.tmp.png", ".tmpsnxRoc",
+        "samples/group/.group.json.12.tmp",
         "checkpoints/.000002.tmp", ".job.json.11.tmp"]  # fmt: skip
     for name in left:
         (folder.path / name).touch()

@@ -1,11 +1,14 @@
 """Whatever a library says, what is told of it can be read, kept and sent."""
 
+import io
 import json
+import logging
+import sys
 
 import pytest
 
 from mixgrpo_engine.records.events import Failed, Notice, Stage
-from mixgrpo_engine.records.readable import MOST, readable, traceback_of, words_of
+from mixgrpo_engine.records.readable import MOST, never_fail_to_print, readable, traceback_of, words_of
 
 
 @pytest.mark.parametrize(
@@ -67,3 +70,18 @@ def test_every_event_is_readable(event):
 def test_a_failures_traceback_keeps_its_end():
     told = Failed("m", "first\n" + "x" * 10_000 + "\nlast\0").as_dict()
     assert told["traceback"].endswith("\nlast\ufffd") and len(told["traceback"]) <= MOST
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_no_console_fails_over_what_it_cannot_show(monkeypatch, encoding):
+    """As ComfyUI wraps its streams: errors are strict, and its log would say that it failed instead of what it had."""
+    written, handler = io.BytesIO(), logging.StreamHandler()
+    stream = io.TextIOWrapper(written, encoding=encoding, write_through=True)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(sys, "stdout", None)  # as under pythonw
+    handler.setStream(stream)
+    never_fail_to_print()
+    handler.handle(logging.LogRecord("x", logging.INFO, "", 0, "run %s", ("\u00fcber \u732b \ud800",), None))
+    text = written.getvalue().decode(encoding)
+    assert text.startswith("run ") and "Logging error" not in text and "\\ud800" in text
+    assert ("\u732b" in text) is (encoding == "utf-8")

@@ -213,6 +213,7 @@ def test_a_run_begins_from_another_ones_lora(models, write, capsys, tmp_path):
     assert "leave it empty where all weights are trained" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 def test_ctrl_c_saves_a_checkpoint_and_says_so(models, write, tmp_path):
     path = write({"run": {"iterations": 500, "checkpoint_every": 500, "evaluate_every": 0}}, model=model(models["sd3"]))
     process = subprocess.Popen(

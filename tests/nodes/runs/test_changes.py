@@ -168,7 +168,7 @@ def test_a_run_that_somebody_has_is_not_removed(runs, ended, monkeypatch):
 
 
 def test_a_damaged_run_can_be_removed(runs, ended):
-    (ended.path / "launch.json").write_text("{")
+    ended.job.write_text("{")
     ended.status_file.write_text("[]")
     assert runs.overview.summary(ended)["actions"] == ["delete"]
     runs.remove.remove(ended, loras=False)

@@ -1,15 +1,21 @@
 """What a run folder says of its run, without a server: names, states, the summary."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 
-HOLD = (
-    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
-)
+from mixgrpo_engine.records import events
+
+not_on_windows = pytest.mark.skipif(os.name == "nt", reason="Windows doesn't tell")
+
+HOLD = "import sys, filelock; l = filelock.FileLock(sys.argv[1]); l.acquire(); print('held', flush=True); input()"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +82,51 @@ def test_summary_has_no_nan_and_never_fails_on_a_young_run(runs, folder):
     assert [f.name for f in runs.overview.all_runs()] == ["some-run-12345678"]
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00", "[" * 100_000])
+def test_a_damaged_launch_file_is_told_and_the_run_goes_on(runs, folder, monkeypatch, text):
+    path = folder.path / "launch.json"
+    path.write_text(text)
+    folder.set_status(state="running")
+    with FileLock(folder.lock):  # its worker is there
+        assert runs.liveness.state_of(folder) == "running"
+        assert str(path) in runs.overview.summary(folder)["message"]
+    assert runs.liveness.state_of(folder) == "dead"
+    started = []
+    monkeypatch.setattr(runs.launch, "start_orders", lambda *_: {})
+    monkeypatch.setattr(runs.launch.subprocess, "Popen", lambda command, **_: started.append(command) or Process())
+    runs.submit.resume(folder)
+    told = [event["message"] for event in events.read(folder.events)[0]]
+    assert started and told == [f"{path} is damaged and left out: it is written again when the run goes on."]
+    assert runs.stored.launch_damage(folder) == ""
+
+
+class Process:
+    """A worker that has ended at once."""
+
+    pid, stdin = 2**22 + 1, None
+
+    def poll(self):
+        return 0
+
+
+@pytest.mark.parametrize("is_full", [True, pytest.param(False, marks=not_on_windows)])
+def test_a_worker_that_could_not_write_its_last_word_is_told_by_the_disk(runs, folder, monkeypatch, is_full):
+    folder.set_status(state="running", stage="boot", message="Starting ComfyUI.")
+    folder.log.write_text("\x00\x1b[31mlast \ufffd line\x1b[0m\n")
+    told = runs.overview.summary(folder)
+    assert told["state"] == "dead" and told["message"] == ""
+    assert "(killed, or out of memory)" in runs.wait.ending(folder, "dead")
+    if is_full:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=8192))
+    else:
+        roomy = dict.fromkeys(("f_bavail", "f_bfree", "f_blocks", "f_frsize"), 2**16)
+        monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY, **roomy))
+    words = f"The disk is {'full' if is_full else 'read-only'} ({folder.path}): "
+    assert runs.overview.summary(folder)["message"].startswith(words)
+    ending = runs.wait.ending(folder, "dead")
+    assert f"is gone without a word: {words}" in ending and ending.endswith("\ufffdlast \ufffd line")
+
+
 def test_run_whose_lock_cannot_be_looked_at_is_unreadable_not_an_error(runs, folder, monkeypatch):
     folder.set_status(state="running")
     folder.lock.touch()
@@ -83,6 +134,6 @@ def test_run_whose_lock_cannot_be_looked_at_is_unreadable_not_an_error(runs, fol
     def broken(*_, **__):
         raise OSError(37, "can't be locked", str(folder.lock))
 
-    monkeypatch.setattr(runs.locks, "FileLock", broken)
+    monkeypatch.setattr(runs.locks, "_share", broken)
     assert runs.liveness.state_of(folder) == "unreadable"
     assert "worker.lock" in runs.overview.summary(folder)["message"]

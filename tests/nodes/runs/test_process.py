@@ -1,15 +1,42 @@
 """Which process is a run's worker: only that one is believed to live, and only that one gets a signal."""
 
 import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 
 def sleeper(*arguments):
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *arguments])
+
+
+SHOW = """
+import importlib, sys, types
+sys.path[:0] = {paths!r}
+for name in ("pack", "pack.nodes", "pack.nodes.runs"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [{root!r} + name[4:].replace(".", "/")]
+print(" ".join(importlib.import_module("pack.nodes.runs.process").python()[1:]))
+"""
+
+
+@pytest.mark.parametrize("flags", [[], ["-s"], ["-E"], ["-I"], ["-sE"]])
+def test_a_worker_leaves_out_what_the_server_leaves_out(flags):
+    """Portable ComfyUI starts with -s: packages of the user's own Python would be others than those it came with."""
+    names = "isolated", "no_user_site", "ignore_environment"
+    look = f"import sys; print([getattr(sys.flags, name) for name in {names!r}], sys.flags.utf8_mode)"
+    shown = SHOW.format(paths=sys.path, root=str(Path(__file__).resolve().parents[3]))
+
+    def run(*arguments):
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    theirs = run(*run(*flags, "-c", shown).split(), "-c", look)
+    assert theirs == run(*flags, "-X", "utf8", "-c", look) and theirs.endswith(" 1")
 
 
 @pytest.fixture
@@ -61,6 +88,7 @@ def test_foreign_process_named_in_a_run_folder_gets_no_signal(runs, folder, argu
         stranger.wait()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 def test_worker_named_in_its_folder_gets_the_signal(runs, folder, worker):
     folder.set_status(state="running", **runs.process.identity(worker.pid))
     (folder.path / "launch.json").write_text(json.dumps(runs.process.identity(worker.pid)))

@@ -1,5 +1,6 @@
 """A worker that was asked to stop ends, whatever its scorers and models do: in a process, which really ends."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_a_call_that_never_returns_is_ended_after_the_wish_to_stop(ended):
     )
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 def test_a_signal_is_such_a_wish(ended):
     folder, code = ended("stop.listen()\nimport signal, os\nos.kill(os.getpid(), signal.SIGTERM)\n", HANG)
     assert (code, folder.status()["state"]) == (0, "cancelled")
