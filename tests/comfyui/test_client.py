@@ -64,7 +64,8 @@ def test_a_graph_that_is_wrong_in_part_is_refused_and_not_executed(server, graph
     assert code == 1 and '"node_errors"' in said and "iterations" in said and not folder.exists()
 
 
-def test_a_training_that_fails_is_told_in_the_workers_words(graphs, client):
-    code, _, said, folder = client(graphs.train("told", fail="The lamp is broken."))
-    assert code == 1 and said.startswith("MixGRPO_Train: Run told-") and "The lamp is broken." in said
+def test_a_prompt_that_fails_is_told_in_the_nodes_words(client):
+    inputs = {"run_id": "no-such-run", "what": "LoRA", "listed_as": "files"}
+    code, _, said, folder = client({"files": {"class_type": "MixGRPO_RunFiles", "inputs": inputs}})
+    assert code == 1 and said.startswith("MixGRPO_RunFiles: There is no run 'no-such-run' in ComfyUI's output folder")
     assert not folder.exists()

@@ -1,9 +1,8 @@
 """A pack that changes the working directory when it is imported."""
 
 import os
-import tempfile
 
-os.chdir(tempfile.gettempdir())
+os.chdir(os.path.dirname(os.path.realpath(__file__)))
 
 
 class Wandering:
