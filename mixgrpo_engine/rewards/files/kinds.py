@@ -86,7 +86,7 @@ AESTHETIC = Kind(
     versions=(
         (r"v2[._-]?5", "Aesthetic Predictor V2.5, which looks through a SigLIP"),
         (r"sa_0_4|vit_[a-z]_\d+_linear", "LAION's first aesthetic predictor"),
-        (r"ava\+logos-l14", "an earlier head of it"),
+        (r"ava\+logos-l14", "an earlier version's head"),
     ),
 )
 KINDS = (HPS, PICK_SCORE, IMAGE_REWARD, CLIP, AESTHETIC)

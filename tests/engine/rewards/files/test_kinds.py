@@ -62,7 +62,7 @@ def test_what_nobody_knows_is_left_to_the_scorer(tmp_path):
         (kinds.HPS, "HPS_v2.1_compressed.pt", ""),
         (kinds.HPS, "hpsv2_1.safetensors", ""),
         (kinds.AESTHETIC, "sa_0_4_vit_l_14_linear.pth", "LAION's first aesthetic predictor by its name"),
-        (kinds.AESTHETIC, "ava+logos-l14-linearMSE.pth", "an earlier head of it by its name"),
+        (kinds.AESTHETIC, "ava+logos-l14-linearMSE.pth", "an earlier version's head by its name"),
         (kinds.AESTHETIC, "aesthetic_predictor_v2_5.pth", "Aesthetic Predictor V2.5, which looks through a SigLIP by"),
         (kinds.AESTHETIC, "sac+logos+ava1-l14-linearMSE.pth", ""),
         (kinds.PICK_SCORE, "PickScore_v1.safetensors", ""),
