@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import algorithm, diffusers_model, prompts, rewards, runs, sampling, scoring, training
+from . import algorithm, diffusers_model, prompts, rewards, run_files, runs, sampling, scoring, training
 from .checked_inputs import checked
 from .tiny import tiny_model
 
@@ -12,5 +12,5 @@ from .tiny import tiny_model
 class MixGRPOExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         runs.register()
-        rooms = (tiny_model, diffusers_model, prompts, rewards, algorithm, training, sampling, scoring)
+        rooms = (tiny_model, diffusers_model, prompts, rewards, algorithm, training, run_files, sampling, scoring)
         return [checked(node) for room in rooms for node in room.NODES]

@@ -15,8 +15,11 @@ OPENED = "() => Boolean(window.app.extensionManager.workflow.activeWorkflow)"
 
 
 @contextlib.contextmanager
-def open_comfyui(url: str, width: int = 1600, height: int = 1000) -> Iterator:
-    """Opens the frontend and yields playwright's page, with all it printed in page.messages: [(type, text)]."""
+def open_comfyui(url: str, width: int = 1600, height: int = 1000, user: str = "") -> Iterator:
+    """Opens the frontend and yields playwright's page, with all it printed in page.messages: [(type, text)].
+
+    user: who uses it, of a server with --multi-user.
+    """
     from playwright.sync_api import sync_playwright
 
     path = chromium()
@@ -30,8 +33,11 @@ def open_comfyui(url: str, width: int = 1600, height: int = 1000) -> Iterator:
         page.on("pageerror", lambda error: page.messages.append(("pageerror", error.stack or str(error))))
         try:
             # A first visit opens the template browser over the graph.
-            page.request.post(f"{url}/settings/Comfy.TutorialCompleted", data="true")
-            page.goto(url, wait_until="domcontentloaded")
+            headers = {"comfy-user": user} if user else {}
+            page.request.post(f"{url}/settings/Comfy.TutorialCompleted", data="true", headers=headers)
+            if user:
+                page.add_init_script(f"localStorage.setItem('Comfy.userId', '{user}')")
+            page.goto(f"{url}/", wait_until="domcontentloaded")  # behind a path it needs the last slash
             wait_until_ready(page)
             yield page
         finally:

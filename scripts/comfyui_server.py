@@ -49,7 +49,7 @@ class ServerProcess:
         self.log = self.base / "server.log"
         self._packs = packs or {"comfyui-mixgrpo": ROOT}
         self._environment = {**os.environ, **(environment or {})}
-        self._arguments = ["--front-end-root", str(frontend)] if frontend else []
+        self.arguments = ["--front-end-root", str(frontend)] if frontend else []
         self._process: subprocess.Popen | None = None
         self.port = 0
 
@@ -93,7 +93,7 @@ class ServerProcess:
                 [
                     sys.executable, "-u", "main.py", "--listen", "127.0.0.1", "--port", str(self.port),
                     "--base-directory", str(self.base), "--database-url", "sqlite:///:memory:",
-                    "--disable-api-nodes", "--disable-auto-launch", "--cpu", *self._arguments,
+                    "--disable-api-nodes", "--disable-auto-launch", "--cpu", *self.arguments,
                 ],
                 cwd=self.comfyui, env=self._environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 # Ctrl-C reaches the terminal's whole group: without a group of its own the server would die first.

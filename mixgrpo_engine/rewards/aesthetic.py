@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from .files import weight_files
+from .files import catalog, kinds, weight_files
 from .networks import clip_model, image_input
 from .networks.model_reward import ModelOptions, ModelReward, Residence
 
@@ -40,6 +40,8 @@ class AestheticReward(ModelReward[nn.ModuleDict]):
         self.head, self.clip = Path(head), Path(clip)
 
     def load(self) -> nn.ModuleDict:
+        kinds.require(kinds.AESTHETIC, self.head, catalog.AESTHETIC.choice)
+        kinds.require(kinds.EYES, self.clip, catalog.CLIP_L.choice)
         head = _head(self.head)
         clip = clip_model.load(self.clip, activation="quick_gelu", with_text=False)
         if head[0].in_features != clip.width:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .files import catalog, kinds
 from .networks import clip_model, image_input
 from .networks.clip_reward import ClipReward
 
@@ -18,6 +19,7 @@ class HPSReward(ClipReward):
     """
 
     name = "hps"
+    kind, known = kinds.HPS, catalog.HPS
     activation = "gelu"
     clean_prompts = True
     prepare = staticmethod(image_input.padded)

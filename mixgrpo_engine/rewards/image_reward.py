@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .files import weight_files
+from .files import catalog, kinds, weight_files
 from .networks import image_input
 from .networks.blip_layout import ImageRewardNetwork, build
 from .networks.model_reward import ModelOptions, ModelReward, Residence
@@ -44,6 +44,7 @@ class ImageRewardReward(ModelReward[ImageRewardNetwork]):
 
     def load(self) -> ImageRewardNetwork:
         """Raises FileNotFoundError or ValueError with one sentence."""
+        kinds.require(kinds.IMAGE_REWARD, self.weights, catalog.IMAGE_REWARD.choice)
         try:
             network = build(weight_files.read(self.weights))
         except ImportError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .files import catalog, kinds
 from .networks import clip_model
 from .networks.clip_reward import ClipReward
 
@@ -17,6 +18,7 @@ class PickScoreReward(ClipReward):
     """
 
     name = "pick_score"
+    kind, known = kinds.PICK_SCORE, catalog.PICK_SCORE
     activation = "gelu"
 
     def read_clip(self, end_token: int) -> clip_model.Clip:

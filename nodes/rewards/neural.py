@@ -259,7 +259,7 @@ class MixGRPORewardAesthetic(io.ComfyNode):
             [
                 _weights_input("head", files_of.AESTHETIC, "sac+logos+ava1-l14-linearMSE.pth, the predictor itself."),
                 _weights_input(
-                    "clip", files_of.CLIP,
+                    "clip", files_of.EYES,
                     "OpenAI's CLIP ViT-L/14, through which it looks: a whole CLIP, or its image encoder.",
                 ),
             ],
@@ -268,11 +268,11 @@ class MixGRPORewardAesthetic(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, head: str | None = None, clip: str | None = None) -> bool | str:
-        return _usable((files_of.AESTHETIC, head), (files_of.CLIP, clip))
+        return _usable((files_of.AESTHETIC, head), (files_of.EYES, clip))
 
     @classmethod
     def fingerprint_inputs(cls, head: str | None = None, clip: str | None = None, **options: Any) -> tuple:
-        return _stamps(options, (files_of.AESTHETIC, head), (files_of.CLIP, clip))
+        return _stamps(options, (files_of.AESTHETIC, head), (files_of.EYES, clip))
 
     @classmethod
     def execute(
@@ -281,7 +281,7 @@ class MixGRPORewardAesthetic(io.ComfyNode):
         from ...mixgrpo_engine.rewards.aesthetic import AestheticReward
 
         _need_transformers("The aesthetic predictor")
-        files = [obtain(files_of.AESTHETIC, head), obtain(files_of.CLIP, clip)]
+        files = [obtain(files_of.AESTHETIC, head), obtain(files_of.EYES, clip)]
         return _make(AestheticReward, files, (device, dtype, batch_size, keep_loaded))
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...mixgrpo_engine.rewards.files import catalog
+from ...mixgrpo_engine.rewards.files import catalog, kinds
 from ...mixgrpo_engine.rewards.files.catalog import KnownFile
+from ...mixgrpo_engine.rewards.files.kinds import Kind
 from .. import owner_settings
 
 KEY = "reward_models"
@@ -22,14 +23,6 @@ KEY = "reward_models"
 
 TENSORS = (".safetensors", ".pt", ".pth", ".bin")
 NONE = "none"
-# What a file's name says about its scorer. A file with only other scorers' words isn't offered.
-_WORDS = {
-    "hps": ("hps",),
-    "pick_score": ("pick",),
-    "image_reward": ("imagereward", "image_reward", "image-reward"),
-    "clip": ("clip",),
-    "aesthetic": ("aesthetic", "linearmse"),
-}
 
 
 @dataclass(frozen=True)
@@ -40,8 +33,8 @@ class Slot:
     what: str
     # The published file it is made for; None where ComfyUI's own models serve.
     known: KnownFile | None
-    # A key of _WORDS; "" offers whatever has a right ending.
-    kind: str = ""
+    # What its files are; None offers whatever has a right ending.
+    kind: Kind | None = None
     # Model folders of ComfyUI that hold such files too.
     folders: tuple[str, ...] = ()
     endings: tuple[str, ...] = TENSORS
@@ -49,13 +42,14 @@ class Slot:
     optional: bool = False
 
 
-HPS = Slot("the weights of HPS v2.1", catalog.HPS, "hps")
-PICK_SCORE = Slot("the weights of PickScore", catalog.PICK_SCORE, "pick_score")
-IMAGE_REWARD = Slot("the weights of ImageReward", catalog.IMAGE_REWARD, "image_reward")
+HPS = Slot("the weights of HPS v2.1", catalog.HPS, kinds.HPS)
+PICK_SCORE = Slot("the weights of PickScore", catalog.PICK_SCORE, kinds.PICK_SCORE)
+IMAGE_REWARD = Slot("the weights of ImageReward", catalog.IMAGE_REWARD, kinds.IMAGE_REWARD)
 BERT_VOCAB = Slot("the words of ImageReward's text encoder", catalog.BERT_VOCAB, endings=(".txt",))
-CLIP = Slot("the weights of CLIP", catalog.CLIP_L, "clip", ("clip_vision",))
-CLIP_TEXT = Slot("the weights of CLIP's text encoder", None, "clip", ("text_encoders",), optional=True)
-AESTHETIC = Slot("the aesthetic predictor's head", catalog.AESTHETIC, "aesthetic")
+CLIP = Slot("the weights of CLIP", catalog.CLIP_L, kinds.CLIP, ("clip_vision",))
+EYES = replace(CLIP, kind=kinds.EYES)
+CLIP_TEXT = Slot("the weights of CLIP's text encoder", None, kinds.CLIP_TEXT, ("text_encoders",), optional=True)
+AESTHETIC = Slot("the aesthetic predictor's head", catalog.AESTHETIC, kinds.AESTHETIC)
 
 
 def register_folder() -> None:
@@ -97,8 +91,15 @@ def choices(slot: Slot) -> list[str]:
 def find(slot: Slot, value: str) -> Path | None:
     """The file that a widget's value means. None: it is to be downloaded, or (an optional one) there is none.
 
-    Raises ValueError with one sentence when it isn't there, or mustn't be used.
+    Raises ValueError with one sentence when it isn't there, mustn't be used, or is something else.
     """
+    path = _find(slot, value)
+    if path and slot.kind:
+        kinds.require(slot.kind, path, slot.known.choice if slot.known else "another file of the list")
+    return path
+
+
+def _find(slot: Slot, value: str) -> Path | None:
     if not isinstance(value, str):  # ComfyUI lets numbers, lists and null pass
         raise ValueError(f"{slot.what[0].upper()}{slot.what[1:]} must be the name of a file: choose one of the list.")
     if slot.optional and value == NONE:
@@ -141,12 +142,16 @@ def _offered(slot: Slot, folder: str) -> list[str]:
     import folder_paths
 
     names = folder_paths.get_filename_list(folder) if folder in folder_paths.folder_names_and_paths else []
-    return [name for name in names if name.lower().endswith(slot.endings) and _may_be(slot.kind, name)]
+    return [name for name in names if name.lower().endswith(slot.endings) and _fits(slot.kind, folder, name)]
 
 
-def _may_be(kind: str, name: str) -> bool:
-    says = {key for key, words in _WORDS.items() if any(word in Path(name).name.lower() for word in words)}
-    return not kind or not says or kind in says
+def _fits(kind: Kind | None, folder: str, name: str) -> bool:
+    import folder_paths
+
+    if kind is None:
+        return True
+    path = folder_paths.get_full_path(folder, name)
+    return kinds.may_be_named(kind, name) and path is not None and not kinds.another(kind, path)
 
 
 def _in_folder(slot: Slot, folder: str, name: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import job, launch, liveness, published_lora, signature, stored
+from . import launch, liveness, packs, published_lora, signature, stored
 
 
 def facts(folder: RunFolder, made: dict) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _count(made: dict, kind: str) -> int:
 def _can_start(folder: RunFolder, made: dict) -> bool:
     try:
         signature.require(made, folder.name, signature.install_key())
-        job.packs(made["graph"])
+        packs.of_graph(made["graph"])
         launch.require_devices(made)
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
         return False  # a stranger's job, or one that needs what isn't here any more

@@ -14,8 +14,6 @@ from ..comfy_types import DynamicPrompt
 from ..model import start_lora
 from . import graph
 
-PACKS_FOLDER = "custom_nodes."
-
 
 def make(
     prompt: DynamicPrompt,
@@ -83,25 +81,6 @@ def telling(settings: dict) -> dict:
         if each.changes_training and value != each.default:
             kept[each.group][each.field] = value
     return {group: values for group, values in kept.items() if values}
-
-
-def packs(cut: dict) -> list[str]:
-    """Names under custom_nodes of the packs that the graph's nodes come from, as ComfyUI's whitelist wants them.
-
-    Raises ValueError for a node type that this ComfyUI doesn't have.
-    """
-    import nodes
-
-    found = set()
-    for node in cut.values():
-        if node["class_type"] not in nodes.NODE_CLASS_MAPPINGS:
-            raise ValueError(f"The run needs the node type '{node['class_type']}': install its pack again.")
-        module = getattr(nodes.NODE_CLASS_MAPPINGS[node["class_type"]], "RELATIVE_PYTHON_MODULE", "") or ""
-        if module.startswith(PACKS_FOLDER):
-            name = module[len(PACKS_FOLDER) :]
-            # A pack is a folder or a single file, and only ComfyUI knows which.
-            found |= {name, f"{name}.py"}
-    return sorted(found)
 
 
 def versions() -> dict[str, str]:

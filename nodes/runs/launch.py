@@ -13,11 +13,14 @@ from ...mixgrpo_engine.records.events import Notice
 from ...mixgrpo_engine.records.files import remove, write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from .. import owner_settings
-from . import job, news, process, signature, stored
+from . import news, packs, process, signature, stored
 
 ENTRY = Path(__file__).parent.parent.joinpath(*process.SCRIPT)
 WORKER_VARIABLE = "MIXGRPO_WORKER"
 """Set in a worker's environment (to its run folder): whoever is a worker doesn't serve, and doesn't launch."""
+
+START_FOLDER = os.environ.get("MIXGRPO_START_FOLDER") or os.getcwd()
+"""Where the server was started: see prestartup_script.py."""
 
 STOP_SECONDS = 30.0
 """After Cancel, before a worker is ended that doesn't stop: the owner's setting stop_seconds."""
@@ -65,7 +68,7 @@ def launch(folder: RunFolder) -> None:
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            cwd=os.getcwd(),
+            cwd=START_FOLDER,
             env={**os.environ, WORKER_VARIABLE: str(folder.path), "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"},
             # The run outlives the server: Ctrl-C in its terminal isn't meant for it.
             start_new_session=True,
@@ -93,14 +96,14 @@ def launch(folder: RunFolder) -> None:
 def start_orders(folder: RunFolder, made: dict) -> dict:
     """What the worker is told through its stdin, never through the run folder, into which others can write.
 
-    comfyui: how this server was started; packs: the custom nodes to load; key: what job.json is signed with;
-    stop_seconds: how long it may take to stop.
+    comfyui: how this server was started; packs, others: see packs.orders(); key: what job.json is signed
+    with; stop_seconds: how long it may take to stop.
     """
     key = signature.install_key()
     signature.require(made, folder.name, key)
     return {
         "comfyui": this_comfyui(),
-        "packs": job.packs(made["graph"]),
+        **packs.orders(made["graph"]),
         "key": key.hex(),
         "stop_seconds": owner_settings.seconds("stop_seconds", STOP_SECONDS),
     }
@@ -113,7 +116,7 @@ def this_comfyui() -> dict:
     return {
         "root": str(Path(folder_paths.__file__).resolve().parent),
         "argv": list(sys.argv),
-        "sys_path": [path for path in sys.path if path],
+        "sys_path": [os.path.join(START_FOLDER, path) for path in sys.path if path],
     }
 
 

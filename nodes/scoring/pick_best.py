@@ -54,7 +54,7 @@ class MixGRPOPickBest(io.ComfyNode):
                 io.MultiType.Input(
                     "scores", types=[io.Float, io.String], optional=True,
                     tooltip="Output scores or json of MixGRPO Score, of these same images: they aren't scored again. "
-                    "Any list of numbers, one an image, does.",
+                    "Any numbers do, one an image, also as a list, array or tensor a batch.",
                 ),
             ],
             outputs=[
@@ -85,7 +85,7 @@ class MixGRPOPickBest(io.ComfyNode):
         prompt: list[str],
         prompt_per_line: list[bool],
         reward: list[Reward] | None = None,
-        scores: list[float | int | str | None] | None = None,
+        scores: list | None = None,
     ) -> io.NodeOutput:
         pictures = batches(images)
         report = _report(pictures, prompt, one(prompt_per_line), one(reward), scores)
@@ -121,7 +121,7 @@ def _report(
     prompt: list[str],
     prompt_per_line: bool,
     reward: Reward | None,
-    scores: list[float | int | str | None] | None,
+    scores: list | None,
 ) -> dict:
     count = sum(len(batch) for batch in pictures)
     if scores is not None and reward is not None:

@@ -60,7 +60,7 @@ class MixGRPOSaveScored(io.ComfyNode):
     def execute(
         cls,
         images: list[Tensor],
-        scores: list[float | int | str | None],
+        scores: list,
         filename_prefix: list[str],
         order: list[str],
     ) -> io.NodeOutput:

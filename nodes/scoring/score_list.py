@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from ...mixgrpo_engine.rewards.scoring import Scored, ranking
 
+DEEPEST = 4  # lists within lists: of batches, of rows such as a tensor (images, 1) has
 PROMPT_WIDTH = 60  # characters of a prompt in the table
 
 
@@ -57,14 +59,15 @@ def report_of_numbers(scores: Sequence[float | None]) -> dict:
     return {"mean": number(mean(values)), "scored": len(ranks), "failed": failed, "reasons": [], "images": images}
 
 
-def read(scores: Sequence[float | int | str | None]) -> dict:
-    """A report of what came over a wire: floats, or one JSON text (a report, or a list of numbers and null).
+def read(scores: Sequence) -> dict:
+    """A report of what came over a wire: numbers, of numpy and torch too, or one JSON text (a report, or such a list).
 
-    Raises ValueError with one sentence for anything else.
+    Lists, arrays and tensors among them count as their numbers: one a batch of images. Raises ValueError with one
+    sentence for anything else.
     """
     if len(scores) == 1 and isinstance(scores[0], str):
         return _read_json(scores[0])
-    return report_of_numbers([_checked(score, place) for place, score in enumerate(scores)])
+    return report_of_numbers(_checked_all(scores))
 
 
 def _read_json(text: str) -> dict:
@@ -74,7 +77,7 @@ def _read_json(text: str) -> dict:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"scores isn't JSON ({error}): connect an output of MixGRPO Score.") from None
     if isinstance(value, list):
-        return report_of_numbers([_checked(score, place) for place, score in enumerate(value)])
+        return report_of_numbers(_checked_all(value))
     images = value.get("images") if isinstance(value, dict) else None
     if not isinstance(images, list) or not all(isinstance(entry, dict) and "score" in entry for entry in images):
         raise ValueError(
@@ -91,9 +94,24 @@ def _whole(digits: str) -> int | None:
     return int(digits) if len(digits) < 300 else None
 
 
+def _checked_all(scores: Sequence) -> list[float | None]:
+    return [_checked(score, place) for place, score in enumerate(_flat(scores))]
+
+
+def _flat(value: Any, depth: int = 0) -> Iterator[Any]:
+    """What lists within lists hold, one after the other, each as a plain number if it is one."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)) and depth < DEEPEST:
+        for each in value:
+            yield from _flat(each, depth + 1)
+    else:
+        yield value
+
+
 def _checked(score: object, place: int) -> float | None:
     if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float))):
-        raise ValueError(f"Score {place} is {score!r}: it must be a number, or null where scoring failed.")
+        raise ValueError(f"Score {place} is {repr(score)[:80]}: it must be a number, or null where scoring failed.")
     return score if score is None or math.isfinite(score) else None
 
 

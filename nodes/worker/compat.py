@@ -14,8 +14,12 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from ...mixgrpo_engine.records.readable import traceback_of, words_of
 from ..comfy_types import PromptServer
 from .errors import GraphError, StopRequested
+
+LOOKUPS = (KeyError, ImportError, ModuleNotFoundError, AttributeError, NameError)
+"""What a node raises that misses another pack's nodes, folders or modules."""
 
 
 def configure(comfyui: dict, scratch: Path, packs: list[str]) -> None:
@@ -39,7 +43,8 @@ def configure(comfyui: dict, scratch: Path, packs: list[str]) -> None:
     args.database_url = "sqlite:///:memory:"
     args.front_end_root = str(scratch)
     args.disable_all_custom_nodes = True
-    args.whitelist_custom_nodes = list(packs)
+    # A pack is a folder or a single file.
+    args.whitelist_custom_nodes = [entry for name in packs for entry in (name, f"{name}.py")]
     if isinstance(args.verbose, list):
         # Newer versions keep (level, log file) pairs here: a log file is the server's own.
         args.verbose = [entry for entry in args.verbose if not (isinstance(entry, tuple) and entry[1])]
@@ -88,6 +93,7 @@ def boot(scratch: Path) -> Comfy:
     # The server empties its temporary folder at its start and end: the worker has one of its own.
     folder_paths.set_temp_directory(str(scratch))
     execution.torch = _TorchWithoutInference(execution.torch)
+    nodes.NODE_CLASS_MAPPINGS = types_of_nodes = _NodeTypes(nodes.NODE_CLASS_MAPPINGS)
 
     class SilentServer(server.PromptServer):
         def send_sync(self, event: Any, data: Any, sid: str | None = None) -> None:
@@ -99,28 +105,27 @@ def boot(scratch: Path) -> Comfy:
     prompt_server.last_prompt_id = None
     loop.run_until_complete(nodes.init_extra_nodes(init_custom_nodes=True, init_api_nodes=False))
     comfy_main.hijack_progress(prompt_server)
-    return Comfy(prompt_server)
+    return Comfy(prompt_server, types_of_nodes)
 
 
 class Comfy:
     """A booted ComfyUI that executes graphs."""
 
-    def __init__(self, prompt_server: PromptServer) -> None:
-        self._server = prompt_server
+    def __init__(self, prompt_server: PromptServer, types_of_nodes: _NodeTypes) -> None:
+        self._server, self._types = prompt_server, types_of_nodes
 
     def pack_of(self, class_type: str, log: Path) -> str:
         """The name of the package that ComfyUI has loaded the pack of a node under."""
         return self.node_class(class_type, log).__module__.rsplit(".", 2)[0]
 
     def node_class(self, class_type: str, log: Path) -> type[Any]:
-        import nodes
-
-        if class_type not in nodes.NODE_CLASS_MAPPINGS:
-            raise GraphError(
+        if class_type not in self._types:
+            raise self._failed(
                 f"The node type '{class_type}' is missing in the worker: its pack could not be loaded there. "
-                f"The reason is in {log}."
+                f"The reason is in {log}.",
+                "ImportError",
             )
-        return nodes.NODE_CLASS_MAPPINGS[class_type]
+        return self._types[class_type]
 
     def output_types(self, class_type: str, log: Path) -> set[str]:
         return {str(kind) for kind in self.node_class(class_type, log).RETURN_TYPES}
@@ -135,14 +140,26 @@ class Comfy:
         executor = execution.PromptExecutor(
             self._server, cache_type=execution.CacheType.CLASSIC, cache_args=_NoCacheArguments()
         )
-        executor.execute(graph, str(uuid.uuid4()), {}, [node_id])
+        try:
+            executor.execute(graph, str(uuid.uuid4()), {}, [node_id])
+        except LOOKUPS as error:  # of a node that was asked for its inputs only
+            kind, message = type(error).__name__, f"A node couldn't be prepared: {words_of(error)}"
+            raise self._failed(message, kind, "", traceback_of(error)) from None
         for event, data in executor.status_messages:
             if event == "execution_interrupted":
                 raise StopRequested
             if event == "execution_error":
-                raise _graph_error(data)
+                kind, node = str(data.get("exception_type", "unknown error")), str(data.get("node_id", ""))
+                said = str(data.get("exception_message", "")).strip() or kind
+                message = f"Node {node} ({data.get('node_type', '')}): {said}"
+                raise self._failed(message, kind, node, "".join(data.get("traceback") or []))
         if not executor.success:
             raise GraphError("ComfyUI couldn't execute the graph and gave no reason.")
+
+    def _failed(self, message: str, kind: str, node_id: str = "", traceback: str = "") -> GraphError:
+        """kind: the name of the error's class."""
+        logging.error(message)
+        return GraphError(message, node_id, traceback, self._types.missed, kind in {each.__name__ for each in LOOKUPS})
 
     def interrupt(self) -> None:
         """Stops the node at work at its next progress step. Called by a signal handler."""
@@ -178,8 +195,22 @@ class _NoCacheArguments(dict):
         return 0.0
 
 
-def _graph_error(data: dict) -> GraphError:
-    node_id, node_type = str(data.get("node_id", "")), data.get("node_type", "")
-    message = str(data.get("exception_message", "")).strip() or str(data.get("exception_type", "unknown error"))
-    logging.error("Node %s (%s) failed: %s", node_id, node_type, message)
-    return GraphError(f"Node {node_id} ({node_type}): {message}", node_id, "".join(data.get("traceback") or []))
+class _NodeTypes(dict):
+    """ComfyUI's node types. It notes which were looked for in vain: they may be of a pack that only the server has."""
+
+    def __init__(self, types_of_nodes: dict[str, type]) -> None:
+        super().__init__(types_of_nodes)
+        self.missed: set[str] = set()
+
+    def __missing__(self, kind: str) -> type:
+        self.missed.add(kind)
+        raise KeyError(kind)
+
+    def __contains__(self, kind: object) -> bool:
+        there = super().__contains__(kind)
+        if not there:
+            self.missed.add(str(kind))
+        return there
+
+    def get(self, kind: str, default: Any = None) -> Any:
+        return super().get(kind, default) if kind in self else default

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
 from ...mixgrpo_engine.records import disk
 from ...mixgrpo_engine.records.events import Failed
@@ -20,10 +21,19 @@ class OthersEnded(Exception):
 class GraphError(Exception):
     """A node of the cut graph failed."""
 
-    def __init__(self, message: str, node_id: str = "", traceback: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        node_id: str = "",
+        traceback: str = "",
+        missing: Iterable[str] = (),
+        lookup: bool = False,
+    ) -> None:
+        """missing: node types that were looked for in vain so far; lookup: it failed because something isn't there."""
         super().__init__(message)
         self.node_id = node_id
         self.traceback = traceback
+        self.missing, self.lookup = frozenset(missing), lookup
 
 
 def failure_of(error: BaseException) -> Failed:

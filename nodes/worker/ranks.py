@@ -21,7 +21,8 @@ from ...mixgrpo_engine.records.events import Cancelled, Event, Failed
 from ...mixgrpo_engine.records.files import read_json, remove, write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..runs import process, stored
-from .errors import OthersEnded, StopRequested, failure_of
+from . import anew
+from .errors import GraphError, OthersEnded, StopRequested, failure_of
 from .report import LOG, Reporter
 from .stop import Stop
 from .watchdog import Watchdog
@@ -60,9 +61,17 @@ def start_and_wait(folder: RunFolder, told: dict) -> int:
     """Starts the run's processes with accelerate and returns the exit code when all have ended."""
     stop = Stop(folder)
     stop.listen()
+    while isinstance(ended := _start_and_wait(folder, told, stop), dict):
+        told = ended
+    return ended
+
+
+def _start_and_wait(folder: RunFolder, told: dict, stop: Stop) -> int | dict:
+    """The orders with which to start again, when those don't do: see anew.py."""
     forget_failures(folder)
     start = uuid.uuid4().hex
-    environment = {**os.environ, ORDERS_VARIABLE: json.dumps({**told, "start": start})}
+    # What isn't loaded is of no use there, and a variable holds only so much.
+    environment = {**os.environ, ORDERS_VARIABLE: json.dumps({**told, "others": {}, "start": start})}
     launcher = subprocess.Popen(_command(folder, wanted(folder)), env=environment)
     while True:
         try:
@@ -77,6 +86,8 @@ def start_and_wait(folder: RunFolder, told: dict) -> int:
         reporter, failed = Reporter(folder), first_failure(folder, start)
         if failed is None and stop.requested():
             reporter.emit(Cancelled(reporter.checkpoint, _cancelled(reporter)))
+        elif again := None if stop.requested() else anew.wider(told, missed(folder, start), reporter):
+            return again
         else:
             reporter.emit(failed or Failed(SILENT.format(f"code {code}; ")))
     return 1 if folder.status()["state"] == "failed" else 0
@@ -114,15 +125,23 @@ def follow(folder: RunFolder, stop_seconds: float, work: Callable[[SilentReporte
     except OthersEnded:
         return 1
     except BaseException as error:  # the process's outermost frame: whatever it is, the run says it
-        failed = failure_of(error)
-        LOG.error("Process %d of the run failed.\n%s", index(), failed.traceback)
-        about = {"start": orders().get("start"), "lost": _lost_others(error)}
-        failed.message = f"Process {index()}: {failed.message}"
-        write_json(_failure_file(folder, index()), {**failed.as_dict(), **about})
+        leave_failure(folder, error)
         return 1
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return 0
+
+
+def leave_failure(folder: RunFolder, error: BaseException) -> None:
+    """For the process that started this one: see first_failure() and missed()."""
+    failed = failure_of(error)
+    LOG.error("Process %d of the run failed.\n%s", index(), failed.traceback)
+    about = {"start": orders().get("start"), "lost": _lost_others(error)}
+    if isinstance(error, GraphError):
+        about |= {"missing": sorted(error.missing), "lookup": error.lookup}
+    if index():
+        failed.message = f"Process {index()}: {failed.message}"
+    write_json(_failure_file(folder, index()), {**failed.as_dict(), **about})
 
 
 def forget_failures(folder: RunFolder) -> None:
@@ -132,20 +151,32 @@ def forget_failures(folder: RunFolder) -> None:
 
 
 def first_failure(folder: RunFolder, start: str) -> Failed | None:
-    """Of the ranks other than the first, by itself; one that only lost its connection to another has no reason to tell.
+    """Of the ranks that don't speak, by itself; one that only lost its connection to another has no reason to tell.
 
     start: of which start of the run; processes of an earlier one may end late.
     """
+    for told in _failures(folder, start):
+        return Failed(told["message"], told.get("traceback", ""), told.get("node_id", ""))
+    return None
+
+
+def missed(folder: RunFolder, start: str) -> GraphError:
+    """What the nodes that failed in some rank have looked for."""
+    found = [told for told in _failures(folder, start) if isinstance(told.get("missing"), list)]
+    kinds = {str(kind) for told in found for kind in told["missing"]}
+    message = str(found[0]["message"]) if found else ""
+    return GraphError(message, missing=kinds, lookup=any(told.get("lookup") is True for told in found))
+
+
+def _failures(folder: RunFolder, start: str) -> list[dict]:
+    """The first one first."""
     found = []
     for path in folder.path.glob("rank-*.json"):
         with suppress(ValueError, KeyError, TypeError, OSError):  # a damaged one tells nothing
             told = read_json(path)
-            if told.get("start") == start and not told["lost"]:
+            if told.get("start") == start and not told["lost"] and told["message"]:
                 found.append((float(told["time"]), told))
-    if not found:
-        return None
-    told = min(found, key=lambda each: each[0])[1]
-    return Failed(told["message"], told.get("traceback", ""), told.get("node_id", ""))
+    return [told for _, told in sorted(found, key=lambda each: each[0])]
 
 
 def last_word(folder: RunFolder, error: BaseException, reporter: Reporter, stop: Stop) -> Failed | Cancelled:

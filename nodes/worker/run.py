@@ -14,8 +14,8 @@ from ...mixgrpo_engine.records import readable
 from ...mixgrpo_engine.records.events import Cancelled, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..runs import signature, stored
-from . import compat, gpu_lock, ranks
-from .errors import OthersEnded, StopRequested
+from . import anew, compat, gpu_lock, ranks
+from .errors import GraphError, OthersEnded, StopRequested
 from .report import Reporter
 from .stop import Stop
 from .watchdog import Watchdog
@@ -60,7 +60,7 @@ def _as_first_process(folder: RunFolder, orders: dict) -> int:
         return BUSY
     reporter, stop = Reporter(folder), Stop(folder, ranks.is_rank())
     stop.listen()
-    scratch = folder.path / "temp"
+    scratch, again = folder.path / "temp", None
     Watchdog(reporter, stop, orders["stop_seconds"], lambda: shutil.rmtree(scratch, ignore_errors=True)).start()
     try:
         if not ranks.is_rank():
@@ -71,12 +71,17 @@ def _as_first_process(folder: RunFolder, orders: dict) -> int:
     except OthersEnded:
         return FAILED  # start_and_wait() tells why
     except BaseException as error:  # the process's outermost frame: whatever it is (SystemExit too), the run says it
-        reporter.emit(last := ranks.last_word(folder, error, reporter, stop))
-        return FAILED if last.type == "failed" else FINISHED
+        if ranks.is_rank() and isinstance(error, GraphError):
+            ranks.leave_failure(folder, error)
+            return FAILED  # start_and_wait() tells it, or starts all of them again
+        again = anew.prepare(orders, error, reporter)
+        if again is None:
+            reporter.emit(last := ranks.last_word(folder, error, reporter, stop))
+            return FAILED if last.type == "failed" else FINISHED
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         lock.release()
-    return FINISHED
+    return anew.start(again) if again else FINISHED
 
 
 def _orders() -> dict | None:
@@ -89,7 +94,7 @@ def _orders() -> dict | None:
         orders = json.loads(sys.stdin.buffer.read())
     except ValueError:
         return None
-    wanted = {"comfyui", "packs", "key", "stop_seconds"}
+    wanted = {"comfyui", "packs", "others", "key", "stop_seconds"}
     return orders if isinstance(orders, dict) and orders.keys() >= wanted else None
 
 

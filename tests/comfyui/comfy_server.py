@@ -21,14 +21,14 @@ OUR_FOLDER = "a folder with a name of its own"
 
 
 class ComfyServer(ServerProcess):
-    """`base` becomes ComfyUI's base directory, with this pack and the test pack in its custom_nodes."""
+    """`base` becomes ComfyUI's base directory, with this pack, the test pack and maybe others in its custom_nodes."""
 
     on_constant = staticmethod(lambda name: _no_constants(name))  # NaN and infinities, in answers
 
-    def __init__(self, base, environment=None):
+    def __init__(self, base, environment=None, packs=None):
         # One thread: the same sums in the same order, and two workers don't fight for the cores.
         environment = {"OMP_NUM_THREADS": "1", **(environment or {})}
-        super().__init__(base, {OUR_FOLDER: ROOT, "test_pack": TEST_PACK}, environment)
+        super().__init__(base, {OUR_FOLDER: ROOT, "test_pack": TEST_PACK, **(packs or {})}, environment)
 
     # --- HTTP ---
 

@@ -1,5 +1,6 @@
 """A real ComfyUI server for all tests of this folder, and the graphs to queue in it."""
 
+import contextlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -71,6 +72,22 @@ def own_server(comfyui_dir, tmp_path_factory):
         "MIXGRPO_GPU_LOCK": str(base / "gpu.lock"), "MIXGRPO_STOP_SECONDS": "4", "PYTHONIOENCODING": "ascii",
     }  # fmt: skip
     yield from _running(_comfy_server.ComfyServer(base, environment))
+
+
+@pytest.fixture(scope="session")
+def server_of(comfyui_dir):
+    """`with server_of(base, packs) as server` has these packs beside ours: the test starts it."""
+
+    @contextlib.contextmanager
+    def make(base, packs):
+        server = _comfy_server.ComfyServer(base, packs=packs)
+        try:
+            yield server
+        finally:
+            server.end_all_runs()
+            server.stop()
+
+    return make
 
 
 def _running(server):

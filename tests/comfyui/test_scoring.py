@@ -233,3 +233,19 @@ def test_an_evaluation_is_the_stock_nodes_images(server, compared):
         "score": node("MixGRPO_Score", images=["decode", 0], reward=["reward", 0], prompt=entry["prompt"]),
     }  # fmt: skip
     assert server.outputs(stock)["score"]["scores"] == pytest.approx(entry["base"]["shapes"], abs=1e-5)
+
+
+@pytest.mark.parametrize("scores", ["[[0.1, 0.9], [0.5]]", "[[[0.1], [0.9], [0.5]]]", "[0.1, 0.9, 0.5]"])
+def test_scores_of_another_pack_pick_from_batches_of_several_sizes(server, scores):
+    """One list a batch, rows as of a tensor (images, 1), and one list of all."""
+    graph = {
+        "two": node("EmptyImage", width=16, height=16, batch_size=2, color=255),
+        "one": node("EmptyImage", width=32, height=16, batch_size=1, color=0),
+        "images": node("Test_ImageList", one=["two", 0], other=["one", 0]),
+        "scores": node("Test_Value", text=scores),
+        "pick": node("MixGRPO_PickBest", images=["images", 0], scores=["scores", 0], top_k=0),
+        "look": node("PreviewAny", source=["pick", 3]),
+    }
+    (report,) = server.outputs(graph)["look"]["text"]
+    picked = [(entry["image"], entry["score"]) for entry in json.loads(report)["images"]]
+    assert picked == [(1, 0.9), (2, 0.5), (0, 0.1)]

@@ -45,7 +45,7 @@ def test_a_run_without_a_last_word_says_what_it_has(room, folder, monkeypatch, s
     monkeypatch.setattr(ranks.Stop, "listen", lambda _: None)
     folder.set_status(state="running", **status)
     folder.cancel_file.touch()
-    assert ranks.start_and_wait(folder, {}) == 0
+    assert ranks.start_and_wait(folder, {"packs": [], "others": {}}) == 0
     told = folder.status()
     assert (told["state"], told["message"]) == ("cancelled", words)
 
@@ -64,7 +64,7 @@ def test_a_launcher_writes_nothing_into_a_run_that_was_started_again(room, folde
     for who, state in (({"pid": 1, "pid_created": 1.0}, "running"), (process.identity(), "failed")):
         (folder.path / "launch.json").write_text(json.dumps(who))
         folder.set_status(state="running")
-        ranks.start_and_wait(folder, {})
+        ranks.start_and_wait(folder, {"packs": [], "others": {}})
         assert folder.status()["state"] == state
     (folder.path / "launch.json").write_text(json.dumps({"pid": 1, "pid_created": 1.0}))
     assert not ranks._is_launcher(folder)

@@ -7,6 +7,7 @@ empty: a download is then checked against the hash that the hub itself states fo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class KnownFile:
     def page(self) -> str:
         """The repository's page, for a person."""
         return f"https://huggingface.co/{self.repo}"
+
+    @property
+    def choice(self) -> str:
+        """What to take, for the end of a sentence."""
+        return f"{Path(self.path).name} of {self.page}"
 
     @property
     def terms(self) -> str:

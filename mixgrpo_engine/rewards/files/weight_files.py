@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
+
+MOST_UNZIPPED = 2**26
+"""Bytes of a torch file that has to be read whole, because it is of the time before they were zip files."""
 
 
 def read(path: str | Path) -> dict[str, Tensor]:
@@ -28,6 +32,26 @@ def read(path: str | Path) -> dict[str, Tensor]:
     return tensors
 
 
+def shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """What read() would give, without the numbers; {} for an old torch file that is too large to be read for that."""
+    path = Path(path)
+    if path.suffix.lower() != ".safetensors":
+        zipped = zipfile.is_zipfile(path)
+        if not zipped and path.stat().st_size > MOST_UNZIPPED:
+            return {}
+        values = _torch(path, mmap=zipped)
+        values = values.get("state_dict", values) if isinstance(values, Mapping) else {}
+        found = values.items() if isinstance(values, Mapping) else ()
+        return {str(name): tuple(value.shape) for name, value in found if isinstance(value, Tensor)}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from None
+
+
 def _safetensors(path: Path) -> object:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -38,14 +62,14 @@ def _safetensors(path: Path) -> object:
         raise _damaged(path, error) from None
 
 
-def _torch(path: Path) -> object:
+def _torch(path: Path, mmap: bool = False) -> object:
     import pickle
     import struct
 
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         if "global" not in str(error).lower():
             raise _damaged(path, "it isn't a file of torch") from None

@@ -7,13 +7,16 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..files import catalog, kinds
 from . import clip_model, image_input
 from .clip_text import TextMemory, Tokenizer
 from .model_reward import ModelOptions, ModelReward, Residence
 
 
 class ClipReward(ModelReward[clip_model.Clip]):
-    """A subclass says which activation its weights have, how they see images, and what becomes of the cosine."""
+    """A subclass says which weights it takes, what these see and compute with, and what becomes of the cosine."""
+
+    kind, known = kinds.CLIP, catalog.CLIP_L
 
     activation = "auto"
     # open_clip's cleaning of prompts: see clip_text.Tokenizer.
@@ -43,6 +46,7 @@ class ClipReward(ModelReward[clip_model.Clip]):
 
     def read_clip(self, end_token: int) -> clip_model.Clip:
         """The network with both towers, in float32 on the CPU; end_token ends a prompt."""
+        kinds.require(self.kind, self.weights, self.known.choice)
         return clip_model.load(
             self.weights, text_path=self.text_weights, activation=self.activation, end_token=end_token
         )

@@ -66,7 +66,7 @@ def test_another_head_is_refused(files, tmp_path):
         AestheticReward(tmp_path / "wide.pth", clip).score(images, [""])
     tensors = head().state_dict()
     torch.save({name.replace("7", "9"): tensor for name, tensor in tensors.items()}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="other.pth isn't the head of LAION's improved aesthetic predictor"):
+    with pytest.raises(ValueError, match="other.pth is the head of another aesthetic predictor, not the head of"):
         AestheticReward(tmp_path / "other.pth", clip).score(images, [""])
     for name, shape in (("layers.2.weight", (128, 5)), ("layers.0.weight", ()), ("layers.7.bias", (2,))):
         torch.save({**tensors, name: torch.zeros(shape)}, tmp_path / "broken.pth")

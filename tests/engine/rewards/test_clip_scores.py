@@ -146,7 +146,7 @@ def test_towers_in_files_of_their_own(files, tokenizer, tmp_path):
         torch.testing.assert_close(reward.score(images, prompts), expected)
     with pytest.raises(ValueError, match="vision.safetensors holds no text tower of a CLIP: give its file"):
         ClipScoreReward(tmp_path / "vision.safetensors", tokenizer).score(images, prompts)
-    with pytest.raises(ValueError, match="text.safetensors holds the text tower of a CLIP only"):
+    with pytest.raises(ValueError, match="text.safetensors is the text tower of a CLIP alone, not a CLIP"):
         ClipScoreReward(tmp_path / "text.safetensors", tokenizer).score(images, prompts)
     cut = {**text, "text_projection.weight": text["text_projection.weight"][:10].clone()}
     save_file(cut, tmp_path / "other.safetensors")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.engine.rewards import tiny_clips
 from tests.engine.rewards import tiny_image_reward as tiny
@@ -113,6 +114,29 @@ def test_a_widget_offers_what_may_fit(weights, models):
     assert weights.choices(weights.BERT_VOCAB) == ["bert-vocab.txt"]
     assert weights.choices(weights.CLIP)[:2] == ["a finetune.safetensors", "clip_vision: clip_vit_l.safetensors"]
     assert weights.choices(weights.CLIP_TEXT)[:2] == ["none", "text_encoders: clip_l.safetensors"]
+
+
+def test_what_is_something_else_inside_is_not_offered_whatever_its_name(weights, models):
+    clip, old = models / weights.KEY / "model.safetensors", models / weights.KEY / "HPS_v2_compressed.pt"
+    tiny_clips.saved(tiny_clips.transformers_clip(), clip)
+    torch.save(tiny.tensors(), models / weights.KEY / "weights.pt")
+    torch.save(tiny_clips.open_clip_clip().state_dict(), old)
+    t5 = {"encoder.block.0.layer.0.SelfAttention.q.weight": torch.zeros(1)}
+    save_file(t5, models / "text_encoders" / "text.safetensors")
+    assert weights.choices(weights.HPS) == weights.choices(weights.PICK_SCORE)[:1] == ["model.safetensors"]
+    assert weights.choices(weights.IMAGE_REWARD) == ["weights.pt"]
+    assert weights.choices(weights.AESTHETIC) == ["sac+logos+ava1-l14-linearMSE.pth"]
+    assert weights.choices(weights.CLIP_TEXT) == ["none"]
+
+
+def test_what_is_something_else_is_named_when_it_is_queued(weights, models):
+    torch.save(tiny.tensors(), models / weights.KEY / "weights.pt")
+    torch.save(tiny_clips.open_clip_clip().state_dict(), models / weights.KEY / "HPS_v2_compressed.pt")
+    choose = "choose HPS_v2.1_compressed.pt of https://huggingface.co/xswu/HPSv2."
+    assert weights.is_usable(weights.HPS, "weights.pt") == f"weights.pt is ImageReward, not HPS v2.1: {choose}"
+    assert weights.is_usable(weights.HPS, "HPS_v2_compressed.pt") == (
+        f"HPS_v2_compressed.pt is HPS v2.0 by its name, not HPS v2.1: {choose}"
+    )
 
 
 def test_nothing_there_offers_the_missing_name(weights):

@@ -71,7 +71,9 @@ def start_worker(runs, folder, orders):
 
 def orders(runs):
     """With this ComfyUI's own key."""
-    return json.dumps({"comfyui": {}, "packs": [], "key": runs.signature.install_key().hex(), "stop_seconds": 30})
+    return json.dumps(
+        {"comfyui": {}, "packs": [], "others": {}, "key": runs.signature.install_key().hex(), "stop_seconds": 30}
+    )
 
 
 def test_worker_refuses_a_job_that_was_changed_after_the_server_looked(runs, folder):

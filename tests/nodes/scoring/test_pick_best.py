@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -95,6 +96,29 @@ def test_what_json_knows_no_number_for_is_a_failed_score(pick):
 
 
 @pytest.mark.parametrize(
+    "scores",
+    [
+        list(np.array(SCORES, dtype=np.float32)),
+        [torch.tensor(score) for score in SCORES],
+        [np.array(SCORES)],
+        [torch.tensor(SCORES, dtype=torch.bfloat16)[:, None]],
+        [SCORES],
+        [SCORES[:3], SCORES[3:]],
+        [tuple(SCORES[:3]), torch.tensor(SCORES[3:], requires_grad=True)],
+        [json.dumps([SCORES[:3], SCORES[3:]])],
+    ],
+)
+def test_numbers_of_other_packs_are_taken_as_they_give_them(pick, scores):
+    """Of numpy and torch, and one list for each batch."""
+    batches = IMAGES[:3], IMAGES[3:]
+    assert pick(*batches, top_k=3, scores=scores)[1:3] == ([2, 0, 3], [0.75, 0.5, 0.5])
+
+
+def test_whole_numbers_and_what_failed_among_them(pick):
+    assert pick(IMAGES, top_k=0, scores=[np.array([3, 1]), torch.tensor([NAN, 2.0])])[1:3] == ([0, 3, 1], [3, 2, 1])
+
+
+@pytest.mark.parametrize(
     ("inputs", "words"),
     [
         ({}, "Neither reward nor scores is connected"),
@@ -107,6 +131,10 @@ def test_what_json_knows_no_number_for_is_a_failed_score(pick):
         ({"scores": ['[1, 2, "3", 4]']}, "Score 2 is '3'"),
         ({"scores": ['[1, 2, true, 4]']}, "Score 2 is True"),
         ({"scores": ["1", "2", "3", "4"]}, "Score 0 is '1'"),
+        ({"scores": [np.array([True, False, True, True])]}, "Score 0 is True"),
+        ({"scores": [SCORES, SCORES]}, "There are 8 scores for 4 images"),
+        ({"scores": [[[[[SCORES]]]]]}, r"Score 0 is \[\["),
+        ({"scores": [{"a": 1}]}, "Score 0 is {'a': 1}"),
     ],
 )  # fmt: skip
 def test_what_can_not_be_used_is_one_sentence(pick, inputs, words):

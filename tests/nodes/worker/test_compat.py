@@ -1,0 +1,75 @@
+"""What a worker's ComfyUI tells of a node that fails: whether it may have missed another pack."""
+
+from types import SimpleNamespace
+
+import pytest
+
+
+class Loader:
+    FUNCTION, CATEGORY, RETURN_TYPES, OUTPUT_NODE = "load", "test", ("MODEL",), True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+
+class LooksUp(Loader):
+    def load(self):
+        import nodes
+
+        return nodes.NODE_CLASS_MAPPINGS["Lent"]().load()
+
+
+class LooksUpKindly(Loader):
+    def load(self):
+        import nodes
+
+        if "Lent" not in nodes.NODE_CLASS_MAPPINGS:
+            raise RuntimeError("Install the pack Lending.")
+
+
+class Expands(Loader):
+    def load(self):
+        return {"result": (["x", 0],), "expand": {"x": {"class_type": "Lent", "inputs": {}}}}
+
+
+class Lists(Loader):
+    @classmethod
+    def INPUT_TYPES(cls):
+        raise KeyError("lent")
+
+
+class Imports(Loader):
+    def load(self):
+        import a_module_of_another_pack  # noqa: F401
+
+
+class Breaks(Loader):
+    def load(self):
+        raise RuntimeError("The lamp is broken.")
+
+
+@pytest.mark.parametrize(
+    "node, missing, lookup, words",
+    [
+        (LooksUp, {"Lent"}, True, "Node 1 (Mine): 'Lent'"),
+        (LooksUpKindly, {"Lent"}, False, "Node 1 (Mine): Install the pack Lending."),
+        (Expands, {"Lent"}, True, "Node 1 (Mine): 'Lent'"),
+        (Lists, set(), True, "A node couldn't be prepared: 'lent'"),
+        (Imports, set(), True, "Node 1 (Mine): No module named 'a_module_of_another_pack'"),
+        (Breaks, set(), False, "Node 1 (Mine): The lamp is broken."),
+    ],
+)
+def test_a_failure_tells_what_was_looked_for(room, comfy, monkeypatch, node, missing, lookup, words):
+    import nodes
+    from comfy_execution import caching
+
+    compat = room("nodes.worker.compat")
+    types = compat._NodeTypes({"Mine": node})
+    monkeypatch.setattr(nodes, "NODE_CLASS_MAPPINGS", types)
+    monkeypatch.setattr(caching, "NODE_CLASS_CONTAINS_UNIQUE_ID", {})
+    server = SimpleNamespace(client_id=None, last_node_id=None, send_sync=lambda *_, **__: None)
+    with pytest.raises(room("nodes.worker.errors").GraphError) as caught:
+        compat.Comfy(server, types).execute({"1": {"class_type": "Mine", "inputs": {}}}, "1")
+    assert (caught.value.missing, caught.value.lookup) == (missing, lookup)
+    assert str(caught.value).strip() == words
