@@ -12,6 +12,7 @@ from pathlib import Path
 from ...mixgrpo_engine.records.files import write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from .. import owner_settings
+from ..worker import gpu_lock
 from . import job, news, process, signature, stored
 
 ENTRY = Path(__file__).parent.parent.joinpath(*process.SCRIPT)
@@ -43,19 +44,26 @@ def require_devices(made: dict) -> None:
         raise ValueError(f"processes is {wanted} with {there} {what}: set it to {there} at most.")
 
 
-def launch(folder: RunFolder) -> None:
-    """Starts the worker. The caller holds the submit lock and knows that no other worker of this run is alive.
+def prepare(folder: RunFolder, stage: str, message: str) -> None:
+    """Makes a run one that is going to be launched; stage and message: for status.json.
 
+    The caller holds the submit lock and knows that no worker of this run is alive.
     Raises ValueError when job.json isn't this ComfyUI's own, or needs a node type that isn't there.
     """
-    reap()
     made = stored.job(folder)
-    orders = start_orders(folder, made)
+    start_orders(folder, made)
     for leftover in (folder.cancel_file, folder.save_file, folder.path / "launch.json"):
         leftover.unlink(missing_ok=True)
-    folder.set_status(
-        state="queued", stage="", message="", node_id="", phase="", iterations=made["config"]["run"]["iterations"]
-    )
+    iterations = made["config"]["run"]["iterations"]
+    folder.set_status(state="queued", stage=stage, message=message, node_id="", phase="", iterations=iterations)
+    news.tell(folder.name)
+
+
+def launch(folder: RunFolder) -> None:
+    """Starts the worker of a run that is prepared; the caller still holds the submit lock. Raises as prepare()."""
+    reap()
+    orders = start_orders(folder, stored.job(folder))
+    folder.set_status(state="queued", stage="", message="")
     with open(folder.log, "ab") as log:
         worker = subprocess.Popen(
             [sys.executable, "-u", str(ENTRY), str(folder.path)],
@@ -71,7 +79,7 @@ def launch(folder: RunFolder) -> None:
         )
     _started[worker.pid] = worker
     try:
-        write_json(folder.path / "launch.json", process.identity(worker.pid))
+        write_json(folder.path / "launch.json", {**process.identity(worker.pid), "device": device()})
     except OSError as error:
         # It waits for its orders and has done nothing yet; nobody could find it again.
         worker.kill()
@@ -112,6 +120,13 @@ def this_comfyui() -> dict:
         "argv": list(sys.argv),
         "sys_path": [path for path in sys.path if path],
     }
+
+
+def device() -> str:
+    """What the trainings of this server compute on: "cpu", or a GPU as the environment calls it."""
+    from comfy.cli_args import args
+
+    return "cpu" if args.cpu else gpu_lock.gpu()
 
 
 def reap() -> None:

@@ -14,7 +14,9 @@ from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.records.stored_status import damaged, is_number
 from . import paths
 
-__all__ = ["check_job", "is_number", "job", "launch", "status"]
+__all__ = ["TURN", "check_job", "is_number", "job", "launch", "status", "turn"]
+
+TURN = "turn.json"
 
 
 def status(folder: RunFolder) -> dict:
@@ -34,6 +36,16 @@ def status(folder: RunFolder) -> dict:
 def launch(folder: RunFolder) -> dict:
     """The identity of the process launched last, {} before the first. Raises ValueError naming a damaged file."""
     return _json(folder.path / "launch.json")
+
+
+def turn(folder: RunFolder) -> dict | None:
+    """What a run says that waits for its turn (turns.py); None for one that doesn't, {} where it can't be read."""
+    try:
+        return read_json(folder.path / TURN)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        return {}
 
 
 def job(folder: RunFolder) -> dict:

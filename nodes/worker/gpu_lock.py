@@ -49,5 +49,9 @@ def _default_path() -> Path:
 
     The server has turned its own choice of a device (--cuda-device) into this variable.
     """
-    device = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
-    return Path(tempfile.gettempdir()) / f"mixgrpo-gpu-{hashlib.sha256(device.encode()).hexdigest()[:12]}.lock"
+    return Path(tempfile.gettempdir()) / f"mixgrpo-gpu-{hashlib.sha256(gpu().encode()).hexdigest()[:12]}.lock"
+
+
+def gpu() -> str:
+    """The GPU that this process's ComfyUI computes on, as the environment calls it."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"

@@ -64,7 +64,8 @@ def published(server):
 def own_server(comfyui_dir, tmp_path_factory):
     """A server that a module may kill, with a GPU lock that counts on the CPU too, and little patience for a stop."""
     base = tmp_path_factory.mktemp("own comfyui")
-    environment = {"MIXGRPO_GPU_LOCK": str(base / "gpu.lock"), "MIXGRPO_STOP_SECONDS": "4"}
+    lock = str(base / "gpu.lock")
+    environment = {"MIXGRPO_GPU_LOCK": lock, "MIXGRPO_STOP_SECONDS": "4", "MIXGRPO_WORKERS": "4"}
     yield from _running(_comfy_server.ComfyServer(base, environment))
 
 
