@@ -170,3 +170,23 @@ def test_a_strangers_folder_takes_no_place(runs, queue):
     stranger.status_file.write_text('{"state": "queued"}')
     runs.submit.launch_waiting()
     assert runs.liveness.state_of(stranger) == "failed" and "stranger" not in queue.launched
+
+
+def test_the_route_cancels_a_run_or_its_whole_sweep(runs, queue):
+    import asyncio
+
+    from aiohttp.test_utils import make_mocked_request
+
+    for place, name in enumerate(("a", "b", "c"), 1):
+        runs.workflow.keep(queue(name), None, {}, "7", True, {"id": "x", "position": place, "of": 3, "values": {}})
+
+    def cancel(name, query=""):
+        handle = runs.routes._answering(runs.routes._with_folder(runs.routes._cancel))
+        return asyncio.run(handle(make_mocked_request("POST", f"/{query}", match_info={"run_id": name}))).status
+
+    assert cancel("c") == 200 and states(runs) == {"a": "running", "b": "queued", "c": "cancelled"}
+    assert cancel("c") == 409 and cancel("c", "?sweep=2") == 400
+    assert cancel("c", "?sweep=1") == 200
+    assert states(runs)["b"] == "cancelled" and runs.paths.folder_of("a").cancel_file.exists()
+    queue.end("a")
+    assert cancel("c", "?sweep=1") == 409
