@@ -324,7 +324,7 @@ class RunConfig:
     )  # fmt: skip
     images_mb: int = setting(
         256, "Disk space in MB for the single images of a run's held-out prompts. Where they need more, iterations in "
-        "between lose theirs, evenly; the first and the newest stay, and so do the grids. 0 keeps grids only.",
+        "between lose theirs, evenly; the first and the newest stay. Grids have another 100 MB. 0 keeps grids only.",
         minimum=0, maximum=1_000_000, changes_training=False, advanced=True,
     )  # fmt: skip
 

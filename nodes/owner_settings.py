@@ -18,6 +18,7 @@ VARIABLES = {
     "judge_key": "MIXGRPO_JUDGE_KEY",  # sent to them as a bearer token
     "stop_seconds": "MIXGRPO_STOP_SECONDS",  # how long a cancelled training may take before its process is ended
     "worker_packs": "MIXGRPO_WORKER_PACKS",  # packs that workers load beside those of the graph: see runs/packs.py
+    "workers": "MIXGRPO_WORKERS",  # how many trainings may be at work at once; the others wait for their turn
 }
 
 
@@ -58,6 +59,14 @@ def seconds(name: str, default: float) -> float:
     if not 0 < value <= 86400:
         raise ValueError(f"{name} is '{told[:40]}': set it to seconds above 0, 86400 at most ({how_to_set(name)}).")
     return value
+
+
+def count(name: str, default: int, most: int) -> int:
+    """A setting that is a whole number above 0. Raises ValueError with one sentence for anything else."""
+    told = text(name) or str(default)
+    if not (told.isascii() and told.isdigit() and len(told) < 10 and 1 <= int(told) <= most):
+        raise ValueError(f"{name} is '{told[:40]}': set it to a whole number, 1 to {most} ({how_to_set(name)}).")
+    return int(told)
 
 
 def how_to_set(name: str) -> str:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..mixgrpo_engine.records import events
 from ..mixgrpo_engine.records.run_folder import RunFolder
-from ..mixgrpo_engine.rewards import Reward
 from .algorithm import ALGORITHM, LORA
 from .category import CATEGORY, found_by
 from .comfy_types import Clip, Model, Vae
 from .prompts import PROMPTS
 from .rewards import REWARD
-from .runs import free_memory, job, launch, overview, paths, published_lora, submit, wait, workflow
+from .runs import (
+    free_memory,
+    job,
+    launch,
+    news,
+    overview,
+    paths,
+    published_lora,
+    submit,
+    sweep,
+    turns,
+    wait,
+    workflow,
+)
 from .setting_widgets import folded, setting, widget
 from .worker import stash
 
@@ -41,8 +53,10 @@ class MixGRPOTrain(io.ComfyNode):
             description="LoRA training by reinforcement learning from a reward (GRPO, RLHF, preference alignment): "
             "makes the model's images score higher, in a background process. What is "
             "connected to model, clip, vae, reward and watch is loaded there, not in this server. Queueing the same "
-            "graph again returns to the same run, or goes on with it where it stopped.",
+            "graph again returns to the same run, or goes on with it where it stopped. A list of seeds, names or "
+            "learning rates makes a run of each, one after another.",
             is_output_node=True,
+            is_input_list=True,
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.extra_pnginfo],
             inputs=[
                 io.Model.Input(
@@ -96,9 +110,13 @@ class MixGRPOTrain(io.ComfyNode):
                 run_widget("images_mb", optional=True),
             ],
             outputs=[
-                RUN.Output(display_name="run", tooltip="The run, for MixGRPO Wait and MixGRPO Apply Run."),
+                RUN.Output(
+                    display_name="run", is_output_list=True,
+                    tooltip="The run, for MixGRPO Wait and MixGRPO Apply Run; one for each value of a list.",
+                ),
                 io.String.Output(
-                    display_name="run_id", tooltip="The run's name in its folder, its LoRA and the HTTP routes."
+                    display_name="run_id", is_output_list=True,
+                    tooltip="The run's name in its folder, its LoRA and the HTTP routes.",
                 ),
             ],
         )  # fmt: skip
@@ -111,35 +129,36 @@ class MixGRPOTrain(io.ComfyNode):
     @classmethod
     def check_lazy_status(cls, **values: Any) -> list[str]:
         """In the server nothing heavy is ever loaded; in the worker everything that the cut graph still has."""
-        return [name for name in LAZY if name in values and values[name] is None] if launch.in_worker() else []
+        missing = [name for name in LAZY if any(value is None for value in values.get(name, ()))]
+        return missing if launch.in_worker() else []
 
     @classmethod
-    async def execute(
-        cls,
-        model: Model | None = None,
-        clip: Clip | None = None,
-        vae: Vae | None = None,
-        reward: Reward | None = None,
-        watch: Reward | None = None,
-        **settings: Any,
-    ) -> io.NodeOutput:
+    async def execute(cls, **inputs: list) -> io.NodeOutput:
         if launch.in_worker():
-            stash.put({"model": model, "clip": clip, "vae": vae, "reward": reward, "watch": watch})
-            return io.NodeOutput(None, None)
+            stash.put({name: inputs[name] for name in LAZY if name in inputs})
+            return io.NodeOutput([], [])
         hidden = cls.hidden
-        workflow_id = workflow.id_of(hidden.extra_pnginfo)
-        made = job.make(hidden.dynprompt, hidden.unique_id, LAZY, **settings)
-        restart, waits = settings["if_exists"] == "restart", settings["mode"] == "wait"
-        submitting = wait.submit_for(made, restart) if waits else asyncio.to_thread(submit.submit, made, restart)
-        submission = await submitting
-        if submission.action in ("started", "resumed"):
+        prompt, workflow_id = hidden.dynprompt.get_original_prompt(), workflow.id_of(hidden.extra_pnginfo)
+        settings = sweep.members("MixGRPO Train", {name: inputs[name] for name in inputs if name not in LAZY})
+        jobs = [made_of(each, place, len(settings), hidden) for place, each in enumerate(settings, 1)]
+        sweeps = sweep.of_jobs(jobs)
+        waits = any(each["mode"] == "wait" for each in settings)
+
+        def keep(number: int, submission: submit.Submission) -> None:
+            mine = settings[number]["mode"] == "wait", sweeps[number]
+            workflow.keep(submission.folder, hidden.extra_pnginfo, prompt, hidden.unique_id, *mine)
+            news.tell(submission.folder.name)
+
+        restarts = [each["if_exists"] == "restart" for each in settings]
+        submissions = await wait.submit_all(list(zip(jobs, restarts, strict=True)), waits, keep)
+        if any(each.action in ("started", "resumed") for each in submissions):
             free_memory.free()
-        folder = submission.folder
-        workflow.keep(folder, hidden.extra_pnginfo, hidden.dynprompt.get_original_prompt(), hidden.unique_id, waits)
-        wait.tell_browser(workflow_id, hidden.unique_id, folder.name)
+        folders = [each.folder for each in submissions]
+        wait.tell_browser(workflow_id, hidden.unique_id, folders[0].name)
         if waits:
-            await wait.wait_for(folder, 0, hidden.unique_id, in_browser=bool(workflow_id))
-        return run_output(folder, submission.action, submission.note)
+            waited = [folder for folder, each in zip(folders, settings, strict=True) if each["mode"] == "wait"]
+            await wait.wait_for(waited, 0, hidden.unique_id, in_browser=bool(workflow_id))
+        return run_output(folders, [(each.action, each.note) for each in submissions])
 
 
 class MixGRPOWait(io.ComfyNode):
@@ -151,6 +170,7 @@ class MixGRPOWait(io.ComfyNode):
             category=CATEGORY,
             description="Waits until a run has ended and shows its progress. Cancelling the prompt cancels the run.",
             is_output_node=True,
+            is_input_list=True,
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             inputs=[
                 RUN.Input("run", optional=True, tooltip="From MixGRPO Train. Leave it open to name a run below."),
@@ -164,8 +184,8 @@ class MixGRPOWait(io.ComfyNode):
                 ),
             ],
             outputs=[
-                RUN.Output(display_name="run", tooltip="The finished run."),
-                io.String.Output(display_name="run_id", tooltip="Its id."),
+                RUN.Output(display_name="run", is_output_list=True, tooltip="The finished run, or all of a list."),
+                io.String.Output(display_name="run_id", is_output_list=True, tooltip="Its id."),
             ],
         )  # fmt: skip
 
@@ -174,12 +194,13 @@ class MixGRPOWait(io.ComfyNode):
         return float("nan")
 
     @classmethod
-    async def execute(cls, timeout: int, run: dict | None = None, run_id: str = "") -> io.NodeOutput:
-        folder = find_run(run, run_id)
+    async def execute(cls, timeout: list[int], **of_runs: list) -> io.NodeOutput:
+        folders = [find_run(**each) for each in sweep.members("MixGRPO Wait", of_runs)]
         workflow_id = workflow.id_of(cls.hidden.extra_pnginfo)
-        wait.tell_browser(workflow_id, cls.hidden.unique_id, folder.name)
-        await wait.wait_for(folder, timeout, cls.hidden.unique_id, in_browser=bool(workflow_id))
-        return run_output(folder, "finished")
+        wait.tell_browser(workflow_id, cls.hidden.unique_id, folders[0].name)
+        patience = 0 if 0 in timeout else max(timeout)
+        await wait.wait_for(folders, patience, cls.hidden.unique_id, in_browser=bool(workflow_id))
+        return run_output(folders, [("finished", "")] * len(folders))
 
 
 class MixGRPOApplyRun(io.ComfyNode):
@@ -256,7 +277,17 @@ class MixGRPOApplyRun(io.ComfyNode):
         return io.NodeOutput(tuned, published_lora.name(folder, which), model, clip, vae)
 
 
-def find_run(run: dict | None, run_id: str) -> RunFolder:
+def made_of(settings: dict[str, Any], place: int, count: int, hidden: Any) -> dict:
+    """The job of one of a Train node's runs. Raises ValueError with one sentence, which says which run it is about."""
+    try:
+        return job.make(hidden.dynprompt, hidden.unique_id, LAZY, **settings)
+    except ValueError as error:
+        if count == 1:
+            raise
+        raise ValueError(f"Run {place} of {count} can't be started, so none is: {error}") from None
+
+
+def find_run(run: dict | None = None, run_id: str | None = "") -> RunFolder:
     """The folder of a connected run or a typed id. Raises ValueError with one sentence when there is none."""
     wanted = run["run_id"] if run else (run_id or "").strip()
     if not wanted:
@@ -267,16 +298,17 @@ def find_run(run: dict | None, run_id: str) -> RunFolder:
     return folder
 
 
-def run_output(folder: RunFolder, action: str, note: str = "") -> io.NodeOutput:
-    """Outputs and ui of Train and Wait: always the same keys, always lists. note: what else is to be said."""
-    summary = overview.summary(folder)
+def run_output(folders: Sequence[RunFolder], told: Sequence[tuple[str, str]]) -> io.NodeOutput:
+    """Outputs and ui of Train and Wait, always lists of the same keys. told: (action, what else to say) of each."""
+    every, ids = [overview.summary(folder) for folder in folders], [folder.name for folder in folders]
+    said = zip(every, told, strict=True)
     ui = {
-        "images": summary["images"],
-        "text": ["\n".join(filter(None, [describe(summary, action), note]))],
-        "run_id": [folder.name],
-        "files": summary["files"],
+        "images": [image for each in every for image in each["images"]],
+        "text": ["\n".join(filter(None, [describe(each, action), note])) for each, (action, note) in said],
+        "run_id": ids,
+        "files": [file for each in every for file in each["files"]],
     }
-    return io.NodeOutput({"run_id": folder.name}, folder.name, ui=ui)
+    return io.NodeOutput([{"run_id": name} for name in ids], ids, ui=ui)
 
 
 def describe(summary: dict, action: str) -> str:
@@ -292,7 +324,7 @@ def describe(summary: dict, action: str) -> str:
         lines.append(f"LoRA: {summary.get('lora', '')}")
         if summary.get("message"):
             lines.append(summary["message"])
-    elif action != "finished":
+    elif action != "finished" and summary.get("stage") != turns.STAGE:
         lines.append(f"{action.capitalize()} in the background. Log: {summary['log']}")
     return "\n".join(lines)
 

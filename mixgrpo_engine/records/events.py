@@ -6,11 +6,12 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from . import disk
+from . import disk, log_limits
 from .files import patiently
 from .readable import readable
 
@@ -202,21 +203,32 @@ def finite(value: Any) -> Any:
 
 
 class EventLog:
-    """Appends events to a file, one JSON line each, flushed at once."""
+    """Appends events to a file, one JSON line each, flushed at once; what is too long is thinned out."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._checked = False
+        self._most = log_limits.EVENTS_BYTES
 
     def append(self, event: Event) -> dict:
         line = event.as_dict()
         try:
             with patiently(lambda: open(self.path, "a", encoding="utf-8")) as file:
                 file.write(self._line_end() + json.dumps(line, allow_nan=False) + "\n")
+                size = file.tell()
         except OSError as error:
             self._checked = False  # half a line may be there now
             raise disk.trouble(error, self.path) or error from error
+        if size > self._most:
+            self._thin_out(size)
         return line
+
+    def _thin_out(self, size: int) -> None:
+        words = "The log had grown long: about every other event before is left out."
+        with suppress(OSError):  # a disk without room for the shorter one: it is tried again later
+            size = log_limits.thin_out(self.path, Notice(0, words).as_dict())
+        # What has to stay may be long, too: not again for every event.
+        self._most = max(log_limits.EVENTS_BYTES, size + size // 4)
 
     def _line_end(self) -> str:
         """The end of a line that a killed writer left half done, else ""."""

@@ -13,7 +13,7 @@ from .files import remove, set_aside, write_json
 from .readable import readable
 from .stored_status import STATES
 
-SERVERS = tuple(f".{name}.json." for name in ("about", "workflow", "job", "launch"))
+SERVERS = tuple(f".{name}.json." for name in ("about", "workflow", "queued", "job", "prompts", "launch", "turn"))
 SERVERS_SECONDS = 60.0
 """The server may be writing these just now; none of them takes so long."""
 

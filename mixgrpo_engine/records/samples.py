@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +20,8 @@ SIDE, GROUP_SIDE = 1024, 512  # pixels of the longer side; larger images are mad
 QUALITY = 90  # of webp
 GROUP_SECONDS, GROUP_SHARE = 5.0, 0.01  # least seconds between two groups, and most of the time spent on them
 MB = 10**6
+GRIDS_MB = 100
+GRID = re.compile(r"iteration_(\d+)\.png")
 
 
 def save(images: Tensor, folder: Path, prefix: str = "", side: int = SIDE, effort: int = 2) -> list[Path]:
@@ -35,21 +38,28 @@ def save(images: Tensor, folder: Path, prefix: str = "", side: int = SIDE, effor
 def thin_out(samples: Path, budget: int) -> None:
     """Removes single images of iterations, each time where the gap that this leaves is smallest, until they fit.
 
-    budget: bytes. Those of the first and of the newest iteration stay.
+    budget: bytes. Those of the first and of the newest iteration stay. Grids have a budget of their own, GRIDS_MB.
     """
-    folders = sorted(
-        (path for path in samples.glob("[0-9]*") if path.name.isdigit() and path.is_dir()),
-        key=lambda path: int(path.name),
-    )
-    sizes = {folder: sum(file.stat().st_size for file in folder.iterdir()) for folder in folders}
+    singles = {int(path.name): path for path in samples.glob("[0-9]*") if path.name.isdigit() and path.is_dir()}
+    _thin_out(singles, budget)
+    grids = {int(found[1]): path for path in samples.glob("*.png") if (found := GRID.fullmatch(path.name))}
+    _thin_out(grids, GRIDS_MB * MB)
+
+
+def _thin_out(by_iteration: Mapping[int, Path], budget: int) -> None:
+    """Of files, or of folders of files."""
+    numbers = sorted(by_iteration)
+    sizes = {
+        number: sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
+        for number, path in by_iteration.items()
+    }
     total = sum(sizes.values())
-    while total > budget and len(folders) > 2:
-        numbers = [int(folder.name) for folder in folders]
-        place = min(range(1, len(folders) - 1), key=lambda place: numbers[place + 1] - numbers[place - 1])
-        gone = folders.pop(place)
+    while total > budget and len(numbers) > 2:
+        place = min(range(1, len(numbers) - 1), key=lambda place: numbers[place + 1] - numbers[place - 1])
+        gone = numbers.pop(place)
         total -= sizes[gone]
         with suppress(OSError):  # somebody looks at it: the next time
-            remove(gone)
+            remove(by_iteration[gone])
 
 
 class NewestGroup:

@@ -212,6 +212,8 @@ class HeldOut:
         else:
             labelled_grid(sheet / 255, shown, columns=4, cell=160, title=title).save(path)
         single = self._write_single(iteration, sheet, order, found) if self.run.images_mb else []
+        with self.pulse.for_people("The samples of fewer iterations"):
+            samples.thin_out(self.folder.samples, self.run.images_mb * samples.MB)
         self.pulse.emit(Sample(iteration, path.relative_to(self.folder.path).as_posix(), shown, single))
 
     def _write_single(self, iteration: int, pictures: Tensor, order: list[int], found: HeldOutImages) -> list[dict]:
@@ -219,7 +221,6 @@ class HeldOut:
         paths: list[Path] = []
         with self.pulse.for_people("Single images of the samples"):
             paths = samples.save(pictures, self.folder.samples / f"{iteration:06d}")
-            samples.thin_out(self.folder.samples, self.run.images_mb * samples.MB)
         scores = found.scores.by_name.values
         return [
             {

@@ -1,8 +1,9 @@
 """Runs as the server sees them: cut the graph, start and find workers, follow their events, answer over HTTP.
 
 graph.py cuts and fingerprints; job.py makes the job, packs.py names its packs, signature.py signs it; submit.py
-decides (start, resume, reattach, go on); launch.py starts the process; stored.py reads its files and liveness.py its
-state; wait.py waits inside a node; published_lora.py publishes the result, bundle.py zips the run.
+decides (start, resume, reattach, go on), turns.py when; launch.py starts the process; stored.py and stored_prompts.py
+read its files and liveness.py its state; sweep.py ties the runs of a list together; wait.py waits inside a node;
+published_lora.py publishes the result, bundle.py zips the run.
 
 routes.py answers: overview.py lists the runs, with what actions.py would let them do; event_lines.py reads logs, of
 which history.py makes columns.py's curves; gallery.py finds images, denoising.py the window's places; report_page.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import launch, liveness, packs, published_lora, signature, stored
+from . import launch, liveness, packs, published_lora, signature, stored, stored_prompts
 
 
 def facts(folder: RunFolder, made: dict) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def facts(folder: RunFolder, made: dict) -> dict[str, Any]:
         "name": made.get("name", folder.name),
         "created": made["created"] if stored.is_number(made.get("created")) else None,
         "node_id": made.get("node_id") if isinstance(made.get("node_id"), str) else "",
-        "held_out_prompts": _count(made, "held_out"),
+        "held_out_prompts": stored_prompts.counts(made)["held_out"],
         "iterations": iterations if stored.is_number(iterations) else None,
         "constant_rate": isinstance(optimizer, dict) and optimizer.get("schedule") == "constant",
         "can_start": _can_start(folder, made),
@@ -46,12 +46,6 @@ def is_held(folder: RunFolder) -> bool:
         return liveness.is_alive(folder)
     except OSError:  # its lock can't be tried
         return True
-
-
-def _count(made: dict, kind: str) -> int:
-    prompts = made.get("prompts")
-    found = prompts.get(kind) if isinstance(prompts, dict) else None
-    return len(found) if isinstance(found, list) else 0
 
 
 def _can_start(folder: RunFolder, made: dict) -> bool:

@@ -5,7 +5,7 @@ summary}. `mixgrpo.removed`: {"run_id"} of a run that is gone. A browser that wa
 GET /mixgrpo/runs and goes on from there.
 
 Runs at work, and those that this server has changed, are looked at every round; of the others only the folders' time
-stamps are, and rarely.
+stamps are, and rarely. Where a run has ended, the next one of those that wait is launched (turns.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..comfy_types import PromptServer
-from . import event_lines, launch, liveness, news, overview, paths
+from . import event_lines, free_memory, launch, liveness, news, overview, paths, submit
 
 EVENT = "mixgrpo.progress"
 REMOVED = "mixgrpo.removed"
@@ -49,6 +49,8 @@ class Follower:
         self._sweep_seconds = sweep_seconds
         self._next_sweep = 0.0
         self._runs: dict[str, _Followed] = {}
+        self._moved = False  # whether a run has ended, or the like: another one's turn may have come
+        self._complaint = ""
 
     def skip_the_past(self) -> None:
         """What was there before this server is in the snapshot already, whose summaries are made here."""
@@ -66,9 +68,25 @@ class Follower:
         wanted = told | {name for name, run in self._runs.items() if run.state in liveness.ACTIVE or run.stopping}
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + self._sweep_seconds
+            self._moved = True
             wanted |= self._sweep()
         for name in wanted:
             self._look_at(name, name in told)
+        if self._moved:
+            self._moved = False
+            self._launch_waiting()
+
+    def _launch_waiting(self) -> None:
+        if not any(run.state == "queued" for run in self._runs.values()):
+            return
+        try:
+            if submit.launch_waiting():
+                free_memory.free_between_prompts()
+            self._complaint = ""
+        except (OSError, ValueError) as error:  # e.g. a setting of the owner's that is none
+            if self._complaint != str(error):
+                logging.warning("MixGRPO: couldn't start the runs that wait: %s", error)
+            self._complaint = str(error)
 
     def _sweep(self) -> set[str]:
         """The runs whose folders have changed, come or gone, and those that may be mended in place."""
@@ -89,6 +107,7 @@ class Follower:
         folder = overview.find(name)
         if folder is None:
             if self._runs.pop(name, None):
+                self._moved = True
                 self._send(REMOVED, {"run_id": name})
             return
         run = self._runs.setdefault(name, _Followed())
@@ -118,6 +137,7 @@ class Follower:
         run.state, run.changed, run.looked = summary["state"], changed, time.monotonic()
         # What can be done with it changes once more when its process is gone.
         run.stopping = run.state not in liveness.ACTIVE and "delete" not in summary["actions"]
+        self._moved |= run.state != before[0]
         if new or told or (run.state, run.stopping) != before:
             more = more or len(new) > MOST_EVENTS
             message = {"run_id": folder.name, "events": new[-MOST_EVENTS:], "more": more, "status": summary}

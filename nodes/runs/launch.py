@@ -13,6 +13,7 @@ from ...mixgrpo_engine.records.events import Notice
 from ...mixgrpo_engine.records.files import remove, write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from .. import owner_settings
+from ..worker import compat
 from . import news, packs, process, signature, stored
 
 ENTRY = Path(__file__).parent.parent.joinpath(*process.SCRIPT)
@@ -47,21 +48,28 @@ def require_devices(made: dict) -> None:
         raise ValueError(f"processes is {wanted} with {there} {what}: set it to {there} at most.")
 
 
-def launch(folder: RunFolder) -> None:
-    """Starts the worker. The caller holds the submit lock and knows that no other worker of this run is alive.
+def prepare(folder: RunFolder, stage: str, message: str) -> None:
+    """Makes a run one that is going to be launched; stage and message: for status.json.
 
+    The caller holds the submit lock and knows that no worker of this run is alive.
     Raises ValueError when job.json isn't this ComfyUI's own, or needs a node type that isn't there.
     """
-    reap()
     made = stored.job(folder)
-    orders = start_orders(folder, made)
+    start_orders(folder, made)
     if damage := stored.launch_damage(folder):
         folder.emit(Notice(int(folder.status().get("iteration") or 0), damage))
     for leftover in (folder.cancel_file, folder.save_file, folder.path / stored.LAUNCH):
         remove(leftover)
-    folder.set_status(
-        state="queued", stage="", message="", node_id="", phase="", iterations=made["config"]["run"]["iterations"]
-    )
+    iterations = made["config"]["run"]["iterations"]
+    folder.set_status(state="queued", stage=stage, message=message, node_id="", phase="", iterations=iterations)
+    news.tell(folder.name)
+
+
+def launch(folder: RunFolder) -> None:
+    """Starts the worker of a run that is prepared; the caller still holds the submit lock. Raises as prepare()."""
+    reap()
+    orders = start_orders(folder, stored.job(folder))
+    folder.set_status(state="queued", stage="", message="")
     with open(folder.log, "ab") as log:
         worker = subprocess.Popen(
             [*process.python(), str(ENTRY), str(folder.path)],
@@ -77,7 +85,7 @@ def launch(folder: RunFolder) -> None:
         )
     _started[worker.pid] = worker
     try:
-        write_json(folder.path / stored.LAUNCH, process.identity(worker.pid))
+        write_json(folder.path / stored.LAUNCH, {**process.identity(worker.pid), "device": device()})
     except OSError as error:
         # It waits for its orders and has done nothing yet; nobody could find it again.
         worker.kill()
@@ -118,6 +126,11 @@ def this_comfyui() -> dict:
         "argv": list(sys.argv),
         "sys_path": [os.path.join(START_FOLDER, path) for path in sys.path if path],
     }
+
+
+def device() -> str:
+    """What the trainings of this server compute on: "cpu", or a GPU's name."""
+    return compat.gpu() or "cpu"
 
 
 def reap() -> None:

@@ -51,10 +51,12 @@ def summaries() -> list[dict]:
     return [_summary(known, signature, loras) for known, signature in _on_disk()]
 
 
-def page(limit: int | None, offset: int, query: str, states: set[str], workflow_id: str = "") -> dict[str, Any]:
+def page(
+    limit: int | None, offset: int, query: str, states: set[str], workflow_id: str = "", sweep_id: str = ""
+) -> dict[str, Any]:
     """What GET /mixgrpo/runs answers. query: a part of id, name or note; states: empty for all of them.
 
-    workflow_id: only the runs that were queued from it.
+    workflow_id: only the runs that were queued from it; sweep_id: only those of this sweep.
     """
     every = summaries()
     wanted = query.casefold()
@@ -63,6 +65,7 @@ def page(limit: int | None, offset: int, query: str, states: set[str], workflow_
         for each in every
         if (not states or each["state"] in states)
         and (not workflow_id or each.get("workflow_id") == workflow_id)
+        and (not sweep_id or (each.get("sweep") or {}).get("id") == sweep_id)
         and (not wanted or any(wanted in each[name].casefold() for name in ("run_id", "name", "note")))
     ]
     return {
@@ -78,6 +81,15 @@ def find(run_id: str) -> RunFolder | None:
         return None
     folder = paths.folder_of(run_id)
     return folder if folder.job.exists() else None
+
+
+def sweep_of(folder: RunFolder) -> list[RunFolder]:
+    """All runs of the sweep that a run belongs to, in their order; the run alone where it belongs to none."""
+    mine = summary(folder).get("sweep")
+    if not mine:
+        return [folder]
+    found = [each for each in summaries() if (each.get("sweep") or {}).get("id") == mine["id"]]
+    return [RunFolder(each["folder"]) for each in sorted(found, key=lambda each: each["sweep"]["position"])]
 
 
 def summary(folder: RunFolder) -> dict:
@@ -162,6 +174,7 @@ def _told(known: _Known, signature: Signature, loras: tuple[str, ...]) -> dict:
                 "workflow_id": queued.get("workflow_id", ""),
                 "queued": queued.get("time"),
                 "detached": queued.get("waits") is False,
+                "sweep": queued.get("sweep"),
                 # status.json's is the node that failed.
                 "node_id": told.get("node_id") or made["node_id"],
                 "train_node_id": queued.get("node_id") or made["node_id"],

@@ -36,9 +36,12 @@ def identity(pid: int | None = None) -> dict:
         return {}
 
 
-def is_alive(who: dict, run: Path) -> bool:
-    """True while the process of this identity() runs as the worker of this run folder; a zombie doesn't."""
-    process = _worker(who, run)
+def is_alive(who: dict, run: Path | None = None) -> bool:
+    """True while the process of this identity() runs, as the worker of this run folder if one is given.
+
+    A zombie doesn't run.
+    """
+    process = _same(who) if run is None else _worker(who, run)
     try:
         return process is not None and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -57,14 +60,21 @@ def terminate(who: dict, run: Path) -> None:
 
 
 def _worker(who: dict, run: Path) -> psutil.Process | None:
+    process = _same(who)
+    try:
+        return process if process and _works_on(process.cmdline(), run) else None
+    except psutil.Error:
+        return None
+
+
+def _same(who: dict) -> psutil.Process | None:
     pid, created = who.get("pid"), who.get("pid_created")
     if type(pid) is not int or pid < 1 or not isinstance(created, (int, float)):
         return None
     try:
         process = psutil.Process(pid)
         # The clock that creation times come from may be adjusted by a fraction of a second.
-        same = abs(process.create_time() - created) < 1.0
-        return process if same and _works_on(process.cmdline(), run) else None
+        return process if abs(process.create_time() - created) < 1.0 else None
     except (psutil.Error, OverflowError):
         return None
 

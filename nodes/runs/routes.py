@@ -36,6 +36,7 @@ from . import (
     report_page,
     save,
     stored,
+    stored_prompts,
     submit,
 )
 from .history import HISTORIES, History
@@ -43,6 +44,7 @@ from .history import HISTORIES, History
 ROOT = "/mixgrpo/runs"
 EVENT_BYTES = 4 * 2**20
 MOST_POINTS = 10_000
+MOST_PROMPTS = 1000
 ITERATIONS = next(each for each in SETTINGS if (each.group, each.field) == ("run", "iterations"))
 
 
@@ -90,15 +92,16 @@ async def _list(request: web.Request) -> web.Response:
     possible = (*STATES, "dead", liveness.UNREADABLE)
     if wrong := states.difference(possible):
         raise Refused(400, f"state is '{sorted(wrong)[0][:40]}': choose of {', '.join(possible)}, separated by commas.")
-    query, workflow_id = (request.query.get(name, "") for name in ("query", "workflow"))
-    return await _large(await asyncio.to_thread(overview.page, limit, offset, query, states, workflow_id))
+    query, workflow_id, sweep_id = (request.query.get(name, "") for name in ("query", "workflow", "sweep"))
+    return await _large(await asyncio.to_thread(overview.page, limit, offset, query, states, workflow_id, sweep_id))
 
 
 async def _show(_request: web.Request, folder: RunFolder) -> web.Response:
     def look() -> dict:
         summary = overview.summary(folder)
         job = {} if summary["state"] == liveness.UNREADABLE else stored.job(folder)
-        told = {name: job.get(name) for name in ("config", "prompts", "versions")}
+        told = {name: job.get(name) for name in ("config", "versions")}
+        told["prompts"] = stored_prompts.first(folder, job, MOST_PROMPTS)
         return {**summary, **told, "preset_differences": preset_differences.told(job.get("config"))}
 
     return await _large(await asyncio.to_thread(look))
@@ -185,12 +188,18 @@ async def _report(_request: web.Request, folder: RunFolder) -> web.Response:
 # --- what can be done ---
 
 
-async def _cancel(_request: web.Request, folder: RunFolder) -> web.Response:
+async def _cancel(request: web.Request, folder: RunFolder) -> web.Response:
+    whole_sweep = _switch(request, "sweep", "all runs of the run's sweep, too")
+
     def stop() -> None:
         if wrong := liveness.damage(folder):
             raise ValueError(wrong)
-        if not cancel.cancel(folder):
-            raise ValueError(f"Run {folder.name} is {liveness.state_of(folder)}: there is nothing to cancel.")
+        stopped = overview.sweep_of(folder) if whole_sweep else [folder]
+        if not cancel.cancel_all(stopped):
+            what = "has ended, and so has its sweep" if whole_sweep else f"is {liveness.state_of(folder)}"
+            raise ValueError(f"Run {folder.name} {what}: there is nothing to cancel.")
+        for each in stopped:
+            news.tell(each.name)
 
     await _act(stop)
     return await _changed(folder)
@@ -230,9 +239,7 @@ async def _about(request: web.Request, folder: RunFolder) -> web.Response:
 
 
 async def _delete(request: web.Request, folder: RunFolder) -> web.Response:
-    if request.query.get("loras", "0") not in ("0", "1"):
-        raise Refused(400, "loras must be 1 to delete the run's published LoRAs, too, or 0.")
-    await _act(remove.remove, folder, request.query.get("loras") == "1")
+    await _act(remove.remove, folder, _switch(request, "loras", "the run's published LoRAs, too"))
     return _json({"run_id": folder.name})
 
 
@@ -304,6 +311,13 @@ def _whole(request: web.Request, name: str, default: int | None, most: int, what
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
         raise Refused(400, f"{name} must be {what}, 0 to {most}.")
     return int(text)
+
+
+def _switch(request: web.Request, name: str, what: str) -> bool:
+    """what: the action takes, when it is on."""
+    if request.query.get(name, "0") not in ("0", "1"):
+        raise Refused(400, f"{name} must be 1 for {what}, or 0.")
+    return request.query.get(name) == "1"
 
 
 async def _body(request: web.Request) -> dict:

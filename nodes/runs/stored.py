@@ -14,9 +14,9 @@ from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.records.stored_status import damaged, is_number
 from . import paths
 
-__all__ = ["check_job", "is_number", "job", "launch", "launch_damage", "status"]
+__all__ = ["LAUNCH", "TURN", "check_job", "is_number", "job", "launch", "launch_damage", "status", "turn"]
 
-LAUNCH = "launch.json"
+LAUNCH, TURN = "launch.json", "turn.json"
 
 
 def status(folder: RunFolder) -> dict:
@@ -51,6 +51,16 @@ def launch_damage(folder: RunFolder) -> str:
         return ""
     except ValueError:
         return f"{folder.path / LAUNCH} is damaged and left out: it is written again when the run goes on."
+
+
+def turn(folder: RunFolder) -> dict | None:
+    """What a run says that waits for its turn (turns.py); None for one that doesn't, {} where it can't be read."""
+    try:
+        return read_json(folder.path / TURN)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        return {}
 
 
 def job(folder: RunFolder) -> dict:

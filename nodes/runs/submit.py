@@ -17,8 +17,9 @@ from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.records.files import write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import job as job_of
-from . import liveness, paths, published_lora, signature, stored
-from .launch import launch, require_devices
+from . import liveness, paths, published_lora, signature, stored, stored_prompts, turns
+from .launch import require_devices
+from .turns import enter
 
 LOCK_SECONDS = 120.0
 STOP_SECONDS = 90.0
@@ -118,10 +119,10 @@ def restart(folder: RunFolder) -> Submission:
 
 
 def _own_job(folder: RunFolder) -> dict:
-    """The run's job, once it is known to be this ComfyUI's own: what is made of it is signed again."""
+    """The run's job with its prompts, once it is known to be this ComfyUI's own: what is made of it is signed again."""
     job = stored.job(folder)
     signature.require(job, folder.name, signature.install_key())
-    return job
+    return {**job, "prompts": stored_prompts.read(folder, job)}
 
 
 def _once_stopped(attempt: Callable[[], Submission]) -> Submission:
@@ -139,10 +140,11 @@ def _once_stopped(attempt: Callable[[], Submission]) -> Submission:
 
 def _start(job: dict, siblings: list[RunFolder]) -> Submission:
     require_devices(job)
+    turns.places()
     folder = paths.folder_of(_next_id(_base_id(job), siblings))
     folder.create()
     _write(folder, {**job, "run_id": folder.name, "created": time.time()})
-    launch(folder)
+    enter(folder)
     logging.info("MixGRPO: started run %s, its log is %s", folder.name, folder.log)
     return Submission(folder, "started")
 
@@ -185,13 +187,16 @@ def _take_up(folder: RunFolder, job: dict, extend: bool = False) -> Submission:
     # Settings that don't change the training (memory, evaluations, checkpoints) are the new ones.
     asked = {**before, **job}
     require_devices(asked)
+    turns.places()
     _write(folder, asked)
-    launch(folder)
+    enter(folder)
     logging.info("MixGRPO: resumed run %s (it was %s), its log is %s", folder.name, now, folder.log)
     return Submission(folder, "resumed")
 
 
 def _write(folder: RunFolder, job: dict) -> None:
+    if "prompts" in job and not stored_prompts.are_apart(job):
+        job = {**job, "prompts": stored_prompts.write(folder, job["prompts"])}
     write_json(folder.job, signature.signed(job, signature.install_key()))
 
 
@@ -246,18 +251,27 @@ def _number(name: str, base: str) -> int:
     return int(rest) if rest != name and rest.isascii() and rest.isdigit() else 0
 
 
+def launch_waiting() -> list[str]:
+    """Launches the runs whose turn has come, unless somebody else is at it; their ids."""
+    with contextlib.suppress(TimeoutError), lock(0.0):
+        return turns.launch_due()
+    return []
+
+
 @contextlib.contextmanager
-def lock() -> Iterator[None]:
-    """Held by whoever starts or removes a run. Raises TimeoutError with a sentence when another keeps it."""
+def lock(seconds: float | None = None) -> Iterator[None]:
+    """Held by whoever starts, cancels or removes a run. Raises TimeoutError with a sentence when another keeps it.
+
+    seconds: how long to wait for it, LOCK_SECONDS by default.
+    """
+    seconds = LOCK_SECONDS if seconds is None else seconds
     path = paths.runs_directory() / ".submit.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(path)
     try:
-        held.acquire(timeout=LOCK_SECONDS)
+        held.acquire(timeout=seconds)
     except Timeout:
-        raise TimeoutError(
-            f"{path} stayed locked for {LOCK_SECONDS:g} s: another process holds it. Try again."
-        ) from None
+        raise TimeoutError(f"{path} stayed locked for {seconds:g} s: another process holds it. Try again.") from None
     try:
         yield
     finally:

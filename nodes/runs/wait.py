@@ -7,15 +7,17 @@ it; the run's progress comes to all browsers alike (follow.py).
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 
 from ...mixgrpo_engine.records import events
 from ...mixgrpo_engine.records.readable import readable
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import launch, liveness, log_tail, overview, published_lora, stored, submit
-from .cancel import cancel
+from . import launch, liveness, log_tail, published_lora, stored, submit
+from .cancel import cancel_all
 
 NODE_EVENT = "mixgrpo.node"
 SECONDS = 0.5
@@ -23,70 +25,90 @@ TICK_SECONDS = 5.0
 """Clients give up on a server that is silent for too long: progress is told again at least this often."""
 
 LOG_LINES, LOG_BYTES = 15, 2**14
+MOST_ENDINGS = 5
+"""Of a sweep's runs that didn't finish: each may bring its traceback."""
 
 
 class RunEnded(RuntimeError):
-    """The run ended without being finished; the message says why and where its log is."""
+    """A run ended without being finished; the message says why and where its log is."""
 
 
 async def wait_for(
-    folder: RunFolder, timeout: float = 0.0, node_id: str | None = None, in_browser: bool = False
-) -> dict:
-    """The run's summary once it is finished. timeout in seconds, 0 waits as long as it takes.
+    folders: Sequence[RunFolder], timeout: float = 0.0, node_id: str | None = None, in_browser: bool = False
+) -> None:
+    """Until all runs have ended. timeout in seconds, 0 waits as long as it takes.
 
     in_browser: errors are for a person who has the run's log and traceback in the panel, not for a script.
 
-    Raises RunEnded when the run failed, died or was cancelled elsewhere, TimeoutError when the time is over (the
-    run goes on), and ComfyUI's interrupt when the user cancels the prompt: the run is cancelled then.
+    Raises RunEnded when a run failed, died or was cancelled elsewhere, but not before the others have ended, too;
+    TimeoutError when the time is over (the runs go on), and ComfyUI's interrupt when the user cancels the prompt: then
+    all of them are cancelled.
     """
     from comfy.model_management import InterruptProcessingException
 
+    deadline = time.monotonic() + timeout if timeout else math.inf
+    progress = _Progress(node_id, len(folders))
     try:
-        return await _until_finished(folder, timeout, _Progress(node_id), in_browser)
+        endings = [await _ended(folder, deadline, timeout, progress, in_browser) for folder in folders]
     except (InterruptProcessingException, asyncio.CancelledError):
         # ComfyUI's interrupt is heard by the first node that looks. If that was another node of this prompt, the
         # prompt ends and this task with it, by CancelledError.
-        cancel(folder)
+        cancel_all(folders)
         raise
+    bad = [each for each in endings if each]
+    if bad and len(folders) > 1:
+        left_out = f"And {len(bad) - MOST_ENDINGS} more." if len(bad) > MOST_ENDINGS else ""
+        bad = [f"{len(bad)} of {len(folders)} runs didn't finish.", *bad[:MOST_ENDINGS], left_out]
+    if bad:
+        raise RunEnded("\n\n".join(filter(None, bad)))
 
 
-async def submit_for(made: dict, restart: bool) -> submit.Submission:
-    """submit() in a thread; a prompt that ends meanwhile leaves no run behind that nobody waits for."""
-    abandoned, submissions = threading.Event(), []
+async def submit_all(
+    jobs: Sequence[tuple[dict, bool]], waits: bool, then: Callable[[int, submit.Submission], None]
+) -> list[submit.Submission]:
+    """submit() of each (job, restart), in a thread, and then(its number, what became of it).
 
-    def work() -> submit.Submission:
-        submission = submit.submit(made, restart)
-        submissions.append(submission)
+    When one can't be submitted, those before it aren't started. A prompt that waits and ends meanwhile leaves no run
+    behind that nobody waits for.
+    """
+    abandoned = threading.Event()
+    submissions: list[submit.Submission] = []
+
+    def work() -> list[submit.Submission]:
+        try:
+            for number, (made, restart) in enumerate(jobs):
+                submissions.append(submit.submit(made, restart))
+                then(number, submissions[-1])
+                if abandoned.is_set():
+                    break
+        except (ValueError, OSError):
+            cancel_all([each.folder for each in submissions if each.action in ("started", "resumed")])
+            raise
         if abandoned.is_set():
-            cancel(submission.folder)
-        return submission
+            cancel_all([each.folder for each in submissions])
+        return submissions
 
     try:
         return await asyncio.to_thread(work)
     except asyncio.CancelledError:
-        # The thread goes on to its end. Whichever of the two comes second sees the other.
-        abandoned.set()
-        for submission in submissions:
-            cancel(submission.folder)
+        if waits:
+            # The thread goes on with what it is at. Whichever of the two comes second sees the other.
+            abandoned.set()
+            cancel_all([each.folder for each in submissions])
         raise
 
 
-async def _until_finished(folder: RunFolder, timeout: float, progress: _Progress, in_browser: bool) -> dict:
+async def _ended(folder: RunFolder, deadline: float, timeout: float, progress: _Progress, in_browser: bool) -> str:
+    """Waits for a run's end; why it isn't finished, "" where it is."""
     from comfy.model_management import throw_exception_if_processing_interrupted
 
-    started = time.monotonic()
     while True:
         throw_exception_if_processing_interrupted()
         launch.reap()
         now = liveness.state_of(folder)
-        if now == "finished":
-            published_lora.require_finished(folder)
-            summary = overview.summary(folder)
-            progress.show(summary)
-            return summary
         if now not in liveness.ACTIVE:
-            raise RunEnded(ending(folder, now, in_browser))
-        if timeout and time.monotonic() - started > timeout:
+            break
+        if time.monotonic() > deadline:
             raise TimeoutError(
                 f"Run {folder.name} isn't finished after {timeout:g} s: it goes on in the background. "
                 "Wait again with a longer timeout, or cancel it."
@@ -94,6 +116,16 @@ async def _until_finished(folder: RunFolder, timeout: float, progress: _Progress
         # ComfyUI's progress hook asks for interrupts too.
         progress.show(stored.status(folder))
         await asyncio.sleep(SECONDS)
+    if now != "finished":
+        progress.next_run()
+        return ending(folder, now, in_browser)
+    progress.show(stored.status(folder))
+    progress.next_run()
+    try:
+        published_lora.require_finished(folder)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def ending(folder: RunFolder, now: str, in_browser: bool = False) -> str:
@@ -149,15 +181,21 @@ def tell_browser(workflow_id: str, node_id: str | None, run_id: str) -> None:
 class _Progress:
     """ComfyUI's progress bar of the node; it says nothing where nothing has changed for less than TICK_SECONDS."""
 
-    def __init__(self, node_id: str | None) -> None:
+    def __init__(self, node_id: str | None, runs: int) -> None:
         import comfy.utils
 
         self._bar = comfy.utils.ProgressBar(1, node_id)
+        self._runs, self._ended = runs, 0
         self._shown: tuple[int, int] | None = None
         self._at = 0.0
 
+    def next_run(self) -> None:
+        self._ended += 1
+
     def show(self, status: dict) -> None:
-        shown = int(status.get("iteration") or 0), max(1, int(status.get("iterations") or 1))
+        """status: of the run at work. Runs that wait for it are taken to be as long."""
+        done, all_of_it = int(status.get("iteration") or 0), max(1, int(status.get("iterations") or 1))
+        shown = self._ended * all_of_it + min(done, all_of_it), self._runs * all_of_it
         if shown == self._shown and time.monotonic() - self._at < TICK_SECONDS:
             return
         self._bar.update_absolute(*shown)

@@ -8,6 +8,7 @@ from typing import Any
 from ...mixgrpo_engine.records.events import finite
 from ...mixgrpo_engine.records.files import read_json, write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
+from . import sweep as sweep_of
 
 MAX_ID = 100
 NOBODYS = "00000000-0000-0000-0000-000000000000"  # of a graph that was never given one
@@ -21,26 +22,32 @@ def id_of(extra_pnginfo: object) -> str:
     return found if isinstance(found, str) and len(found) <= MAX_ID and found != NOBODYS else ""
 
 
-def keep(folder: RunFolder, extra_pnginfo: object, prompt: dict, node_id: str, waits: bool) -> None:
+def keep(
+    folder: RunFolder, extra_pnginfo: object, prompt: dict, node_id: str, waits: bool, sweep: dict | None = None
+) -> None:
     """Puts the workflow and the API prompt into the run folder, in place of those it was queued with before.
 
-    And beside them, small, which node of which workflow that was: there the browser shows the run again.
+    And beside them, small, which node of which workflow that was: there the browser shows the run again. sweep: which
+    runs it was queued with (sweep.py).
     """
     # ComfyUI notes in the nodes what has changed.
     queued = {key: {name: node[name] for name in PARTS if name in node} for key, node in prompt.items()}
     write_json(folder.path / "workflow.json", finite({"workflow": _workflow(extra_pnginfo), "prompt": queued}))
-    told = {"workflow_id": id_of(extra_pnginfo), "node_id": node_id, "waits": waits, "time": time.time()}
+    told = {
+        "workflow_id": id_of(extra_pnginfo), "node_id": node_id, "waits": waits, "time": time.time(), "sweep": sweep,
+    }  # fmt: skip
     write_json(folder.path / QUEUED, told)
 
 
 def queued(folder: RunFolder) -> dict[str, Any]:
-    """{"workflow_id", "node_id", "waits", "time"} of the last time; {} when it isn't told."""
+    """{"workflow_id", "node_id", "waits", "time", "sweep"} of the last time, as far as they are told."""
     try:
         told = read_json(folder.path / QUEUED)
     except (OSError, ValueError, RecursionError):
         return {}
     kinds = {"workflow_id": str, "node_id": str, "waits": bool, "time": float}
-    return {name: told[name] for name, kind in kinds.items() if isinstance(told.get(name), kind)}
+    found = {name: told[name] for name, kind in kinds.items() if isinstance(told.get(name), kind)}
+    return {**found, "sweep": sweep_of.checked(told.get("sweep"))}
 
 
 def _workflow(extra_pnginfo: object) -> dict | None:

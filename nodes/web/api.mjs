@@ -12,8 +12,11 @@
  *   sparkline?: {every: number, values: (number|null)[]}, window?: [number, number],
  *   memory?: {now: number, peak: number}, images_per_second?: number|null,
  *   workflow_id?: string, train_node_id?: string, queued?: number|null, detached?: boolean, held_out_prompts?: number, cancelling?: boolean, thumbnail?: View|null,
- *   images: View[], files: View[], actions?: string[], folder: string, log: string
+ *   images: View[], files: View[], actions?: string[], folder: string, log: string, sweep?: Sweep|null
  * }} Run  a run as the list tells of it
+ * @typedef {{id: string, position: number, of: number, values: Object<string, string|number|boolean>}} Sweep
+ *   the runs that it was queued with: position is from 1 on, values are the settings that differ
+ * @typedef {{train: string[], held_out: string[], total: {train: number, held_out: number}}} Prompts  the first ones
  * @typedef {{iteration: number, images: Sample[]}} Samples  the images of one evaluation
  * @typedef {{view: View, prompt: string, seed: string|number, scores: Object<string, number|null>}} Sample
  * @typedef {{view: View, rewards: Object<string, number|null>, advantage: number}} GroupImage
@@ -83,6 +86,11 @@ export class RunsApi {
   act(id, action, body = {}) {
     const headers = { "Content-Type": "application/json" };
     return this.request(`/${id}/${action}`, { method: "POST", headers, body: JSON.stringify(body) });
+  }
+
+  /** All runs of the run's sweep. @param {string} id */
+  cancelSweep(id) {
+    return this.request(withQuery(`/${id}/cancel`, { sweep: 1 }), { method: "POST" });
   }
 
   /** @param {string} id @param {boolean} loras  the published LoRAs, too */

@@ -57,6 +57,7 @@ const STAGES = {
 export function doing(run) {
   if (run.cancelling) return "stopping, keeps a checkpoint";
   if (run.state === "dead") return "its worker is gone without a word";
+  if (run.state === "queued" && run.stage === "turn") return "waiting for its turn";
   if (run.state !== "running" && run.state !== "waiting") return run.state;
   const stage = run.stage ?? "";
   return stage in STAGES ? STAGES[/** @type {keyof STAGES} */ (stage)] : stage || run.state;
@@ -73,6 +74,23 @@ export function stateLine(run) {
   if (reward.length === 1) parts.push(`reward ${number(reward[0])}`);
   if (run.state === "running" && run.eta_seconds) parts.push(`${duration(run.eta_seconds)} left`);
   return parts.join(", ");
+}
+
+/** What tells a run from the others of its sweep: "2 of 6, seed 3". @param {Run} run */
+export function inSweep(run) {
+  if (!run.sweep) return "";
+  const { position, of, values } = run.sweep;
+  const told = Object.entries(values).filter(([name]) => name !== "name");
+  return [`${position} of ${of}`, ...told.map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`)].join(", ");
+}
+
+/** How far a sweep has come: "Sweep of 6: 2 finished, 1 running, 3 queued". @param {Run[]} runs  those that are known */
+export function sweepLine(runs) {
+  /** @type {Object<string, number>} */
+  const counts = {};
+  for (const { state } of runs) counts[state] = (counts[state] ?? 0) + 1;
+  const told = Object.entries(counts).map(([state, count]) => `${count} ${state}`);
+  return `Sweep of ${runs[0].sweep?.of}: ${told.join(", ")}`;
 }
 
 /** What evaluations measure: nothing is held out where there are too few prompts. @param {Run} run */

@@ -159,6 +159,21 @@ export class RunStore {
   }
 }
 
+/**
+ * Runs as the list shows them: those of a sweep stand together, in their order, where the first of them is.
+ * @param {Run[]} runs @returns {Run[][]}
+ */
+export function bySweep(runs) {
+  /** @type {Map<string, Run[]>} */
+  const groups = new Map();
+  for (const run of runs) {
+    const key = run.sweep ? `sweep ${run.sweep.id}` : run.run_id;
+    groups.set(key, [...(groups.get(key) ?? []), run]);
+  }
+  const place = (/** @type {Run} */ run) => run.sweep?.position ?? 0;
+  return [...groups.values()].map((group) => group.sort((one, other) => place(one) - place(other)));
+}
+
 /** @param {Run|undefined} run */
 export function isActive(run) {
   return run !== undefined && ACTIVE.includes(run.state);

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ...mixgrpo_engine.records import run_status
+from ...mixgrpo_engine.records import log_limits, run_status
 from ...mixgrpo_engine.records.events import Event
 from ...mixgrpo_engine.records.files import remove
 from ...mixgrpo_engine.records.run_folder import RunFolder
@@ -70,6 +70,7 @@ class Reporter:
         if fields:
             self.folder.set_status(**fields)
         _log(event)
+        log_limits.cut(self.folder.log)
 
 
 def _log(event: Event) -> None:

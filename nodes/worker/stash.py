@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _values: dict = {}
 
 
-def put(values: dict) -> None:
-    """Called by the Train node. Raises ValueError when it is executed more than once."""
-    if _values:
-        raise ValueError("An input of the Train node is a list of several values: connect one that gives a single one.")
-    _values.update(values)
+def put(values: dict[str, Sequence]) -> None:
+    """Called by the Train node. Raises ValueError for a list of several values, as a sweep of models would be."""
+    for name, given in values.items():
+        if len(given) != 1:
+            raise ValueError(f"{name} of MixGRPO Train is a list of {len(given)}: connect a node that gives one.")
+        _values[name] = given[0]
 
 
 def take() -> dict:

@@ -12,7 +12,7 @@ from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.rewards import Reward
 from ..model import start_lora
 from ..model.encodings import StoredEncodings
-from ..runs import curve, paths, published_lora, stored
+from ..runs import curve, paths, published_lora, stored, stored_prompts
 from . import stages
 from .compat import Comfy
 from .report import LOG, Reporter
@@ -23,7 +23,8 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
     """Trains as job.json says. Raises whatever goes wrong, StopRequested when cancelled before the training."""
     folder = RunFolder(path)
     config = TrainConfig.from_dict(job["config"])
-    prompts = PromptSet(tuple(job["prompts"]["train"]), tuple(job["prompts"]["held_out"]))
+    told = stored_prompts.read(folder, job)
+    prompts = PromptSet(tuple(told["train"]), tuple(told["held_out"]))
     loader = stages.Loader(job, folder, comfy, reporter, stop)
     encoded, loaded = loader.load([*prompts.train, *prompts.held_out, config.run.negative_prompt])
     stop.check()

@@ -1,5 +1,7 @@
 """The panel's images in the real frontend: gallery, viewer, newest group and comparison, with hostile names."""
 
+import json
+
 import pytest
 
 from tests.browser.written_runs import HOSTILE, PROMPTS, write_group, write_run
@@ -236,6 +238,27 @@ def test_runs_are_compared(page, panel):
     panel.get_by_role("button", name="Other run").first.click()
     panel.get_by_test_id("mixgrpo-state").wait_for()
     assert "Other run" in panel.locator(".mixgrpo-head").inner_text()
+
+
+def test_the_runs_of_a_sweep_stand_together_in_their_order(page, written, panel):
+    for position, (run_id, rate) in enumerate([(OTHER, 3e-4), (RUN, 1e-4)], 1):
+        sweep = {
+            "id": "s",
+            "position": position,
+            "of": 3,
+            "values": {"learning_rate": rate, "negative_prompt": HOSTILE},
+        }
+        (written.output / "mixgrpo" / run_id / "queued.json").write_text(json.dumps({"sweep": sweep}))
+    page.get_by_role("button", name="All runs").click()
+    heading = panel.locator(".mixgrpo-sweep")
+    heading.wait_for()
+    assert heading.all_inner_texts() == ["Sweep of 3: 2 finished"], "nothing is left to cancel"
+    members = panel.locator(".mixgrpo-member").all()
+    assert [member.get_attribute("data-run") for member in members] == [OTHER, RUN]
+    assert f"1 of 3, learning rate 0.0003, negative prompt {HOSTILE}: finished" in members[0].inner_text()
+    members[0].locator(".mixgrpo-open").click()
+    panel.get_by_test_id("mixgrpo-state").wait_for()
+    assert "1 of 3, learning rate 0.0003" in panel.locator(".mixgrpo-facts").inner_text()
 
 
 @pytest.mark.parametrize("width", [300, 700])

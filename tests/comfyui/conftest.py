@@ -69,7 +69,8 @@ def own_server(comfyui_dir, tmp_path_factory):
     """
     base = tmp_path_factory.mktemp("own comfyui \u00fc")
     environment = {
-        "MIXGRPO_GPU_LOCK": str(base / "gpu.lock"), "MIXGRPO_STOP_SECONDS": "4", "PYTHONIOENCODING": "ascii",
+        "MIXGRPO_GPU_LOCK": str(base / "gpu.lock"), "MIXGRPO_STOP_SECONDS": "4", "MIXGRPO_WORKERS": "4",
+        "PYTHONIOENCODING": "ascii",
     }  # fmt: skip
     yield from _running(_comfy_server.ComfyServer(base, environment))
 

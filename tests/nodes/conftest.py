@@ -100,7 +100,8 @@ def runs(room, tmp_path, monkeypatch):
     for name in (
         "about", "actions", "cancel", "columns", "curve", "denoising", "event_lines", "follow", "gallery", "history",
         "job", "launch", "liveness", "locks", "log_tail", "news", "overview", "paths", "preset_differences", "process",
-        "published_lora", "remove", "report_page", "routes", "save", "signature", "stored", "submit", "wait",
+        "published_lora", "remove", "report_page", "routes", "save", "signature", "stored",
+        "stored_prompts", "submit", "sweep", "turns", "wait", "workflow",
     ):  # fmt: skip
         room(f"nodes.runs.{name}")
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))

@@ -119,15 +119,16 @@ def test_every_default_passes_as_it_is(room, every_node):
 
 def test_numbers_of_other_packs_become_plain_ones(room):
     train = taking(room, room("nodes.training").MixGRPOTrain)
-    taken = train.execute(iterations=np.int64(3), guidance=np.float32(2.5), gradient_checkpointing=np.bool_(True))
-    assert taken == {"iterations": 3, "guidance": 2.5, "gradient_checkpointing": True}
-    assert [type(value) for value in taken.values()] == [int, float, bool]
-    assert type(train.execute(guidance=2)["guidance"]) is float
+    given = {"iterations": np.int64(3), "guidance": np.float32(2.5), "gradient_checkpointing": np.bool_(True)}
+    taken = train.execute(**{name: [value] for name, value in given.items()})
+    assert taken == {"iterations": [3], "guidance": [2.5], "gradient_checkpointing": [True]}
+    assert [type(value) for (value,) in taken.values()] == [int, float, bool]
+    assert type(train.execute(guidance=[2])["guidance"][0]) is float
 
 
 def test_what_is_left_out_or_not_evaluated_yet_passes(room):
     training = room("nodes.training")
-    given = {"model": None, "clip": None, "lora": None}
+    given = {"model": [None], "clip": [None], "lora": [None]}
     assert taking(room, training.MixGRPOTrain).execute(**given) == given
     score = taking(room, room("nodes.scoring").score.MixGRPOScore)
     images = [torch.zeros(1, 8, 8, 3), torch.zeros(2, 4, 4, 3)]

@@ -122,3 +122,16 @@ def test_what_is_no_time_is_one_sentence(settings, value):
     write(settings, {"stop_seconds": value})
     with pytest.raises(ValueError, match=r"stop_seconds is '.*': set it to seconds above 0, 86400 at most"):
         settings.seconds("stop_seconds", 30.0)
+
+
+@pytest.mark.parametrize("value, told", [(None, 1), (4, 4), ("2", 2), (64, 64)])
+def test_a_number_of_workers(settings, value, told):
+    write(settings, {"workers": value})
+    assert settings.count("workers", 1, 64) == told
+
+
+@pytest.mark.parametrize("value", ["all", 0, -1, "1.5", 65, "\u00b2", "9" * 40])
+def test_what_is_no_number_of_workers_is_one_sentence(settings, value):
+    write(settings, {"workers": value})
+    with pytest.raises(ValueError, match=r"workers is '.*': set it to a whole number, 1 to 64 \(the environment"):
+        settings.count("workers", 1, 64)

@@ -50,3 +50,11 @@ test("smoothing starts at the first value and leaves gaps", () => {
   // weights .25*.5, .5*.5, .5 of 4, 4, 8, by their sum .875
   assert.ok(Math.abs(smoothed[3] - (0.125 * 4 + 0.25 * 4 + 0.5 * 8) / 0.875) < 1e-12);
 });
+
+test("a sweep and its runs in words", () => {
+  const of = (position, state, values = {}) => run({ state, sweep: { id: "x", position, of: 3, values } });
+  assert.equal(format.inSweep(of(2, "queued", { name: "n", learning_rate: 0.001, seed: 7 })), "2 of 3, learning rate 0.001, seed 7");
+  assert.equal(format.inSweep(run({ state: "queued", sweep: null })), "");
+  assert.equal(format.sweepLine([of(1, "finished"), of(2, "queued"), of(3, "queued")]), "Sweep of 3: 1 finished, 2 queued");
+  assert.equal(format.doing(run({ state: "queued", stage: "turn" })), "waiting for its turn");
+});

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { RunsApi } from "../../nodes/web/api.mjs";
-import { RunStore } from "../../nodes/web/runs.mjs";
+import { RunStore, bySweep } from "../../nodes/web/runs.mjs";
 
 const run = (id, state, more = {}) => ({ run_id: id, name: id, state, created: 1, files: [], images: [], ...more });
 
@@ -110,4 +110,17 @@ test("runs that can't be listed are told in a sentence", async () => {
   const { store } = storeOver({ "/mixgrpo/runs": [500, { error: "The disk is away." }] });
   await store.refresh();
   assert.match(store.error, /The disk is away/);
+});
+
+test("the runs of a sweep stand together in their order, where the first of them is", () => {
+  const of = (id, position) => ({ sweep: { id, position, of: 3, values: {} } });
+  const list = [run("d", "queued", of("x", 3)), run("c", "running"), run("b", "queued", of("x", 2)), run("a", "finished", of("x", 1))];
+  assert.deepEqual(bySweep(list).map((group) => group.map((each) => each.run_id)), [["a", "b", "d"], ["c"]]);
+  assert.deepEqual(bySweep([]), []);
+});
+
+test("one request cancels a sweep", async () => {
+  const { routes, asked } = storeOver({ "/mixgrpo/runs/a/cancel": [200, run("a", "cancelled")] });
+  await routes.cancelSweep("a");
+  assert.deepEqual(asked, ["POST /mixgrpo/runs/a/cancel?sweep=1"]);
 });

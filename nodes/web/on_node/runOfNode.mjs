@@ -1,5 +1,6 @@
 // Which run a node of the graph on the canvas is about.
 import { app, runs } from "../comfy.mjs";
+import { isActive } from "../runs.mjs";
 
 /** @type {Map<string, string>} place of a node -> id of the run that the server has told since the page was loaded */
 const told = new Map();
@@ -24,7 +25,7 @@ export function runOfNode(node) {
   const root = node.graph.rootGraph ?? app.graph;
   const nodeId = pathOf(node, root);
   const known = told.get(`${root.id}/${nodeId}`);
-  if (known) return known;
+  if (known) return atWork(known);
   if (node.comfyClass === "MixGRPO_Train") return startedBy(root.id, nodeId);
   const slot = node.inputs.findIndex((/** @type {any} */ input) => input.name === "run");
   const before = slot < 0 ? null : node.getInputNode(slot);
@@ -39,7 +40,17 @@ function startedBy(workflow, nodeId) {
   if (!workflow || workflow === NOBODYS) return undefined;
   ask(workflow, () => runs.page({ workflow })); // the store begins with the newest runs only
   const its = runs.all().filter((run) => run.workflow_id === workflow && run.train_node_id === nodeId);
-  return its.sort((one, other) => (other.queued ?? 0) - (one.queued ?? 0))[0]?.run_id;
+  const newest = its.sort((one, other) => (other.queued ?? 0) - (one.queued ?? 0))[0]?.run_id;
+  return newest && atWork(newest);
+}
+
+/** The run of the same sweep that is at work; once none is, the last one. @param {string} runId */
+function atWork(runId) {
+  const sweep = runs.get(runId)?.sweep;
+  if (!sweep) return runId;
+  const all = runs.all().filter((run) => run.sweep?.id === sweep.id);
+  all.sort((one, other) => (one.sweep?.position ?? 0) - (other.sweep?.position ?? 0));
+  return (all.find((run) => isActive(run) && run.stage !== "turn") ?? all.find(isActive) ?? all[all.length - 1]).run_id;
 }
 
 /** @param {string} runId */

@@ -82,6 +82,13 @@ export function Actions({ run, runs, routes, onGone }) {
     <div class="mixgrpo-actions" data-testid="mixgrpo-actions">
       ${isActive(run) &&
       html`<${Button} icon="pi-stop" label="Cancel" primary on=${can("cancel")} onClick=${() => act("cancel")} />`}
+      ${isActive(run) && run.sweep &&
+      html`<${Button}
+        icon="pi-stop"
+        label="Cancel the sweep"
+        on=${!busy}
+        onClick=${() => during("cancel the sweep", async () => runs.take(await routes.cancelSweep(run.run_id)))}
+      />`}
       ${can("resume") && html`<${Button} icon="pi-play" label="Resume" primary on onClick=${() => act("resume")} />`}
       ${lora &&
       html`<${Button}

@@ -131,7 +131,7 @@ function tablesOf(run, { iterations, evaluations }, scorer, stroke) {
 function Differences({ compared, details }) {
   const counted = details.map(({ config, prompts }) => ({
     ...config,
-    prompts: { train: prompts?.train?.length, held_out: prompts?.held_out?.length },
+    prompts: prompts?.total,
   }));
   const rows = differences(counted);
   if (!rows.length) return html`<p>Their settings are the same.</p>`;

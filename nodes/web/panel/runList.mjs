@@ -1,7 +1,8 @@
 // All runs: search, filter, a row each, and which of them to compare.
-import { duration, heldOutChange, measuredReward, stateLine } from "../format.mjs";
+import { toast } from "../comfy.mjs";
+import { duration, heldOutChange, inSweep, measuredReward, stateLine, sweepLine } from "../format.mjs";
 import { html, useEffect, useRef, useState } from "../html.mjs";
-import { isActive } from "../runs.mjs";
+import { bySweep, isActive } from "../runs.mjs";
 import { Sparkline } from "./sparkline.mjs";
 
 /** @typedef {import("../api.mjs").Run} Run */
@@ -70,16 +71,19 @@ export function RunList({ runs, routes, onOpen, onCompare }) {
     <div class="mixgrpo-scroll">
       ${shown.asked && !rows.length && html`<${Nothing} filtered=${Boolean(query || state)} />`}
       <ul class="mixgrpo-rows">
-        ${rows.map(
-          (run) => html`<${Row}
-            key=${run.run_id}
-            run=${run}
-            routes=${routes}
-            chosen=${chosen.includes(run.run_id)}
-            onOpen=${onOpen}
-            onChoose=${choose}
-          />`,
-        )}
+        ${bySweep(rows).map((group) => [
+          group[0].sweep && html`<${Sweep} key=${group[0].sweep.id} group=${group} runs=${runs} routes=${routes} />`,
+          ...group.map(
+            (run) => html`<${Row}
+              key=${run.run_id}
+              run=${run}
+              routes=${routes}
+              chosen=${chosen.includes(run.run_id)}
+              onOpen=${onOpen}
+              onChoose=${choose}
+            />`,
+          ),
+        ])}
       </ul>
       ${shown.total > rows.length &&
       html`<button class="mixgrpo-button" onClick=${() => setLimit(limit + PAGE)}>
@@ -102,13 +106,40 @@ function Nothing({ filtered }) {
 }
 
 /**
+ * What stands above the runs of a sweep, and ends all of them.
+ * @param {{group: Run[], runs: import("../runs.mjs").RunStore, routes: import("../api.mjs").RunsApi}} props
+ */
+function Sweep({ group, runs, routes }) {
+  const [busy, setBusy] = useState(false);
+  async function cancel() {
+    setBusy(true);
+    try {
+      runs.take(await routes.cancelSweep(group[0].run_id));
+    } catch (error) {
+      toast("error", "Cancel all", /** @type {Error} */ (error).message);
+    } finally {
+      setBusy(false);
+    }
+  }
+  return html`
+    <li class="mixgrpo-sweep" data-sweep=${group[0].sweep?.id}>
+      <span class="mixgrpo-grow">${sweepLine(group)}</span>
+      ${group.some(isActive) &&
+      html`<button class="mixgrpo-button" disabled=${busy} onClick=${cancel}>
+        <i class="pi pi-stop" aria-hidden="true"></i> Cancel all
+      </button>`}
+    </li>
+  `;
+}
+
+/**
  * @param {{run: Run, routes: import("../api.mjs").RunsApi, chosen: boolean, onOpen: (id: string) => void, onChoose: (id: string) => void}} props
  */
 function Row({ run, routes, chosen, onOpen, onChoose }) {
   const active = isActive(run);
   const change = heldOutChange(run);
   return html`
-    <li class="mixgrpo-row" data-run=${run.run_id} data-state=${run.state}>
+    <li class=${`mixgrpo-row${run.sweep ? " mixgrpo-member" : ""}`} data-run=${run.run_id} data-state=${run.state}>
       <input
         type="checkbox"
         aria-label=${`Choose ${run.name} for a comparison`}
@@ -122,7 +153,7 @@ function Row({ run, routes, chosen, onOpen, onChoose }) {
         </span>
         <span class="mixgrpo-about">
           <span class="mixgrpo-name"><i class="mixgrpo-dot"></i>${run.name}</span>
-          <span class="mixgrpo-small">${stateLine(run)}</span>
+          <span class="mixgrpo-small">${[inSweep(run), stateLine(run)].filter(Boolean).join(": ")}</span>
           <span class="mixgrpo-small">
             ${change && html`<b title=${`${measuredReward(run)}: change since the start`}>${change}</b> ${run.held_out_prompts === 0 ? "" : "held out"}`}
             ${run.note && html` <span>${run.note}</span>`}

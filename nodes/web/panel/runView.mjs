@@ -1,5 +1,5 @@
 // One run: what it is doing, what can be done with it, and its curves, images, settings and log.
-import { bytes, doing, duration, heldOutChange, measuredReward, moment, number, outcome } from "../format.mjs";
+import { bytes, doing, duration, heldOutChange, inSweep, measuredReward, moment, number, outcome } from "../format.mjs";
 import { Boundary, html, useEffect, useRef, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
 import { Actions } from "./actions.mjs";
@@ -70,6 +70,7 @@ function Head({ run, history }) {
     [measuredReward(run).toLowerCase(), heldOutChange(run)],
     ["best", run.best ? `${number(run.best.score)} after ${run.best.iteration}` : ""],
     ["started", moment(run.created)],
+    ["sweep", inSweep(run)],
   ].filter(([, value]) => value);
   return html`
     <section class="mixgrpo-head" data-state=${run.state}>

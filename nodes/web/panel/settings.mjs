@@ -46,19 +46,21 @@ export function Settings({ id, routes }) {
 
 const SHOWN = 200;
 
-/** @param {{prompts: {train?: string[], held_out?: string[]}|null}} props */
+/** @param {{prompts: import("../api.mjs").Prompts}} props */
 function Prompts({ prompts }) {
-  return Object.entries({ "training prompts": prompts?.train, "held-out prompts": prompts?.held_out }).map(
-    ([title, list = []]) =>
-      list.length > 0 &&
-      html`<details class="mixgrpo-folded">
-        <summary>${list.length} ${title}</summary>
-        <ol class="mixgrpo-small">
-          ${list.slice(0, SHOWN).map((prompt) => html`<li>${prompt}</li>`)}
-        </ol>
-        ${list.length > SHOWN && html`<p class="mixgrpo-small">and ${list.length - SHOWN} more</p>`}
-      </details>`,
-  );
+  /** @type {[string, "train"|"held_out"][]} */
+  const kinds = [["training prompts", "train"], ["held-out prompts", "held_out"]];
+  return kinds.map(([title, kind]) => {
+    const all = prompts.total[kind];
+    const shown = prompts[kind].slice(0, SHOWN);
+    return all > 0 && html`<details class="mixgrpo-folded">
+      <summary>${all} ${title}</summary>
+      <ol class="mixgrpo-small">
+        ${shown.map((prompt) => html`<li>${prompt}</li>`)}
+      </ol>
+      ${all > shown.length && html`<p class="mixgrpo-small">and ${all - shown.length} more</p>`}
+    </details>`;
+  });
 }
 
 /** @param {any} value */

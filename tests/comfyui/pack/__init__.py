@@ -308,6 +308,12 @@ class TestValue(Loader):
         return (json.loads(text),)
 
 
+class TestList(TestValue):
+    """The values of a JSON list as a list of ComfyUI's, as packs do it that go through settings."""
+
+    OUTPUT_IS_LIST = (True,)
+
+
 class TestImageList(Loader):
     """Two batches as a list, as packs do it whose images differ in size."""
 
@@ -327,6 +333,7 @@ NODE_CLASS_MAPPINGS = {
     "Test_Model": TestModel,
     "Test_Clip": TestClip,
     "Test_FluxClip": TestFluxClip,
+    "Test_List": TestList,
     "Test_TextList": TestTextList,
     "Test_Vae": TestVae,
     "Test_Reward": TestReward,

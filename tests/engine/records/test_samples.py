@@ -75,3 +75,15 @@ def test_the_newest_group_replaces_the_one_before_last(tmp_path):
     found = sorted(path.name for path in (folder.samples / "group").glob("*.webp"))
     assert found == ["000002_00.webp", "000002_01.webp", "000003_00.webp", "000003_01.webp"]
     assert not group.due(), "one every few seconds"
+
+
+def test_grids_have_a_budget_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "GRIDS_MB", 0.01)
+    for iteration in range(0, 200, 10):
+        of_iterations(tmp_path, [iteration])
+        (tmp_path / f"iteration_{iteration:06d}.png").write_bytes(b"x" * 1000)
+        samples.thin_out(tmp_path, 10**6)
+    (tmp_path / "mine.png").touch()
+    grids = sorted(path.name for path in tmp_path.glob("iteration_*.png"))
+    assert len(grids) == 10 and (grids[0], grids[-1]) == ("iteration_000000.png", "iteration_000190.png")
+    assert len(left(tmp_path)) == 20

@@ -17,7 +17,7 @@ def ended(runs, room, monkeypatch):
         prompt, "2", ["model"], prompts=prompts, algorithm=algorithm, run_name="n", iterations=2, evaluate_every=0
     )
     started = []
-    monkeypatch.setattr(runs.submit, "launch", lambda folder: started.append(folder.name))
+    monkeypatch.setattr(runs.submit, "enter", lambda folder: started.append(folder.name))
     folder = runs.submit.submit(made).folder
     folder.set_status(state="finished", iteration=2)
     folder.lora.write_bytes(b"last")
@@ -34,19 +34,25 @@ def rewrite(runs, folder, change):
     folder.job.write_text(json.dumps(runs.signature.signed(job, runs.signature.install_key())))
 
 
+def whole(runs, folder):
+    """The job with its prompts, as it was submitted."""
+    job = runs.stored.job(folder)
+    return {**job, "prompts": runs.stored_prompts.read(folder, job)}
+
+
 def test_a_run_goes_on_to_more_iterations(runs, ended):
-    before = runs.stored.job(ended)
+    before = whole(runs, ended)
     submission = runs.submit.go_on(ended, 5)
     assert (submission.folder.name, submission.action) == (ended.name, "resumed") and ended.started == [ended.name]
-    after = runs.stored.job(ended)
+    after = whole(runs, ended)
     assert after["config"]["run"]["iterations"] == 5 and after["prompts"] == before["prompts"]
-    runs.signature.require(after, ended.name, runs.signature.install_key())
+    runs.signature.require(runs.stored.job(ended), ended.name, runs.signature.install_key())
     # The graph with 5 iterations finds it.
     assert after["fingerprint"] == runs.job.fingerprint(before, 5) != before["fingerprint"]
 
 
 def test_a_run_of_an_older_version_goes_on(runs, ended):
-    newer = runs.stored.job(ended)
+    newer = whole(runs, ended)
     rewrite(runs, ended, lambda job: job["config"]["loss"].pop("spread"))
     runs.submit.go_on(ended, 5)
     assert runs.stored.job(ended)["fingerprint"] == runs.job.fingerprint(newer, 5)

@@ -14,7 +14,7 @@ FLASH = "a24e1ed47ccdf6443fb676ec0b18a1b28f891258ff0c6bb26cb57d5fb08307b2"
 def test_submitting_decides_by_fingerprint_and_state(runs, monkeypatch):
     """Which run a job becomes; the process itself is not started here."""
     started = []
-    monkeypatch.setattr(runs.submit, "launch", lambda folder: started.append(folder.name))
+    monkeypatch.setattr(runs.submit, "enter", lambda folder: started.append(folder.name))
 
     def submit(fingerprint, **options):
         job = {"name": "n", "fingerprint": fingerprint, "config": {}}
@@ -51,7 +51,7 @@ def test_waiting_for_a_stopping_run_does_not_block_other_runs(runs, folder, monk
     folder.set_status(state="cancelled")
     free = []
     monkeypatch.setattr(runs.liveness, "is_cancelling", lambda _: len(free) < 2)  # until it was waited for twice
-    monkeypatch.setattr(runs.submit, "launch", lambda _: None)
+    monkeypatch.setattr(runs.submit, "enter", lambda _: None)
     sleep = time.sleep
 
     def look_and_sleep(seconds):
@@ -64,7 +64,7 @@ def test_waiting_for_a_stopping_run_does_not_block_other_runs(runs, folder, monk
 
 
 def test_resume_takes_the_new_memory_and_evaluation_settings(runs, monkeypatch):
-    monkeypatch.setattr(runs.submit, "launch", lambda _: None)
+    monkeypatch.setattr(runs.submit, "enter", lambda _: None)
     job = {"name": "n", "fingerprint": "a" * 64, "config": {"optimizer": {"batch_size": 0}}}
     folder = runs.submit.submit(job).folder
     folder.set_status(state="failed")
@@ -80,7 +80,7 @@ def test_more_processes_than_gpus_start_nothing(runs, comfy, monkeypatch, kind, 
 
     monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: torch.device(kind))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(runs.submit, "launch", lambda _: None)
+    monkeypatch.setattr(runs.submit, "enter", lambda _: None)
 
     def job(processes):
         return {"name": "n", "fingerprint": "a" * 64, "config": {"run": {"processes": processes}}}
@@ -179,7 +179,7 @@ def test_a_run_without_the_newer_widgets_is_the_run_with_their_defaults(made):
 @pytest.fixture
 def submitted(runs, room, monkeypatch):
     """`submitted(iterations)` submits that job; `submitted.started` names the runs that got a worker."""
-    monkeypatch.setattr(runs.submit, "launch", lambda folder: submit.started.append(folder.name))
+    monkeypatch.setattr(runs.submit, "enter", lambda folder: submit.started.append(folder.name))
     nodes = {"1": {"class_type": "L", "inputs": {}}, "2": {"class_type": "Train", "inputs": {"model": ["1", 0]}}}
     prompt = type("Prompt", (), {"has_node": nodes.__contains__, "get_node": nodes.__getitem__})
     prompts = room("mixgrpo_engine.prompts").PromptSet(("a",), ())
