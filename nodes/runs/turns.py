@@ -42,16 +42,16 @@ def launch_due(asking: RunFolder | None = None) -> list[str]:
     for folder in _due():
         try:
             launch.launch(folder)
-            launched.append(folder.name)
         except (OSError, ValueError) as error:
             logging.warning("MixGRPO: couldn't start run %s: %s", folder.name, error)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # a full disk takes no word: it keeps its turn
                 _end(folder, Failed(str(error)), "failed")
             if asking and folder.name == asking.name:
                 raise
-        # Only now: a server that is killed before loses no run from the queue.
-        with contextlib.suppress(OSError):
-            (folder.path / stored.TURN).unlink(missing_ok=True)
+        else:
+            # Only now: a server that is killed before loses no run from the queue.
+            _forget_turn(folder)
+            launched.append(folder.name)
     return launched
 
 
@@ -61,7 +61,6 @@ def withdraw(folder: RunFolder) -> bool:
         return False
     checkpoint = int(stored.status(folder).get("checkpoint") or 0)
     _end(folder, Cancelled(checkpoint, "Cancelled while it waited for its turn."), "cancelled")
-    (folder.path / stored.TURN).unlink(missing_ok=True)
     return True
 
 
@@ -99,4 +98,10 @@ def _since(turn: dict[str, Any]) -> float:
 def _end(folder: RunFolder, last: Cancelled | Failed, state: str) -> None:
     folder.emit(last)
     folder.set_status(state=state, stage="", message=last.message)
+    _forget_turn(folder)
     news.tell(folder.name)
+
+
+def _forget_turn(folder: RunFolder) -> None:
+    with contextlib.suppress(OSError):  # without the state "queued" it means nothing
+        (folder.path / stored.TURN).unlink(missing_ok=True)

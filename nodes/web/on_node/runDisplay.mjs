@@ -1,6 +1,6 @@
 // A node's run, inside the node: a small curve, the newest sample, a line of state, at the end the outcome in words.
 import { app, copy, routes, showRun as openPanel } from "../comfy.mjs";
-import { outcome, stateLine } from "../format.mjs";
+import { inSweep, outcome, stateLine } from "../format.mjs";
 import { html, render, useEffect, useLayoutEffect, useRef, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
 import { sparkline } from "../sparkline.mjs";
@@ -45,7 +45,8 @@ function RunDisplay({ node, runs }) {
   const id = runOfNode(node);
   const run = id && runs.get(id);
   if (!run) return html`<p class="mixgrpo-words">No run yet: press Run, and what it learns is shown here.</p>`;
-  const words = isActive(run) ? `${stateLine(run)}${run.detached ? ", in the background" : ""}` : outcome(run);
+  const told = isActive(run) ? `${stateLine(run)}${run.detached ? ", in the background" : ""}` : outcome(run);
+  const words = run.sweep ? `${inSweep(run)}: ${told}` : told;
   return html`
     <div class="mixgrpo-pictures">
       <${Curve} key=${id} run=${run} runs=${runs} />
