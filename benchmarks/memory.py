@@ -85,7 +85,7 @@ def estimate_card(card: Card) -> dict:
         "least": needs.least(),
         "fits": made.fits,
         "rollout_batch_size": made.rollout_batch or estimate.images_an_iteration(config),
-        "update_batch_size": made.update_batch or estimate.minibatch(config),
+        "update_batch_size": made.update_batch,
         "sentence": estimate.Report(needs, free, made, config).sentence(),
     }
 

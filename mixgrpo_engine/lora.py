@@ -77,7 +77,8 @@ def inject(
     their sizes.
     """
     from peft import LoraConfig, inject_adapter_in_model
-    from peft.tuners.lora import Linear as LoraLinear
+
+    from .lora_linear import LeanLinear
 
     linear = {name: layer for name, layer in module.named_modules() if _is_linear(layer)}
     if not linear:
@@ -102,8 +103,7 @@ def inject(
         alpha_pattern={f"^{re.escape(name)}": alpha for name, alpha in alphas.items()} if start else {},
     )
     # Some quantised layers aren't nn.Linear, which peft goes by; all it needs of a layer is its two sizes.
-    unusual = {type(linear[name]) for name in names if not isinstance(linear[name], nn.Linear)}
-    peft_config._register_custom_module(dict.fromkeys(unusual, LoraLinear))
+    peft_config._register_custom_module(dict.fromkeys({type(linear[name]) for name in names}, LeanLinear))
     # peft draws starting values that are replaced below: the caller's random state shall not notice.
     with torch.random.fork_rng(devices=[]):
         inject_adapter_in_model(peft_config, module, adapter_name=_ADAPTER)

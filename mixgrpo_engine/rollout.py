@@ -124,10 +124,10 @@ def join(trajectories: Sequence[Trajectory]) -> Trajectory:
 
 
 @torch.no_grad()
-def sample_ode(velocity: Velocity, noise: Tensor, sigmas: Tensor) -> Tensor:
-    """Plain Euler sampling from sigmas[0] to sigmas[-1]; what `euler` does in ComfyUI's KSampler."""
+def sample_ode(velocity: Velocity, noise: Tensor, sigmas: Tensor, solver: DPMSolverPP | None = None) -> Tensor:
+    """Sampling from sigmas[0] to sigmas[-1] by a new solver; None: plain Euler, `euler` in ComfyUI's KSampler."""
     levels = [float(sigma) for sigma in sigmas]
-    latents = noise.float()
+    latents, advance = noise.float(), solver.step if solver is not None else euler
     for sigma, sigma_next in zip(levels[:-1], levels[1:], strict=True):
-        latents = euler(latents, velocity(latents, sigma), sigma, sigma_next)
+        latents = advance(latents, velocity(latents, sigma), sigma, sigma_next)
     return latents

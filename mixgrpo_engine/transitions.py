@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .transfers import send
+
 Transition = Callable[[Tensor, Tensor, float, float, float], tuple[Tensor, float]]
 
 
@@ -81,7 +83,7 @@ def draw(mean: Tensor, std: float, generator: torch.Generator | Sequence[torch.G
         noise = torch.stack([_normal(mean[row], own) for row, own in enumerate(generator)])
     else:
         noise = _normal(mean, generator)
-    return mean + std * noise.to(mean.device, non_blocking=True)
+    return mean + std * send(noise, mean.device)
 
 
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:

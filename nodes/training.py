@@ -108,6 +108,8 @@ class MixGRPOTrain(io.ComfyNode):
                 run_widget("processes", optional=True),
                 run_widget("sample_every", optional=True),
                 run_widget("images_mb", optional=True),
+                run_widget("evaluate_steps", optional=True),
+                run_widget("try_anyway", optional=True),
             ],
             outputs=[
                 RUN.Output(

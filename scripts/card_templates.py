@@ -59,8 +59,7 @@ def flux_in_parts(_: TrainConfig) -> Source:
         model=["1", 0], clip=["2", 0], vae=["3", 0],
         files=(files.FLUX_DEV, files.CLIP_L, files.T5_FP16, files.FLUX_VAE),
         steps=25,
-        smaller="**weight_dtype** *fp8_e4m3fn* of the model's loader halves the weights (11 GB less), as long as "
-        "**gradient_checkpointing** stays on",
+        smaller="**weight_dtype** *fp8_e4m3fn* of the model's loader halves the weights (11 GB less)",
     )  # fmt: skip
 
 
@@ -70,7 +69,7 @@ def flux_in_one_file(_: TrainConfig) -> Source:
         model=["1", 0], clip=["1", 1], vae=["1", 2],
         files=(files.FLUX_DEV_FP8,),
         steps=25,
-        smaller="keep **gradient_checkpointing** on: without it fp8 weights need more memory than bf16 ones",
+        smaller="**targets** *attn* of the LoRA: fewer layers get an adapter",
         remark="ComfyUI rounds a LoRA to fp8 when it puts it onto fp8 weights, and a small LoRA loses by it: sample "
         "with `flux1-dev.safetensors` in bf16 where you can.",
     )  # fmt: skip

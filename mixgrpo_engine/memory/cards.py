@@ -34,8 +34,6 @@ _1024 = {"width": 1024, "height": 1024, "gradient_checkpointing": True}
 
 CARDS: dict[str, Card] = {
     "SD3.5 medium, 512 px, 16 GB": Card(16, "sd3.5_medium bf16", "MixGRPO SD3.5", "sd35_medium_16gb", {"run": _512}),
-    # An fp8 layer is cast to bf16 when it is used, and without checkpointing every cast copy stays until the backward
-    # pass: more than bf16 weights would take.
     "FLUX.1-dev fp8, 512 px, 24 GB": Card(
         24, "flux1-dev fp8", "MixGRPO-Flash", "flux_dev_fp8_24gb", {"run": _512, "adapter": {"rank": 16, "alpha": 32.0}}
     ),

@@ -16,6 +16,8 @@ GB = 2**30  # as torch, drivers and the names of cards count
 WORKSPACE = GB // 2
 SLACK = 0.1  # of what a model call makes
 
+LARGEST_BATCH = 1024  # that the settings allow
+
 # A parameter of the adapter is float32, and so are its gradient and AdamW's two averages.
 BYTES_A_TRAINED_VALUE = 16
 
@@ -73,21 +75,21 @@ class Needs:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many images a model call takes at first; 0: all that there are."""
+    """How many images a model call takes at first; 0: all of an iteration."""
 
     rollout_batch: int
-    update_batch: int
+    update_batch: int  # never 0: more than a minibatch joins several of its steps in a call
     fits: bool  # one image a call does, by the estimate without any margin
 
 
 def plan(needs: Needs, free: int, config: TrainConfig) -> Plan:
     """The largest model calls that should fit into `free` bytes. Sizes that the settings give stay as they are."""
     room = (free - needs.always - WORKSPACE) / (1 + SLACK)
-    update = min(max(1, needs.update.images_in(room)), minibatch(config))
+    update = min(max(1, needs.update.images_in(room)), states_an_update(config), LARGEST_BATCH)
     rollout = min(max(1, needs.rollout.images_in(room - needs.scorers)), images_an_iteration(config))
     return Plan(
         config.rollout.batch_size or (0 if rollout == images_an_iteration(config) else rollout),
-        config.optimizer.batch_size or (0 if update == minibatch(config) else update),
+        config.optimizer.batch_size or update,
         needs.least() <= free,
     )
 
@@ -96,9 +98,9 @@ def images_an_iteration(config: TrainConfig) -> int:
     return config.rollout.group_size * config.rollout.prompts_per_iteration
 
 
-def minibatch(config: TrainConfig) -> int:
-    """Images of the largest minibatch."""
-    return math.ceil(images_an_iteration(config) / config.optimizer.updates)
+def states_an_update(config: TrainConfig) -> int:
+    """What the largest minibatch needs a velocity of: each of its images at each trained step."""
+    return math.ceil(images_an_iteration(config) / config.optimizer.updates) * config.trained_steps(config.window_size)
 
 
 def adapter_bytes(parameters: Iterable[Tensor], config: TrainConfig) -> int:
@@ -146,7 +148,7 @@ class Report:
         return (
             f"Memory, estimated: {', '.join(parts)}; {words(self.free)} free. "
             f"rollout_batch_size {self.plan.rollout_batch or images_an_iteration(self.config)}, "
-            f"update_batch_size {self.plan.update_batch or minibatch(self.config)}."
+            f"update_batch_size {self.plan.update_batch}."
         )
 
     def too_much(self) -> str:

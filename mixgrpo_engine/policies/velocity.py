@@ -62,7 +62,7 @@ class Velocity(nn.Module):
         if len(condition) != len(latents):
             raise ValueError(f"{len(latents)} latents came with {len(condition)} prompts: one prompt a latent.")
         guided = condition.negative is not None
-        sigma = torch.as_tensor(sigma, dtype=torch.float32, device=latents.device).expand(len(latents))
+        sigma = sigma if isinstance(sigma, Tensor) else latents.new_full((len(latents),), sigma)
         tokens, pooled = condition.stacked()
         if guided:
             latents, sigma = torch.cat([latents, latents]), torch.cat([sigma, sigma])

@@ -111,6 +111,7 @@ class Evaluation(Event):
     change: float | None = None  # mean of the images' differences to the first evaluation; None in that one
     change_error: float | None = None  # half of its 95% interval over the prompts; None: no pairs
     scores: list[float | None] = field(default_factory=list)  # the same as score, one an image
+    steps: int = 0  # second-order steps that the images were sampled by; 0: the training's own steps
 
 
 @dataclass

@@ -24,9 +24,8 @@ from ..records.readable import traceback_of, words_of
 from ..records.run_folder import RunFolder
 from ..rewards import Reward, mix
 from ..rewards.scoring import ScoresByName, score_by_each
-from ..rollout import sample_ode
 from ..training.evaluation import batches, evaluated, noise_seeds
-from ..training.experience import policy_sigmas
+from ..training.experience import sample_held_out
 from ..training.pulse import Stopped
 from ..training.trainer import Trainer
 from . import reward_table
@@ -228,7 +227,7 @@ def _mean_scores(
 ) -> dict[str, float]:
     config = run.config
     prompts = [prompt for prompt in evaluated(run.file.prompts) for _ in range(config.run.evaluate_images)]
-    sigmas, parts = policy_sigmas(policy, config.rollout), []
+    parts = []
 
     def go_on(sigma: float = 0.0) -> None:
         if should_stop():
@@ -237,7 +236,9 @@ def _mean_scores(
     for rows in batches(range(len(prompts)), config.rollout.batch_size or config.rollout.group_size):
         of_rows = [prompts[row] for row in rows]
         velocity = BatchedVelocity(policy.module, policy.condition(of_rows), 0, go_on)
-        images = policy.decode(sample_ode(velocity, policy.noise(noise_seeds(config.run.seed, rows)), sigmas))
+        noise = policy.noise(noise_seeds(config.run.seed, rows))
+        latents = sample_held_out(velocity, noise, policy, config.rollout, config.evaluation_steps)
+        images = policy.decode(latents)
         parts.append(score_by_each(rewards, images, of_rows, go_on).values)
     return ScoresByName({name: torch.cat([part[name] for part in parts]) for name in rewards}, {}).means()
 

@@ -105,6 +105,13 @@ class HeldOut:
         # One an image.
         self.prompts = [prompt for prompt in evaluated(prompts) for _ in range(self.run.evaluate_images)]
         self.history = History(folder.events, judges.decide)
+        self.steps = config.evaluation_steps
+        if self.history.steps not in (None, self.steps):
+            pulse.notice(
+                f"Held-out images go on to be sampled as at this run's start ({told(self.history.steps)}), not as "
+                f"evaluate_steps says now ({told(self.steps)}): their scores could not be compared."
+            )
+            self.steps = self.history.steps
 
     def has_been_done(self, iteration: int) -> bool:
         """Whether the run folder already holds what is due then: a resumed run doesn't repeat it."""
@@ -126,7 +133,7 @@ class HeldOut:
             self.export(self.folder.best_lora)
             self.pulse.emit(Best(iteration, score, self.folder.best_lora.name))
         strict = {name: float(values.nanmean()) for name, values in found.scores.strict.items()}
-        event = Evaluation(iteration, rewards, strict, score, change, error, each)
+        event = Evaluation(iteration, rewards, strict, score, change, error, each, self.steps)
         self.pulse.emit(event)
         self.history.add(event.as_dict())
         self._write_samples(iteration, found)
@@ -191,7 +198,8 @@ class HeldOut:
         )
 
     def _images(self, rows: range) -> Tensor:
-        return self.sampler.sample([self.prompts[row] for row in rows], noise_seeds(self.run.seed, rows), "evaluate")
+        prompts, seeds_of_rows = [self.prompts[row] for row in rows], noise_seeds(self.run.seed, rows)
+        return self.sampler.sample(prompts, seeds_of_rows, "evaluate", self.steps)
 
     def _write_samples(self, iteration: int, found: HeldOutImages) -> None:
         # One image a prompt before a second one of any: the grid shows many prompts rather than many noises.
@@ -231,6 +239,10 @@ class HeldOut:
             }
             for path, row, seed in zip(paths, order, noise_seeds(self.run.seed, order), strict=False)
         ]
+
+
+def told(steps: int) -> str:
+    return f"{steps} second-order steps" if steps else "the training's own steps"
 
 
 def evaluated(prompts: PromptSet) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
@@ -22,9 +23,9 @@ from ..policy import Condition, Policy
 from ..records.grid import stills, to_bytes
 from ..rewards import Reward
 from ..rewards.scoring import ScoresByName, and_why, score_by_each
-from ..rollout import Trajectory, join, rollout, sample_ode
+from ..rollout import Trajectory, Velocity, join, rollout, sample_ode
 from ..schedule import diffusers_sigmas, flash_sigmas
-from ..solvers import dpm_tail
+from ..solvers import DPMSolverPP, dpm_tail
 from .pulse import Pulse, Stopped
 
 Given = ParamSpec("Given")
@@ -169,11 +170,14 @@ class Sampler:
 
         return BatchedVelocity(self.module, condition, batch_size, before_call)
 
-    def sample(self, prompts: Sequence[str], noise_seeds: Sequence[int], phase: str) -> Tensor:
-        """One image a prompt without any randomness but its seed's: (prompts, height, width, 3), in one model call."""
+    def sample(self, prompts: Sequence[str], noise_seeds: Sequence[int], phase: str, steps: int = 0) -> Tensor:
+        """One image a prompt without any randomness but its seed's: (prompts, height, width, 3), in one model call.
+
+        steps: see sample_held_out().
+        """
         noise = self.policy.noise(noise_seeds).to(self.policy.device)
         velocity = self.velocity(self.policy.condition(prompts), batch_size=0, phase=phase)
-        return self.policy.decode(sample_ode(velocity, noise, self.sigmas))
+        return self.policy.decode(sample_held_out(velocity, noise, self.policy, self.config, steps))
 
     def _score_later(self, trajectory: Trajectory, prompts: Sequence[str], first: int) -> list[Future[ScoresByName]]:
         """Decodes now, where the model runs; scores a group while the next one is decoded, or at once on the CPU.
@@ -250,6 +254,14 @@ class _AtOnce(Executor):
         done: Future[Result] = Future()
         done.set_result(work(*args, **kwargs))
         return done
+
+
+def sample_held_out(velocity: Velocity, noise: Tensor, policy: Policy, options: RolloutConfig, steps: int) -> Tensor:
+    """Latents by so many second-order steps; 0: by the training's steps of Euler."""
+    if not steps:
+        return sample_ode(velocity, noise, policy_sigmas(policy, options))
+    sigmas = policy_sigmas(policy, dataclasses.replace(options, steps=steps))
+    return sample_ode(velocity, noise, sigmas, DPMSolverPP(2))
 
 
 def policy_sigmas(policy: Policy, options: RolloutConfig) -> Tensor:

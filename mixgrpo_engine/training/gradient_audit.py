@@ -43,7 +43,9 @@ class GradientAudit:
         self._passed = True
         suffix = ".lora_B.weight"
         trained = {name.removesuffix(suffix): b for name, b in self.policy.adapter_state().items() if suffix in name}
-        silent = {name: b for name, b in trained.items() if b.grad is None or not bool(b.grad.any())}
+        reached = {name: b.grad.any() for name, b in trained.items() if b.grad is not None}
+        there = dict(zip(reached, torch.stack(list(reached.values())).tolist(), strict=True)) if reached else {}
+        silent = {name: b for name, b in trained.items() if not there.get(name)}
         if not silent:
             return
         # Elsewhere a layer without any effect is one that the model doesn't call: its own code runs another's.
@@ -62,14 +64,14 @@ class GradientAudit:
             f"from them ({_some(list(silent))})."
         )
 
-    def check_norm(self, norm: Tensor) -> None:
+    def check_norm(self, norm: float) -> None:
         """norm: the gradient's, of an iteration's first update, where no image has left it yet.
 
         A norm of 0 is told; raises RuntimeError when the next iteration's is 0, too.
         """
         self.pulse.tolerate(
             "gradient of 0",
-            not bool(norm),
+            norm == 0,
             f"An update's gradient is exactly 0 though its images have advantages, so nothing was learned. {CAUSES}",
             ZEROS_IN_A_ROW,
         )

@@ -21,6 +21,7 @@ class History:
         self.best = -math.inf
         self.evaluated: set[int] = set()  # iterations
         self.sampled: set[int] = set()
+        self.steps: int | None = None  # that the run's held-out images are sampled by; None before the first
         self._first: dict | None = None
         for event in of_types(log, "evaluation", "sample"):
             self.add(event)
@@ -34,6 +35,7 @@ class History:
         score = self._decide(event["reward"])
         self.best = max(self.best, score) if math.isfinite(score) else self.best
         self._first = self._first or event
+        self.steps = self._first.get("steps", 0)  # logs of older versions don't tell: they knew only the training's own
 
     def change(self, score: float, scores: Sequence[float | None], each: int) -> tuple[float | None, float | None]:
         """(change since the first evaluation, half the width of its 95% interval) of an evaluation.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -26,6 +28,7 @@ from ..objective import (
 )
 from ..policy import Condition, Policy
 from ..rollout import Trajectory
+from ..transfers import send
 from ..transitions import TRANSITIONS, log_prob
 from .gradient_audit import GradientAudit
 from .pulse import Pulse
@@ -44,6 +47,20 @@ class UpdateReport:
     forwards: int = 0  # image-forwards
     steps: int = 0  # of the optimizer
     kl: float | None = None  # to the base model, mean over the updates; None where none is asked for
+
+
+class Figures(NamedTuple):
+    """Of one gradient update."""
+
+    loss: float
+    deviation: float  # mean |ratio - 1|
+    clipped: float  # share of ratios outside 1 +- clip_range
+    kl: float
+    norm: float  # of the gradient before clipping
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.norm)
 
 
 @dataclass(frozen=True)
@@ -117,10 +134,9 @@ class PolicyUpdate:
         with_signal = (advantages != 0).cpu()
         mine = self.ranks.share(len(advantages) // self.config.rollout.group_size)
         mine = range(mine.start * self.config.rollout.group_size, mine.stop * self.config.rollout.group_size)
-        advantages = advantages[mine.start : mine.stop].to(self.policy.device)
+        advantages = send(advantages[mine.start : mine.stop], self.policy.device)
         steps = 0
-        norms: list[Tensor] = []
-        reports: list[tuple[Tensor, ...]] = []
+        reports: list[Figures] = []
         for number, rows in enumerate(drawn):
             self.pulse.progress("update", number, len(drawn))
             signal = rows[with_signal[rows]]
@@ -130,38 +146,35 @@ class PolicyUpdate:
                 self.pulse.raise_if_stopped()  # until the first step an iteration can be given up as if not begun
             own = signal[(signal >= mine.start) & (signal < mine.stop)] - mine.start
             minibatch = Minibatch(trajectory, condition, advantages, own, places, len(rows))
-            report, norm = self._gradient(minibatch, len(signal))
+            report = self._gradient(minibatch, len(signal))
             # Mixed precision's scaler finds its own scale, and can't take a gradient twice.
-            while not norm.isfinite() and self.accelerator.scaler is None and self.policy.rescale_gradients():
-                report, norm = self._gradient(minibatch, len(signal))
-            if norm.isfinite():
+            while not report.finite and self.accelerator.scaler is None and self.policy.rescale_gradients():
+                report = self._gradient(minibatch, len(signal))
+            if report.finite:
                 self.audit.check_layers(self._first_velocity(minibatch) if len(own) else None)
                 if not reports:  # nothing has left the gradient by moving too far yet
-                    self.audit.check_norm(norm)
+                    self.audit.check_norm(report.norm)
             reports.append(report)
-            norms.append(norm)
             self.stepping = True
-            steps += self._step(norms[-1])
+            steps += self._step(report.finite)
         self.stepping = False
         if not reports:
             return UpdateReport()
-        losses, deviations, fractions, kls = (torch.stack(values) for values in zip(*reports, strict=True))
-        means = torch.stack([losses.mean(), torch.stack(norms).mean(), deviations[-1], fractions.mean(), kls.mean()])
-        forwards = self.ranks.summed(torch.tensor(self.forwards, device=self.policy.device))
-        loss, grad_norm, deviation, clipped, kl = means.tolist()
+        loss, _, clipped, kl, norm = (sum(values) / len(reports) for values in zip(*reports, strict=True))
+        forwards = sum(self.ranks.joined([self.forwards]))
         asked = self.config.loss.kl_weight > 0
-        return UpdateReport(loss, grad_norm, deviation, clipped, int(forwards), steps, kl if asked else None)
+        return UpdateReport(loss, norm, reports[-1].deviation, clipped, forwards, steps, kl if asked else None)
 
     def _first_velocity(self, minibatch: Minibatch) -> Callable[[], Tensor]:
         """The velocity at one state of a minibatch."""
         states = self.split_into_calls(minibatch, 1)[-1]
         return lambda: self.velocity(minibatch, states)
 
-    def _gradient(self, minibatch: Minibatch, images: int) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Gradients of a minibatch, clipped; its report, and the norm before clipping."""
+    def _gradient(self, minibatch: Minibatch, images: int) -> Figures:
+        """Gradients of a minibatch, clipped, and what there is to tell of them: an update's one wait for the device."""
         report = self._over_all_ranks(minibatch, images)
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.optimizer.max_grad_norm)
-        return report, gathered(norm)
+        norm = gathered(self.accelerator.clip_grad_norm_(self.parameters, self.config.optimizer.max_grad_norm))
+        return Figures(*torch.stack([*report, norm.to(report[0])]).tolist())
 
     def _over_all_ranks(self, minibatch: Minibatch, images: int) -> tuple[Tensor, ...]:
         """accumulate() of a minibatch that is spread over processes; images: how many of its have an advantage."""
@@ -188,7 +201,8 @@ class PolicyUpdate:
             terms = images * len(minibatch.places)
             return loss, *(each / terms for each in sums)
 
-        return self.batch_size.run(work, images)
+        # With a size of their own, calls may hold all steps at once.
+        return self.batch_size.run(work, images * len(minibatch.places) if self.batch_size.size else images)
 
     def split_into_calls(self, minibatch: Minibatch, size: int) -> list[list[SharedState]]:
         """The states of its images at its window steps, at most `size` a model call: each state once.
@@ -219,9 +233,9 @@ class PolicyUpdate:
             # A state that several images share gives each of them its velocity.
             images = [image for number in numbers for image in states[number].images]
             source = [number for number in numbers for _ in states[number].images]
-            rows = torch.tensor(images, device=minibatch.advantages.device)
+            rows, chosen = (self._on_device(numbers) for numbers in (images, source))
             loss_here, change, kl = self._losses(
-                minibatch, place, rows, velocity[source], None if base is None else base[source]
+                minibatch, place, rows, velocity[chosen], None if base is None else base[chosen]
             )
             loss = loss + loss_here * (len(images) / minibatch.terms)
             counts += torch.stack([change.sum(), (change > self.config.loss.clip_range).sum(), kl.sum()])
@@ -268,20 +282,23 @@ class PolicyUpdate:
         self.forwards += len(states)
         group, trajectory = self.config.rollout.group_size, minibatch.trajectory
         places, rows = [state.place for state in states], [state.row for state in states]
-        sigma: float | Tensor = minibatch.sigmas(places[0])[0]
-        if len(set(places)) > 1:
-            sigma = trajectory.sigmas[[trajectory.window[place] for place in places]].to(self.policy.device)
+        levels = [minibatch.sigmas(place)[0] for place in places]
+        sigma = levels[0] if len(set(places)) == 1 else self._on_device(levels)
         condition = minibatch.condition.select([row // group for row in rows])
-        return self.module(trajectory.states[places, rows], sigma, condition)
+        return self.module(trajectory.states[self._on_device(places), self._on_device(rows)], sigma, condition)
 
     def step_mean(self, minibatch: Minibatch, place: int, rows: Tensor, velocity: Tensor) -> tuple[Tensor, float]:
         """Mean (rows, ...) and std of a window step's transition with this velocity."""
         before = minibatch.trajectory.states[place, rows]
         return self.transition(before, velocity, *minibatch.sigmas(place), self.config.rollout.eta)
 
-    def _step(self, grad_norm: Tensor) -> bool:
+    def _on_device(self, numbers: list[int] | list[float]) -> Tensor:
+        """(len(numbers),), without waiting for the device: a list as an index, or a tensor made there, does."""
+        return send(torch.tensor(numbers), self.policy.device)
+
+    def _step(self, finite: bool) -> bool:
         """Updates the adapter, unless the gradient isn't finite: one such step would spoil every weight for good."""
-        finite, scaler = bool(grad_norm.isfinite()), self.accelerator.scaler
+        scaler = self.accelerator.scaler
         # fp16's scaler skips such a step itself, and has to see it to lower its scale.
         if finite or scaler is not None:
             self.optimizer.step()
@@ -326,7 +343,7 @@ def minibatches(config: TrainConfig, images: int, iteration: int) -> list[Tensor
 
 def trained_places(config: TrainConfig, size: int, iteration: int) -> list[int]:
     """The trained steps of a window of `size`, counted from its first: all, or a random share (on all ranks alike)."""
-    count = max(1, int(size * config.window.trained_share))
+    count = config.trained_steps(size)
     if count >= size:
         return list(range(size))
     drawn = torch.randperm(size, generator=seeds.generator(config.run.seed, "trained steps", iteration))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...mixgrpo_engine.transfers import send
 from ..comfy_types import BaseModel, Conditioning
 
 # What the sampler honours on a conditioning but a training prompt can't have.
@@ -73,11 +74,11 @@ class PromptCondition:
         if negative is not None:
             parts.append((list(range(size, 2 * size)), [negative] * size, 1))
         calls = [
-            Call(torch.tensor(rows, device=self.device), _batch(inputs, self.device), [kind])
+            Call(_to_device(torch.tensor(rows), self.device), _batch(inputs, self.device), [kind])
             for rows, inputs, kind in parts
         ]
-        order = torch.tensor([row for rows, _, _ in parts for row in rows], device=self.device).argsort()
-        return calls, order
+        order = torch.tensor([row for rows, _, _ in parts for row in rows]).argsort()
+        return calls, _to_device(order, self.device)
 
 
 def model_inputs(
@@ -107,7 +108,10 @@ def model_inputs(
         seed=None,
         latent_shapes=[noise.shape],
     )
-    return {name: cond.process_cond(batch_size=1, area=None) for name, cond in conds[0]["model_conds"].items()}
+    inputs = {name: cond.process_cond(batch_size=1, area=None) for name, cond in conds[0]["model_conds"].items()}
+    for cond in inputs.values():
+        cond.cond = _to_device(cond.cond, device)
+    return inputs
 
 
 def _group(rows: Sequence[ModelInputs]) -> list[list[int]]:
@@ -139,8 +143,9 @@ def _batch(rows: Sequence[ModelInputs], device: torch.device) -> dict[str, Any]:
 
 
 def _to_device(value: Any, device: torch.device) -> Any:
+    """Tensors on the device, without waiting for it; anything else as it is."""
     if isinstance(value, Tensor):
-        return value.to(device)
+        return send(value, device)
     if isinstance(value, list):
         return [_to_device(item, device) for item in value]
     return value

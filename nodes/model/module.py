@@ -38,8 +38,8 @@ class VelocityModule(nn.Module):
         calls, order = condition.plan()
         # Always a new tensor: some models write into their input.
         stacked = torch.cat([latents, latents]) if condition.guided else latents.clone()
-        timestep = torch.as_tensor(sigma, dtype=torch.float32, device=latents.device)
-        timestep = timestep.repeat(len(stacked) // timestep.numel())
+        timestep = sigma if isinstance(sigma, Tensor) else latents.new_full((len(latents),), sigma)
+        timestep = torch.cat([timestep, timestep]) if condition.guided else timestep
         outputs = [self._call(call, stacked, timestep) for call in calls]
         velocity = outputs[0] if order is None else torch.cat(outputs)[order]
         if condition.guided:

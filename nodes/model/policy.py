@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...mixgrpo_engine import lora
 from ...mixgrpo_engine.config import AdapterConfig
 from ...mixgrpo_engine.gradient_scale import GradientScale
+from ...mixgrpo_engine.transfers import send
 from ..comfy_types import LatentFormat, Model, Vae
 from . import gradients, lora_names, schedule
 from .condition import ModelInputs, PromptCondition, model_inputs
@@ -104,7 +105,7 @@ class ComfyPolicy:
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """(len(seeds), ...) standard normal; row i depends on seeds[i] alone."""
-        return seeded_noise(self.noise_shape, seeds).to(self.device)
+        return send(seeded_noise(self.noise_shape, seeds), self.device)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

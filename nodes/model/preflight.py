@@ -57,6 +57,7 @@ class Preflight:
     ) -> None:
         """prompts: all of the run. rewards: the scorers; see scorer_bytes(). Raises ValueError for a wrong MODEL."""
         check_trainable(model)
+        gradients.enable_training_mode()  # newer ComfyUI's code for sampling takes tensors without data badly
         self.model, _ = settled(model)
         self.vae, self.encoded = vae, encoded
         self.prompts, self.rewards = list(prompts), list(rewards)
@@ -159,7 +160,8 @@ class Preflight:
 def plan(preflight: Preflight, config: TrainConfig) -> tuple[TrainConfig, str]:
     """(the settings with batch sizes that should fit, what to tell people).
 
-    Raises MemoryError with one sentence when a GPU can't hold even one image a model call.
+    Raises MemoryError with one sentence when a GPU can't hold even one image a model call, unless the settings want it
+    tried all the same.
     """
     try:
         report = preflight.report(config)
@@ -169,8 +171,8 @@ def plan(preflight: Preflight, config: TrainConfig) -> tuple[TrainConfig, str]:
             f"The memory of this model can't be estimated ({type(error).__name__}): model calls begin with all images "
             "and are halved when memory runs out."
         )
-    if not report.plan.fits and preflight.device.type not in ("cpu", "mps"):
-        raise MemoryError(report.too_much())
+    if not report.plan.fits and preflight.device.type not in ("cpu", "mps") and not config.run.try_anyway:
+        raise MemoryError(f"{report.too_much()} Or switch on try_anyway: this is an estimate.")
     planned = dataclasses.replace(
         config,
         rollout=dataclasses.replace(config.rollout, batch_size=report.plan.rollout_batch),

@@ -21,17 +21,26 @@ def test_a_line_goes_through_one_and_two_images():
 
 
 def test_batches_are_the_largest_that_fit(toy):
-    config = toy.config()  # 12 images, minibatches of 6
-    plans = {size: estimate.plan(NEEDS, room_for(size * GB), config) for size in (3, 4.9, 5, 7, 11, 13)}
-    assert {size: plan.update_batch for size, plan in plans.items()} == {3: 1, 4.9: 1, 5: 2, 7: 3, 11: 5, 13: 0}
-    assert {size: plan.rollout_batch for size, plan in plans.items()} == {3: 3, 4.9: 4, 5: 5, 7: 7, 11: 11, 13: 0}
+    config = toy.config()  # 12 images, minibatches of 6 with 2 steps
+    plans = {size: estimate.plan(NEEDS, room_for(size * GB), config) for size in (3, 4.9, 5, 7, 11, 21, 27)}
+    updates = {3: 1, 4.9: 1, 5: 2, 7: 3, 11: 5, 21: 10, 27: 12}
+    assert {size: plan.update_batch for size, plan in plans.items()} == updates
+    rollouts = {3: 3, 4.9: 4, 5: 5, 7: 7, 11: 11, 21: 0, 27: 0}
+    assert {size: plan.rollout_batch for size, plan in plans.items()} == rollouts
     assert all(plan.fits for plan in plans.values())
 
 
 def test_a_scorer_on_the_device_takes_its_room_from_the_rollout(toy):
     needs = Needs(**{**vars(NEEDS), "scorers": 4 * GB})
     made = estimate.plan(needs, room_for(13 * GB), toy.config())
-    assert (made.rollout_batch, made.update_batch) == (9, 0)
+    assert (made.rollout_batch, made.update_batch) == (9, 6)
+
+
+def test_steps_that_are_not_trained_take_no_room_in_a_call(toy):
+    settings = toy.config(window={"size": 5, "trained_share": 0.6}, optimizer={"updates": 5})  # 3 images, 3 steps
+    assert estimate.plan(NEEDS, room_for(100 * GB), settings).update_batch == 9
+    settings.rollout.group_size = 5000
+    assert estimate.plan(NEEDS, room_for(10**6 * GB), settings).update_batch == 1024
 
 
 def test_sizes_that_were_asked_for_stay(toy):

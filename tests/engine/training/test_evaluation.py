@@ -1,5 +1,6 @@
 """Held-out prompts, the rewards that are only watched, the best LoRA, and the average that is evaluated."""
 
+import itertools
 import math
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from mixgrpo_engine.prompts import PromptSet
+from mixgrpo_engine.solvers import DPMSolverPP
+from mixgrpo_engine.training.evaluation import noise_seeds
 
 
 class Spy:
@@ -92,6 +95,39 @@ def test_evaluation_calls_the_model_with_no_more_images_than_a_rollout(toy, tmp_
     trainer.module.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
     trainer.held_out.evaluate(0)
     assert max(sizes) == 12 and sum(sizes) == 6 * 40
+
+
+@pytest.mark.parametrize(("asked", "steps"), [(3, 3), (10, 6), (0, 0)])
+def test_held_out_images_are_sampled_by_second_order_steps(toy, tmp_path, asked, steps):
+    """The toy's training has 6 steps; more are never taken."""
+    trainer, spy = evaluated(toy, tmp_path / "run", settings=toy.config(run={"evaluate_steps": asked}))
+    policy, condition = trainer.policy, trainer.policy.condition(spy.prompts[0])
+    noise, solver = policy.noise(noise_seeds(0, range(8))), DPMSolverPP(2, "midpoint")
+    latents, sigmas = noise, policy.sigmas(steps or 6).tolist()
+    for sigma, sigma_next in itertools.pairwise(sigmas):
+        velocity = policy.module(latents, sigma, condition)
+        latents = (
+            solver.step(latents, velocity, sigma, sigma_next) if steps else latents - velocity * (sigma - sigma_next)
+        )
+    assert torch.allclose(spy.images[0], policy.decode(latents), atol=1e-6)
+    (event,) = toy.events(trainer, "evaluation")
+    assert event["steps"] == steps
+
+
+@pytest.mark.parametrize("before", [3, 0, None])
+def test_a_run_is_evaluated_by_the_same_steps_to_its_end(toy, tmp_path, before):
+    """None: a log of a version that didn't tell, and knew only the training's own steps."""
+    first = toy.make(tmp_path / "run", toy.config(run={"evaluate_steps": before or 0}))
+    first.held_out.evaluate(0)
+    if before is None:
+        text = first.folder.events.read_text()
+        first.folder.events.write_text(text.replace(', "steps": 0', ""))
+        assert text != first.folder.events.read_text()
+    again = toy.make(tmp_path / "run", toy.config(run={"evaluate_steps": 5}))
+    again.held_out.evaluate(1)
+    assert [event.get("steps", 0) for event in toy.events(again, "evaluation")] == [before or 0] * 2
+    (notice,) = toy.events(again, "notice")
+    assert "not as evaluate_steps says now (5 second-order steps)" in notice["message"]
 
 
 def test_an_evaluation_that_a_kill_left_undone_is_made_up_for(toy, tmp_path):

@@ -172,6 +172,25 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing_else(toy, tmp_path):
         torch.testing.assert_close(value, toy.adapter(tight)[name], atol=1e-5, rtol=1e-4)
 
 
+def test_joined_steps_that_need_too_much_are_halved_from_their_own_size(toy, tmp_path):
+    """Minibatches of 6 with 2 steps: a call of 12 is too much, 6 of both steps are not."""
+    tight = toy.make(tmp_path / "tight", toy.config(optimizer={"batch_size": 12}, rollout={"shared_noise": False}))
+    whole = toy.make(tmp_path / "whole", toy.config(rollout={"shared_noise": False}))
+
+    def limit(module, arguments):
+        if torch.is_grad_enabled() and len(arguments[0]) > 6:
+            raise torch.cuda.OutOfMemoryError("made up")
+
+    tight.module.register_forward_pre_hook(limit)
+    for trainer in (whole, tight):
+        assert trainer.run() == "finished"
+    assert tight.updates.batch_size.size == 6
+    (notice,) = toy.events(tight, "notice")
+    assert "Out of memory with 12 images a model call: going on with 6." in notice["message"]
+    for name, value in toy.adapter(whole).items():
+        torch.testing.assert_close(value, toy.adapter(tight)[name], atol=1e-5, rtol=1e-4)
+
+
 def test_learning_rate_schedules(toy):
     linear = toy.config(optimizer={"schedule": "linear", "learning_rate": 0.1}, run={"iterations": 4})
     assert [learning_rate(linear, i) for i in range(4)] == pytest.approx([0.1, 0.075, 0.05, 0.025])

@@ -67,7 +67,7 @@ def test_single_images_tell_prompt_seed_and_scores(toy, tmp_path, run):
     policy = toy.ToyPolicy()
     trainer.policy.load_adapter_state(policy.adapter_state())
     with torch.no_grad():
-        made = trainer.sampler.sample(["right"], [int(image["seed"])], "evaluate")
+        made = trainer.sampler.sample(["right"], [int(image["seed"])], "evaluate", trainer.held_out.steps)
     assert image["scores"]["toy"] == pytest.approx(float(toy.ToyReward().score(made, ["right"])), rel=1e-4)
 
 

@@ -125,8 +125,8 @@ def test_batch_sizes_follow_what_is_free(build, room, settings, check_of, free):
     needs = check.needs(config)
     free(100 * GB)
     chosen, told = plan(check, config)
-    assert (chosen.rollout.batch_size, chosen.optimizer.batch_size) == (0, 0)
-    assert "rollout_batch_size 12, update_batch_size 3." in told
+    assert (chosen.rollout.batch_size, chosen.optimizer.batch_size) == (0, 12), "3 images at 4 steps in one call"
+    assert "rollout_batch_size 12, update_batch_size 12." in told
     free(needs.always + GB // 2 + 1.1 * needs.update.of(2) + 1000)
     chosen, told = plan(check, config)
     assert chosen.optimizer.batch_size == 2 and "update_batch_size 2." in told
@@ -144,6 +144,8 @@ def test_a_gpu_that_is_too_small_is_refused_and_a_cpu_warned(build, room, settin
     with pytest.raises(MemoryError, match="a device with more memory"):
         plan(check, config)
     assert weights > 0 and careful > 0
+    chosen, told = plan(check, settings(run={"try_anyway": True}))
+    assert "a device with more memory" in told and chosen.optimizer.batch_size == 1
 
 
 def test_a_refusal_names_gradient_checkpointing_first(build, room, settings, check_of, free, monkeypatch):
@@ -164,6 +166,17 @@ def test_a_model_that_needs_its_data_costs_the_estimate_and_nothing_else(build, 
     model.model.diffusion_model.forward = lambda x, *args, **kwargs: x * float(x.sum())
     chosen, told = room("nodes.model.preflight").plan(check, config)
     assert chosen is config and "can't be estimated" in told
+
+
+def test_newer_comfyui_is_told_of_the_training_before_the_estimate(build, settings, check_of, monkeypatch):
+    """Its fast kernels have no gradient, and refuse tensors without data."""
+    import comfy.model_management as management
+
+    monkeypatch.setattr(management, "in_training", False, raising=False)
+    seen, model = [], build()
+    model.model.diffusion_model.register_forward_pre_hook(lambda *_: seen.append(management.in_training))
+    check_of(model).needs(settings())
+    assert seen and all(seen)
 
 
 def test_scorers_say_what_they_need(build, settings, check_of):
