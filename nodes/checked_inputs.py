@@ -39,6 +39,7 @@ WIRES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "MixGRPO Train or MixGRPO Wait",
     ),
 }
+LONGEST_OPTION = 1000  # characters: no file's name has so many
 KINDS = {str: "string", dict: "table", int: "number", float: "number", type(None): "missing value"}
 
 
@@ -95,6 +96,8 @@ def _checked(about: io.Input, node: str, value: Any, is_open: bool) -> Any:
         return value
     if isinstance(value, np.generic):  # what other packs' nodes calculate
         value = value.item()
+    if kind == "COMBO" and isinstance(value, str) and len(value) > LONGEST_OPTION:
+        raise ValueError(f"{about.id} of {node} has {len(value)} characters: choose one of its options.")
     choices = () if is_open else getattr(about, "options", None) or ()
     low, high, step = (getattr(about, name, None) for name in ("min", "max", "step"))
     return check_value(value, f"{about.id} of {node}", WIDGETS[kind], choices, low, high, step)

@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..mixgrpo_engine.records import events
+from ..mixgrpo_engine.records.readable import readable
 from ..mixgrpo_engine.records.run_folder import RunFolder
 from .algorithm import ALGORITHM, LORA
 from .category import CATEGORY, found_by
@@ -296,7 +297,7 @@ def find_run(run: dict | None = None, run_id: str | None = "") -> RunFolder:
         raise ValueError("No run is given: connect a run, or write a run's id into run_id.")
     folder = overview.find(wanted)
     if folder is None:
-        raise ValueError(f"There is no run '{wanted}' in ComfyUI's output folder: check the id.")
+        raise ValueError(f"There is no run '{readable(wanted, 200)}' in ComfyUI's output folder: check the id.")
     return folder
 
 

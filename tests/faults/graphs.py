@@ -63,7 +63,7 @@ def bases() -> list[dict]:
         "sigmas": node("MixGRPO_Sigmas", model=["model", 0], steps=4),
         "show": node("PreviewAny", source=["sigmas", 0]),
         "sampler": node("MixGRPO_Sampler"),
-        "guider": node("MixGRPO_HybridGuider", tuned=["model", 0], base=["model", 0], positive=["x", 0]),
+        "guider": node("MixGRPO_HybridGuider", tuned=["model", 0], base=["model", 0], positive=["sigmas", 0]),
         "tell": node("PreviewAny", source=["sampler", 0]),
     }
     folder = {
@@ -96,11 +96,12 @@ def make(draw: random.Random, running) -> dict:
         else:
             graph[f"{name}:{draw.choice(hostile.TEXTS)[:20]}"] = copy.deepcopy(graph[name])
     for node in graph.values():
+        # ComfyUI checks links of inputs that a node has; others it follows, and its executor ends for good where one of
+        # them leads nowhere in the end.
         specs, inputs = _specs(running, node), node["inputs"]
-        # ComfyUI checks links of inputs that a node has; at others that lead nowhere its executor ends for good.
-        node["inputs"] = {
-            name: given for name, given in inputs.items() if name in specs or not _leads_nowhere(graph, given)
-        }
+        for name in [each for each in inputs if each not in specs and _is_link(inputs[each])]:
+            if inputs[name] != ["value", 0] or not isinstance(graph["value"]["inputs"].get("text"), str):
+                del inputs[name]
     return graph
 
 
@@ -110,9 +111,8 @@ def _specs(running, node: dict) -> dict[str, list]:
     return {**known.get("required", {}), **known.get("optional", {})}
 
 
-def _leads_nowhere(graph: dict, given: object) -> bool:
-    is_link = isinstance(given, list) and len(given) == 2 and isinstance(given[0], str)
-    return is_link and (given[0] not in graph or given[1] != 0)
+def _is_link(given: object) -> bool:
+    return isinstance(given, list) and len(given) == 2 and isinstance(given[0], str)
 
 
 def _near(draw: random.Random, name: str, spec: list | None) -> object:

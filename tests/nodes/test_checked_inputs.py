@@ -22,13 +22,8 @@ def every_node(pack):
 
 def refused(node, name, value):
     """The sentence for the value of an input, given alone: the node's own code would miss the others."""
-    schema = node.define_schema()
-    with pytest.raises(ValueError) as raised:
-        result = node.execute(**{name: [value] if schema.is_input_list else value})
-        if inspect.isawaitable(result):
-            asyncio.run(result)
-    told = str(raised.value)
-    assert told.startswith(f"{name} of {schema.display_name} is ") and "\n" not in told, told
+    told = refused_text(node, **{name: value})
+    assert told.startswith(f"{name} of {node.define_schema().display_name} is ") and "\n" not in told, told
     return told
 
 
@@ -74,6 +69,27 @@ def test_options_of_every_combo(every_node):
     assert ("MixGRPO_LoRA", "start_from") not in told
     assert "or another of the " in told["MixGRPO_Algorithm", "preset"]
     assert len(told) > 30
+
+
+def test_what_no_option_can_be_and_what_no_input_is(every_node):
+    """Links to inputs that a node doesn't have reach it: ComfyUI checks only those that it has."""
+    for node in every_node:
+        schema = node.define_schema()
+        for each in widgets(node, "COMBO"):
+            assert refused_text(node, **{each.id: "x" * 2000}) == (
+                f"{each.id} of {schema.display_name} has 2000 characters: choose one of its options."
+            )
+        told = refused_text(node, nonsense="x")
+        assert told == f"{schema.display_name} has no input 'nonsense': remove it."
+
+
+def refused_text(node, **given):
+    schema = node.define_schema()
+    with pytest.raises(ValueError) as raised:
+        result = node.execute(**{name: [value] if schema.is_input_list else value for name, value in given.items()})
+        if inspect.isawaitable(result):
+            asyncio.run(result)
+    return str(raised.value)
 
 
 @pytest.mark.parametrize("value", ["x", 5, {"a": 1}])

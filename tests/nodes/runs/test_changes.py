@@ -122,6 +122,7 @@ def test_names_and_notes(runs, ended):
     for wrong in ({}, [], {"name": 5}, {"name": "a" * 201}, {"note": "a" * 10_001}, {"name": "a", "state": "x"}, None):
         with pytest.raises(ValueError, match="must be"):
             runs.about.check(wrong)
+    assert runs.about.check({"name": "a\ud800\0b"}) == {"name": "a\ufffd\ufffdb"}  # as reports and browsers can show
     runs.about.write(ended, runs.about.check({"name": " <b> ", "note": "why"}))
     runs.about.write(ended, runs.about.check({"note": "because"}))
     told = runs.overview.summary(ended)

@@ -87,6 +87,8 @@ def test_pixels_are_save_images(save, tmp_path):
 def test_what_can_not_be_saved_is_one_sentence(save, tmp_path):
     with pytest.raises(ValueError, match="There are 2 scores for 3 images"):
         save(IMAGES, scores=[1.0, 2.0])
-    with pytest.raises(ValueError, match="must be a name inside ComfyUI's output folder"):
-        save(IMAGES, scores=[1.0, 2.0, 3.0], prefix="../../outside")
+    for prefix in ("../../outside", "x" * 300, f"{'y' * 300}/x", "a/" * 600 + "x", "a\0b", "a\ud800"):
+        with pytest.raises(ValueError, match="must be a name inside ComfyUI's output folder") as told:
+            save(IMAGES, scores=[1.0, 2.0, 3.0], prefix=prefix)
+        assert len(str(told.value)) < 400
     assert not list(tmp_path.rglob("*.png"))
