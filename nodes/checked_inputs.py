@@ -67,11 +67,23 @@ def checked(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
             for name, value in given.items()
         }
 
+    _, *parameters = inspect.signature(execute).parameters.values()
+    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    needed = [each.name for each in parameters if each.default is each.empty and each.kind in kinds]
+
+    def complete(cls: Any, given: dict[str, Any]) -> dict[str, Any]:
+        values = check(cls, given)
+        for name in needed:
+            if name not in given:  # ComfyUI looks for them in the nodes that it checks, which aren't all
+                what = f"{name} of {cls.define_schema().display_name}"
+                raise ValueError(f"{what} is missing: connect it, or give it a value.")
+        return values
+
     def at_once(cls: Any, **given: Any) -> io.NodeOutput:
-        return execute(cls, **check(cls, given))
+        return execute(cls, **complete(cls, given))
 
     async def awaited(cls: Any, **given: Any) -> io.NodeOutput:
-        return await execute(cls, **check(cls, given))
+        return await execute(cls, **complete(cls, given))
 
     def lazy_status(cls: Any, **given: Any) -> list[str]:
         return lazy.__func__(cls, **check(cls, given))

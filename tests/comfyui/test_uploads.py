@@ -61,7 +61,7 @@ def test_damaged_file_is_named_and_harms_no_other_run(server, first_run, name, t
     if name == "launch.json":  # it only says where a process was
         assert runs[run_id]["state"] == "failed"
         # An object names no process, as after a reboot.
-        assert (name in runs[run_id]["message"]) is not text.startswith('{"state')
+        assert (name in (runs[run_id]["message"] or "")) is not text.startswith('{"state')
         return
     assert runs[run_id]["state"] == "unreadable" and name in runs[run_id]["message"]
     assert server.run(run_id)["state"] == "unreadable"

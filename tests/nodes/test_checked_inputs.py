@@ -83,6 +83,12 @@ def test_what_no_option_can_be_and_what_no_input_is(every_node):
         assert told == f"{schema.display_name} has no input 'nonsense': remove it."
 
 
+def test_a_required_input_that_is_missing_is_named(every_node):
+    """ComfyUI looks for those of nodes that it checks; it doesn't check all that it executes."""
+    (prompts,) = (node for node in every_node if node.define_schema().node_id == "MixGRPO_Prompts")
+    assert refused_text(prompts, text="red") == "file of MixGRPO Prompts is missing: connect it, or give it a value."
+
+
 def refused_text(node, **given):
     schema = node.define_schema()
     with pytest.raises(ValueError) as raised:

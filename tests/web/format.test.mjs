@@ -40,6 +40,8 @@ test("how a run ended, in words", () => {
   assert.equal(format.outcome(run({ state: "failed", message: advice })), `Failed: ${advice}`);
   assert.match(format.outcome(run({ state: "finished", held_out, held_out_prompts: 0 })), /^Reward on training prompts \+0.120/);
   assert.match(format.outcome(run({ state: "cancelled", checkpoint: 10 })), /holds 10 iterations: resume/);
+  assert.match(format.outcome(run({ state: "dead" })), /without a word \(killed, or out of memory\)\.$/);
+  assert.match(format.outcome(run({ state: "dead", message: "The disk is full." })), /without a word: The disk is full\.$/);
   assert.equal(format.outcome(run({ state: "running" })), "");
 });
 
