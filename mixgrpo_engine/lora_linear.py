@@ -21,12 +21,16 @@ class LeanLinear(Linear):
     compute alike. Whatever of peft isn't the plain LoRA (dropout, DoRA, several at once, merged) is left to peft.
     """
 
+    # Whether a quantised base layer's cast weight is made anew for the backward pass. Not worth it where blocks are
+    # computed again anyway: there it lives as long as its block is at work.
+    recasts = True
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """x: (..., in_features), of any floating dtype; (..., out_features) in the dtype of the base layer's output."""
         name = self._plain_adapter()
         if name is None or kwargs:
             return super().forward(x, *args, **kwargs)
-        result = output_of_frozen(self.base_layer, x, *args)
+        result = output_of_frozen(self.base_layer, x, *args) if self.recasts else self.base_layer(x, *args)
         down, up = (part[name].weight.to(result.dtype) for part in (self.lora_A, self.lora_B))
         hidden = nn.functional.linear(x.to(result.dtype), down)
         rows = result.reshape(-1, result.shape[-1]), hidden.reshape(-1, hidden.shape[-1])

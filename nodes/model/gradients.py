@@ -37,6 +37,8 @@ def prepare(diffusion_model: Network, checkpointing: bool, verify: bool = True) 
     for layer in diffusion_model.modules():
         if "Norm" in type(layer).__name__:
             layer.register_forward_pre_hook(_keep_input)
+        if hasattr(layer, "recasts"):
+            layer.recasts = not checkpointing
     blocks = [block for name, blocks in diffusion_model.named_children() if name in BLOCK_LISTS for block in blocks]
     if checkpointing and not blocks:
         raise ValueError(
