@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 
@@ -191,7 +192,7 @@ def use_its_lora(server, panel, lora):
 def test_runs_are_found_renamed_and_deleted(server, panel):
     first, second = "one-11111111", "two-22222222"
     for run_id in (first, second):
-        write_run(server.output, run_id, run_id)
+        write_run(server.output, run_id, run_id, created=time.time())
     panel.row(first).wait_for()
     panel.row(second).wait_for()
     panel.box.get_by_label("Search runs").fill(second)
@@ -218,7 +219,7 @@ def test_runs_are_found_renamed_and_deleted(server, panel):
 @pytest.mark.parametrize("width", [360, 1600])
 def test_it_fits_narrow_and_wide_windows(server, panel, width):
     run_id = f"shown-{width:08d}"
-    write_run(server.output, run_id, run_id)
+    write_run(server.output, run_id, run_id, created=time.time())
     panel.row(run_id).wait_for()
     panel.open_run(run_id)
     usual = panel.page.viewport_size

@@ -14,7 +14,7 @@ SEEDS = ("9007199254740993", "12", "13")
 SCORERS = ("shape", "taste")
 
 
-def write_run(output, run_id, name, iterations=40, every=10, prompts=PROMPTS, rate=1e-4, gain=0.4):
+def write_run(output, run_id, name, iterations=40, every=10, prompts=PROMPTS, rate=1e-4, gain=0.4, created=1.7e9):
     """A finished run: events, status, sample images of every evaluation, the newest group. Returns its folder."""
     folder = output / "mixgrpo" / run_id
     (folder / "samples" / "group").mkdir(parents=True)
@@ -40,7 +40,7 @@ def write_run(output, run_id, name, iterations=40, every=10, prompts=PROMPTS, ra
     write_group(folder, iterations, HOSTILE)
     job = {
         "name": name,
-        "created": 1_700_000_000.0,
+        "created": created,
         "config": {"run": {"iterations": iterations, "width": 64}, "optimizer": {"learning_rate": rate}},
         "prompts": {"train": ["a", "b"], "held_out": list(prompts)},
     }
