@@ -44,6 +44,7 @@ def load(drawn, workflow_id, **train):
           };
           set("MixGRPO_Train", values);
           set("MixGRPO_Algorithm", { group_size: 4, prompts_per_iteration: 1, updates: 1 });
+          set("EmptySD3LatentImage", { batch_size: 1 });
           const train = graph._nodes.find((n) => n.type === "MixGRPO_Train");
           Object.assign(canvas.ds, { scale: 1, offset: [400 - train.pos[0], 100 - train.pos[1]] });
           canvas.setDirty(true, true);

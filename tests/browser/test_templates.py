@@ -218,6 +218,8 @@ def test_runs_when_it_is_queued_in_the_browser(server, browser, nodes2, template
               set(node, "group_size", 4);
               set(node, "prompts_per_iteration", 1);
             }
+            if (node.type === "EmptySD3LatentImage") set(node, "batch_size", 4);
+            if (node.type === "MixGRPO_Evaluate") set(node, "images_per_prompt", 1);
             if (node.type === "MixGRPO_RewardJudge") set(node, "urls", judge);
           }
         }
