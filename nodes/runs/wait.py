@@ -42,7 +42,7 @@ async def wait_for(
 
     Raises RunEnded when a run failed, died or was cancelled elsewhere, but not before the others have ended, too;
     TimeoutError when the time is over (the runs go on), and ComfyUI's interrupt when the user cancels the prompt: then
-    all of them are cancelled.
+    all of them are cancelled. In the browser a run that was cancelled in the panel ends the prompt so, too.
     """
     from comfy.model_management import InterruptProcessingException
 
@@ -56,6 +56,8 @@ async def wait_for(
         cancel_all(folders)
         raise
     bad = [each for each in endings if each]
+    if bad and in_browser and all(liveness.state_of(folder) in ("finished", "cancelled") for folder in folders):
+        raise InterruptProcessingException  # nothing has failed: as ComfyUI's own Cancel ends the prompt
     if bad and len(folders) > 1:
         left_out = f"And {len(bad) - MOST_ENDINGS} more." if len(bad) > MOST_ENDINGS else ""
         bad = [f"{len(bad)} of {len(folders)} runs didn't finish.", *bad[:MOST_ENDINGS], left_out]

@@ -45,7 +45,7 @@ export function moment(seconds) {
 }
 
 const STAGES = {
-  boot: "starting ComfyUI",
+  boot: "starting the training process",
   waiting: "waiting for the GPU",
   encode: "encoding prompts",
   load: "loading models",
@@ -69,6 +69,9 @@ export function stateLine(run) {
   if (run.iteration) parts.push(`${run.iteration} of ${run.iterations ?? "?"}`);
   else if (run.phase && run.phase_total && run.phase === run.stage) {
     parts.push(`${run.phase_done} of ${run.phase_total}`);
+  }
+  if (run.state === "running" && run.phase === "evaluate" && run.phase_total) {
+    parts.push(`measuring held-out prompts, ${run.phase_done} of ${run.phase_total}`);
   }
   const reward = Object.values(run.reward ?? {});
   if (reward.length === 1) parts.push(`reward ${number(reward[0])}`);
@@ -106,13 +109,21 @@ export function heldOutChange(run) {
   return `${change(held.change)}${interval}`;
 }
 
+/** Whether a change is smaller than its interval. @param {Run} run */
+function isUnclear(run) {
+  const { change, error } = run.held_out ?? {};
+  return typeof change === "number" && typeof error === "number" && Math.abs(change) <= error;
+}
+
 /** How a run ended, in words, "" while it hasn't. @param {Run} run */
 export function outcome(run) {
   if (run.state === "finished") {
     const parts = [];
     const held = heldOutChange(run);
-    if (held) parts.push(`${measuredReward(run)} ${held}.`);
-    if (run.best?.lora) parts.push(`Best after iteration ${run.best.iteration} (${number(run.best.score)}).`);
+    if (held) parts.push(`${measuredReward(run)} ${held}${isUnclear(run) ? ": no clear change" : ""}.`);
+    if (run.best?.lora && run.best.iteration) {
+      parts.push(`Best after iteration ${run.best.iteration} (${number(run.best.score)}).`);
+    } else if (run.best?.lora) parts.push(`Best before training (${number(run.best.score)}).`);
     if (run.message) parts.push(run.message);
     if (run.lora) parts.push(`LoRA: ${run.lora}`);
     return parts.join(" ") || "Finished.";

@@ -26,6 +26,8 @@ test("a state in a line", () => {
   assert.equal(format.stateLine(training), "training, 12 of 300, reward 0.412, 1 h 05 min left");
   const encoding = run({ state: "running", stage: "encode", phase: "encode", phase_done: 3, phase_total: 40 });
   assert.equal(format.stateLine(encoding), "encoding prompts, 3 of 40");
+  const measuring = run({ state: "running", stage: "train", phase: "evaluate", phase_done: 12, phase_total: 100 });
+  assert.equal(format.stateLine(measuring), "training, measuring held-out prompts, 12 of 100");
   assert.equal(format.stateLine(run({ state: "finished", iteration: 5, iterations: 5 })), "finished, 5 of 5");
 });
 
@@ -35,6 +37,12 @@ test("how a run ended, in words", () => {
   assert.equal(
     format.outcome(run({ state: "finished", held_out, best, lora: "mixgrpo/a.safetensors" })),
     "Held-out reward +0.120 ± 0.030. Best after iteration 40 (0.930). LoRA: mixgrpo/a.safetensors",
+  );
+  const unclear = { ...held_out, change: -0.01 };
+  const untrained = { iteration: 0, score: 0.8, lora: "mixgrpo/a-best.safetensors" };
+  assert.equal(
+    format.outcome(run({ state: "finished", held_out: unclear, best: untrained })),
+    "Held-out reward −0.010 ± 0.030: no clear change. Best before training (0.800).",
   );
   const advice = "Out of memory.\nSwitch on gradient_checkpointing.";
   assert.equal(format.outcome(run({ state: "failed", message: advice })), `Failed: ${advice}`);

@@ -16,20 +16,21 @@ export function onNodeRun({ workflow_id, node_id, run_id }) {
 }
 
 /**
- * The run that was told of; after a reload the newest one that this Train node has started; for Wait the run whose id
- * is written in it, or that of the Train node before it.
+ * The run that was told of; after a reload the newest one that this Train node has started; for Wait that of the Train
+ * node before it, or the run whose id is written in it.
  * @param {any} node @returns {string|undefined}
  */
 export function runOfNode(node) {
   if (!node.graph) return undefined;
   const root = node.graph.rootGraph ?? app.graph;
   const nodeId = pathOf(node, root);
+  const slot = node.inputs.findIndex((/** @type {any} */ input) => input.name === "run");
+  const before = slot < 0 ? null : node.getInputNode(slot);
+  if (before?.comfyClass?.startsWith("MixGRPO_")) return runOfNode(before);
   const known = told.get(`${root.id}/${nodeId}`);
   if (known) return atWork(known);
   if (node.comfyClass === "MixGRPO_Train") return startedBy(root.id, nodeId);
-  const slot = node.inputs.findIndex((/** @type {any} */ input) => input.name === "run");
-  const before = slot < 0 ? null : node.getInputNode(slot);
-  if (before) return before.comfyClass?.startsWith("MixGRPO_") ? runOfNode(before) : undefined;
+  if (before) return undefined;
   const written = node.widgets?.find((/** @type {any} */ widget) => widget.name === "run_id")?.value;
   if (written && !runs.get(written)) look(written);
   return runs.get(written)?.run_id;

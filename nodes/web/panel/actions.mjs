@@ -81,10 +81,10 @@ export function Actions({ run, runs, routes, onGone }) {
   return html`
     <div class="mixgrpo-actions" data-testid="mixgrpo-actions">
       ${isActive(run) &&
-      html`<${Button} icon="pi-stop" label="Cancel" primary on=${can("cancel")} onClick=${() => act("cancel")} />`}
+      html`<${Button} icon="pi-times-circle" label="Cancel" primary on=${can("cancel")} onClick=${() => act("cancel")} />`}
       ${isActive(run) && run.sweep &&
       html`<${Button}
-        icon="pi-stop"
+        icon="pi-times-circle"
         label="Cancel the sweep"
         on=${!busy}
         onClick=${() => during("cancel the sweep", async () => runs.take(await routes.cancelSweep(run.run_id)))}

@@ -3,6 +3,8 @@ import { api, app, toast } from "../comfy.mjs";
 
 const LOADER = "LoraLoaderModelOnly";
 const LOADERS = [LOADER, "LoraLoader"];
+const TITLE = 30; // units: the title stands above a node's place
+const GAP = 10;
 
 /** The graph that is on the screen: the workflow's own, or that of a subgraph. @returns {any} */
 function graph() {
@@ -33,7 +35,7 @@ export async function insertLora(run, lora) {
   if (!loader) throw new Error("This frontend has no LoraLoaderModelOnly node.");
   const source = selectedModel();
   const [x, y] = source ? [source.pos[0] + source.size[0] + 40, source.pos[1]] : middle();
-  loader.pos = [x, y];
+  loader.pos = freeSpot(x, y, loader.size);
   loader.title = `LoRA: ${run.name}`;
   const widget = loader.widgets.find((/** @type {any} */ each) => each.name === "lora_name");
   // Before it is in the graph: newer frontends mark a node that comes with a file which its list doesn't have.
@@ -43,7 +45,9 @@ export async function insertLora(run, lora) {
   if (source) splice(source, loader);
   app.canvas.selectNode?.(loader);
   app.canvas.setDirty(true, true);
-  const where = source ? `between ${source.title} and what its model goes to` : "connect a model to it";
+  const where = source
+    ? `between ${source.title} and what its model goes to, but for MixGRPO Train`
+    : "connect a model to it";
   toast("success", "LoRA loader added", `${name}: ${where}.`);
 }
 
@@ -68,6 +72,18 @@ function splice(source, loader) {
     .filter((/** @type {any[]} */ [target]) => target.type !== "MixGRPO_Train");
   source.connect(slot, loader, "model");
   for (const [target, input] of targets) loader.connect(0, target, input);
+}
+
+/** The first place from there on downward where a node of this size lies over no other. @param {number} x @param {number} y @param {number[]} size */
+function freeSpot(x, y, [width, height]) {
+  const nodes = [...graph()._nodes].sort((one, other) => one.pos[1] - other.pos[1]);
+  for (const { pos, size } of nodes) {
+    const beside = pos[0] >= x + width + GAP || x >= pos[0] + size[0] + GAP;
+    const above = pos[1] - TITLE >= y + height + GAP;
+    const below = y - TITLE >= pos[1] + size[1] + GAP;
+    if (!beside && !above && !below) y = pos[1] + size[1] + GAP + TITLE;
+  }
+  return [x, y];
 }
 
 /** The middle of what is seen of the canvas. */

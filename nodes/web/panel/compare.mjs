@@ -27,7 +27,9 @@ export function Compare({ ids, runs, routes, theme, onOpen }) {
   const [details, error] = useFetched(() => Promise.all(ids.map((id) => routes.show(id))), ids.join(), 0);
   if (error) return html`<p class="mixgrpo-error">${error}</p>`;
   if (!details) return html`<p class="mixgrpo-hint">Loading …</p>`;
-  const compared = ids.map((id, index) => ({ id, run: runs.get(id) ?? details[index], history: runs.history(id) }));
+  const compared = toldApart(
+    ids.map((id, index) => ({ id, run: runs.get(id) ?? details[index], history: runs.history(id) })),
+  );
   return html`
     <div class="mixgrpo-scroll mixgrpo-compare">
       <${Outcomes} compared=${compared} onOpen=${onOpen} />
@@ -41,6 +43,15 @@ export function Compare({ ids, runs, routes, theme, onOpen }) {
 /** A run's name in its colour. @param {{index: number, run: Run}} props */
 function Name({ index, run }) {
   return html`<span class="mixgrpo-run"><i style=${{ background: color(index) }}></i>${run.name}</span>`;
+}
+
+/** Runs of one name get the ends of their ids beside it. @param {Compared[]} compared @returns {Compared[]} */
+export function toldApart(compared) {
+  return compared.map((each) => {
+    const isShared = compared.some(({ id, run }) => id !== each.id && run.name === each.run.name);
+    const name = isShared ? `${each.run.name} (${each.id.match(/[0-9a-f]{8}(-\d+)?$/)?.[0] ?? each.id})` : each.run.name;
+    return { ...each, run: { ...each.run, name } };
+  });
 }
 
 /** @param {{compared: Compared[], onOpen: (id: string) => void}} props */
@@ -162,7 +173,7 @@ function SamePrompts({ compared, routes }) {
   const rows = sharedRows(told.map(({ samples }) => samples), names);
   if (!rows.length) return html`<p class="mixgrpo-hint">There is no prompt of which all these runs have an image.</p>`;
   return html`
-    <p><b>The same prompts</b> <span class="mixgrpo-small">the newest image of each run</span></p>
+    <p><b>The same prompts</b> <span class="mixgrpo-small">the newest image of each run; another seed of Train means other noise</span></p>
     <div class="mixgrpo-prompts" style=${{ "--runs": compared.length }}>
       ${rows.map(
         (row, index) => html`<div class="mixgrpo-same" role="group" aria-label=${row.prompt} key=${row.prompt}>

@@ -1,6 +1,6 @@
 // All runs: search, filter, a row each, and which of them to compare.
 import { toast } from "../comfy.mjs";
-import { duration, heldOutChange, inSweep, measuredReward, stateLine, sweepLine } from "../format.mjs";
+import { duration, heldOutChange, inSweep, measuredReward, moment, stateLine, sweepLine } from "../format.mjs";
 import { html, useEffect, useRef, useState } from "../html.mjs";
 import { bySweep, isActive } from "../runs.mjs";
 import { Sparkline } from "./sparkline.mjs";
@@ -126,7 +126,7 @@ function Sweep({ group, runs, routes }) {
       <span class="mixgrpo-grow">${sweepLine(group)}</span>
       ${group.some(isActive) &&
       html`<button class="mixgrpo-button" disabled=${busy} onClick=${cancel}>
-        <i class="pi pi-stop" aria-hidden="true"></i> Cancel all
+        <i class="pi pi-times-circle" aria-hidden="true"></i> Cancel all
       </button>`}
     </li>
   `;
@@ -161,7 +161,7 @@ function Row({ run, routes, chosen, onOpen, onChoose }) {
         </span>
         <span class="mixgrpo-side">
           <${Sparkline} values=${run.sparkline?.values ?? []} />
-          <span class="mixgrpo-small">${active && run.eta_seconds ? duration(run.eta_seconds) : ""}</span>
+          <span class="mixgrpo-small">${active && run.eta_seconds ? duration(run.eta_seconds) : moment(run.created)}</span>
         </span>
       </button>
     </li>

@@ -1,5 +1,6 @@
 """What a run leaves: the reward curve, the sentence that it ended with, the LoRA."""
 
+import asyncio
 import json
 
 import pytest
@@ -67,6 +68,20 @@ def test_a_failure_begins_with_its_sentence_and_leaves_the_traceback_to_scripts(
     folder.log.write_text("the last line\n")
     gone = runs.wait.ending(folder, "dead")
     assert gone == f"{runs.wait.ending(folder, 'dead', in_browser=True)}\n\nthe last line"
+
+
+def test_a_run_that_was_cancelled_in_the_panel_ends_its_prompt_as_comfyuis_cancel_does(runs, folder):
+    """An error's red frame would tell a person that something went wrong; a script is told what it was."""
+    from comfy.model_management import InterruptProcessingException
+
+    folder.set_status(state="cancelled", checkpoint=4)
+    with pytest.raises(InterruptProcessingException):
+        asyncio.run(runs.wait.wait_for([folder], in_browser=True))
+    with pytest.raises(runs.wait.RunEnded, match="was cancelled, its checkpoint holds 4"):
+        asyncio.run(runs.wait.wait_for([folder]))
+    folder.set_status(state="failed", message="no light")
+    with pytest.raises(runs.wait.RunEnded, match="no light"):
+        asyncio.run(runs.wait.wait_for([folder], in_browser=True))
 
 
 @pytest.mark.parametrize("state", ["cancelled", "failed"])
