@@ -4,6 +4,13 @@ Relative paths in ComfyUI's arguments count from this folder; a pack may change 
 worker reads the same arguments.
 """
 
+import io
 import os
+import sys
 
 os.environ["MIXGRPO_START_FOLDER"] = os.getcwd()
+
+# What a console can't show (ASCII, Windows' code pages) comes out as its number, not as an error of ComfyUI's log.
+for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")

@@ -18,10 +18,8 @@ def register() -> None:
 
     Does nothing in a worker, or where no server is.
     """
-    from ...mixgrpo_engine.records.readable import never_fail_to_print
     from .launch import in_worker
 
-    never_fail_to_print()  # ComfyUI's streams do, and its own log would say so instead of what it was to say
     if in_worker():
         return
     try:
