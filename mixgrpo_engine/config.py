@@ -223,6 +223,11 @@ class OptimizerConfig:
         "state: 0.9 averages about 10 iterations, 0.95 about 20. 0 turns it off. Costs the LoRA's memory once more.",
         place=31, minimum=0.0, maximum=0.9999, step=0.001, advanced=True,
     )  # fmt: skip
+    epochs: int = setting(
+        1, "Passes over an iteration's images, each with minibatches of its own. Sampling and scoring are most of an "
+        "iteration; another pass costs only its updates again. The ratios move further from 1 with each. The paper: 1.",
+        place=38, minimum=1, maximum=64, advanced=True,
+    )  # fmt: skip
 
 
 @dataclass

@@ -88,6 +88,7 @@ class Iteration(Event):
     kl: float | None  # to the base model, as kl_space measures it, before its weight; None where kl_weight is 0
     images: int  # sampled and scored in this iteration
     memory: dict[str, int]  # bytes now and at most so far: memory/in_use.py
+    deviations: dict[str, float] = field(default_factory=dict)  # mean |ratio - 1| of each pass ("1" ...), if several
 
 
 @dataclass

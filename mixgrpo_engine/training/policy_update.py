@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -43,6 +43,7 @@ class UpdateReport:
     loss: float = 0.0
     grad_norm: float = 0.0  # before clipping, mean over the updates
     ratio_deviation: float = 0.0  # mean |ratio - 1| of the last update
+    deviations: dict[str, float] = field(default_factory=dict)  # the same of each pass, by its number, if several
     clip_fraction: float = 0.0  # share of ratios outside 1 +- clip_range
     forwards: int = 0  # image-forwards
     steps: int = 0  # of the optimizer
@@ -121,7 +122,7 @@ class PolicyUpdate:
         self.stepping = False  # between an iteration's first step and its end the adapter is of no iteration
 
     def update(self, iteration: int, trajectory: Trajectory, condition: Condition, advantages: Tensor) -> UpdateReport:
-        """The iteration's updates, over random minibatches of all its images, none left over.
+        """The iteration's updates, over random minibatches of all its images, none left over; in each pass anew.
 
         trajectory, condition (one row a prompt): this process's share; advantages: (batch,), of all images.
         """
@@ -137,6 +138,7 @@ class PolicyUpdate:
         advantages = send(advantages[mine.start : mine.stop], self.policy.device)
         steps = 0
         reports: list[Figures] = []
+        passes: dict[str, list[float]] = {}
         for number, rows in enumerate(drawn):
             self.pulse.progress("update", number, len(drawn))
             signal = rows[with_signal[rows]]
@@ -155,6 +157,7 @@ class PolicyUpdate:
                 if not reports:  # nothing has left the gradient by moving too far yet
                     self.audit.check_norm(report.norm)
             reports.append(report)
+            passes.setdefault(str(1 + number // self.config.optimizer.updates), []).append(report.deviation)
             self.stepping = True
             steps += self._step(report.finite)
         self.stepping = False
@@ -163,7 +166,8 @@ class PolicyUpdate:
         loss, _, clipped, kl, norm = (sum(values) / len(reports) for values in zip(*reports, strict=True))
         forwards = sum(self.ranks.joined([self.forwards]))
         asked = self.config.loss.kl_weight > 0
-        return UpdateReport(loss, norm, reports[-1].deviation, clipped, forwards, steps, kl if asked else None)
+        by_pass = {name: sum(values) / len(values) for name, values in passes.items() if len(passes) > 1}
+        return UpdateReport(loss, norm, reports[-1].deviation, by_pass, clipped, forwards, steps, kl if asked else None)
 
     def _first_velocity(self, minibatch: Minibatch) -> Callable[[], Tensor]:
         """The velocity at one state of a minibatch."""
@@ -327,12 +331,16 @@ def learning_rate(config: TrainConfig, iteration: int) -> float:
 
 
 def minibatches(config: TrainConfig, images: int, iteration: int) -> list[Tensor]:
-    """The images of each of an iteration's updates, at random, none left over (on all ranks alike)."""
-    updates, generator = config.optimizer.updates, seeds.generator(config.run.seed, "minibatches", iteration)
+    """The images of each of an iteration's updates, pass after pass: at random, none left over (on all ranks alike)."""
+    generator = seeds.generator(config.run.seed, "minibatches", iteration)
+    return [part for _ in range(config.optimizer.epochs) for part in _one_pass(config, images, generator)]
+
+
+def _one_pass(config: TrainConfig, images: int, generator: torch.Generator) -> list[Tensor]:
+    updates, size = config.optimizer.updates, config.rollout.group_size
     if not config.optimizer.balanced:
         return list(torch.randperm(images, generator=generator).tensor_split(updates))
     parts: list[list[Tensor]] = [[] for _ in range(updates)]
-    size = config.rollout.group_size
     for group in range(images // size):
         drawn = torch.randperm(size, generator=generator) + group * size
         for number, part in enumerate(drawn.tensor_split(updates)):

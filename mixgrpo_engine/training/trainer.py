@@ -187,6 +187,7 @@ class Trainer:
                 grad_norm=report.grad_norm,
                 updates=report.steps,
                 ratio_deviation=report.ratio_deviation,
+                deviations=report.deviations,
                 clip_fraction=report.clip_fraction,
                 learning_rate=learning_rate(config, iteration),
                 kl=report.kl,

@@ -145,7 +145,7 @@ def _iteration(event: dict) -> dict[str, Any]:
         row |= {"window_start": window[0], "window_stop": window[1]}
     if isinstance(memory, dict):
         row |= {"memory_now": memory.get("now"), "memory_peak": memory.get("peak")}
-    return row | _each(event, "reward") | _each(event, "seconds")
+    return row | _each(event, "reward") | _each(event, "seconds") | _each(event, "deviations")
 
 
 def _evaluation(event: dict) -> dict[str, Any]:

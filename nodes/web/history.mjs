@@ -69,6 +69,7 @@ export function iterationRow(event) {
       "updates", "images", "time",
     ]),
     ...prefixed("seconds", event.seconds),
+    ...prefixed("deviations", event.deviations),
     memory_now: memory.now,
     memory_peak: memory.peak,
   };

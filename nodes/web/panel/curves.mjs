@@ -9,7 +9,7 @@ import { DenoisingAxis } from "./denoisingAxis.mjs";
 /** What stands below the reward, folded: title -> its columns with their labels. */
 const MORE = {
   "Spread inside a group": { reward_std: "standard deviation" },
-  "Ratio deviation": { ratio_deviation: "mean |ratio − 1|" },
+  "Ratio deviation": { ratio_deviation: "mean |ratio − 1|, last update" },
   "Clip fraction": { clip_fraction: "share of ratios clipped" },
   "Gradient norm": { grad_norm: "norm before clipping" },
   "KL": { kl: "KL to the base model" },
@@ -67,7 +67,8 @@ export function Curves({ run, history, routes, theme }) {
     />
     <${DenoisingAxis} id=${run.run_id} history=${history} routes=${routes} />
     ${Object.entries(MORE).map(([title, columns]) => {
-      const series = seriesOf(iterations, columns, smoothing);
+      const passes = "ratio_deviation" in columns ? passColumns(iterations) : {};
+      const series = seriesOf(iterations, { ...columns, ...passes }, smoothing);
       if (!series.length) return null;
       return html`<${Folded} key=${title} title=${title}>
         <${Chart} title=${title} tables=${[{ x: iterations.iteration, series }]} height=${150} log=${log} theme=${theme} />
@@ -105,6 +106,12 @@ export function rewardNames(columns) {
   return Object.keys(columns)
     .filter((name) => name.startsWith("reward."))
     .map((name) => name.slice("reward.".length));
+}
+
+/** Of runs with several epochs. @param {import("../history.mjs").Columns} columns */
+function passColumns(columns) {
+  const names = Object.keys(columns).filter((name) => name.startsWith("deviations."));
+  return Object.fromEntries(names.map((name) => [name, `in pass ${name.slice("deviations.".length)}`]));
 }
 
 /**

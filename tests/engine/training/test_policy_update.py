@@ -269,3 +269,21 @@ def test_gradients_that_overflow_float16_are_made_again_smaller(toy, tmp_path):
     assert len(lowered) == 2 and toy.events(trainer, "notice") == []
     (iteration,) = toy.events(trainer, "iteration")
     assert 0 < iteration["grad_norm"] < float("inf")
+
+
+def test_each_pass_takes_all_images_anew(toy, tmp_path):
+    one = minibatches(toy.make(tmp_path / "one", toy.config(optimizer={"updates": 3})))
+    two = minibatches(toy.make(tmp_path / "two", toy.config(optimizer={"updates": 3, "epochs": 2})))
+    assert two[:3] == one and len(two) == 6, "a second pass leaves the first as it is"
+    assert sorted(row for rows, _ in two[3:] for row in rows) == list(range(12)) and two[3:] != one
+
+
+def test_the_policy_moves_on_from_pass_to_pass(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", toy.config(optimizer={"updates": 2, "epochs": 3}))
+    trainer.run()
+    for event in toy.events(trainer, "iteration"):
+        first, second, third = (event["deviations"][name] for name in ("1", "2", "3"))
+        assert first < second < third and event["updates"] == 6
+    plain = toy.make(tmp_path / "plain", toy.config(optimizer={"updates": 2}))
+    plain.run()
+    assert toy.events(plain, "iteration")[0]["deviations"] == {}, "ratio_deviation says it"
