@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import torch
@@ -19,18 +20,23 @@ OTHER_WORDS = re.compile(
     r"|\[enforce fail at .*DefaultCPUAllocator: "
 )
 """How plain RuntimeErrors of other devices begin: Apple's, a GPU's in a kernel, DirectML's, the CPU's."""
+OUT_OF_MEMORY_CODE = 2  # of CUDA and HIP, in the errors that a kernel ends with
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device has no memory left: smaller batches may help."""
+    """Whether a device has no memory left: smaller batches may help. What ComfyUI's is_oom() says, and more devices."""
+    if isinstance(error, getattr(torch, "AcceleratorError", ())):  # a RuntimeError of torch from 2.8 on
+        return getattr(error, "error_code", None) == OUT_OF_MEMORY_CODE or "out of memory" in str(error).lower()
     return isinstance(error, OutOfMemory) or (isinstance(error, RuntimeError) and bool(OTHER_WORDS.match(str(error))))
 
 
 def give_back_memory() -> None:
-    """What torch holds on any device without using it."""
+    """What torch holds on any device without using it. An error that a GPU still owes is taken, too."""
     for name in ("cuda", "xpu", "mps"):
         device: Any = getattr(torch, name, None)  # older versions don't have all of them
         if device is not None and device.is_available():
+            with suppress(RuntimeError):
+                device.synchronize()
             device.empty_cache()
 
 

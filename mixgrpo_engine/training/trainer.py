@@ -85,6 +85,7 @@ class Trainer:
             self.optimizer = self.accelerator.prepare_optimizer(optimizer)
             self.ranks.spread(_trained(policy.module))
         self.parameters = _trained(policy.module)
+        _allocate_averages(self.optimizer, self.parameters)
         self.lockstep = Lockstep(self.module, self.ranks, self._spare_call)
         self.average = AdapterAverage(self.parameters, options.ema_decay) if options.ema_decay else None
         # All weights would be written twice, and are no LoRA.
@@ -321,6 +322,13 @@ def check_ranks(config: TrainConfig, count: int) -> None:
 
 def _trained(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def _allocate_averages(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+    """AdamW's, as its first step would. Memory could run out in it, and a step can't be done again; model calls can."""
+    for parameter in parameters:
+        averages = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[parameter] = {"step": torch.tensor(0.0), **averages}
 
 
 def _silent(_event: Event) -> None:

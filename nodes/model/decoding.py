@@ -7,6 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from ...mixgrpo_engine.memory.micro_batches import give_back_memory, is_out_of_memory
 from ..comfy_types import Vae
 
 TILES = {4: 64, 5: 32}  # latents' dimensions -> side of a tile in latents, as ComfyUI itself decodes in tiles
@@ -15,15 +16,34 @@ TILES = {4: 64, 5: 32}  # latents' dimensions -> side of a tile in latents, as C
 def decode_images(vae: Vae, samples: Tensor, tiled: bool = False) -> Tensor:
     """A VAE's latents (batch, ...) to images: float32 (batch, height, width, 3) in 0..1, on the CPU.
 
-    tiled: image by image in overlapping tiles, which needs far less memory and differs a little at the seams.
-    ComfyUI also does so by itself when memory runs out.
+    tiled: image by image in overlapping tiles, which needs far less memory and differs a little at the seams. It is
+    done so, too, where memory runs out, on devices that ComfyUI doesn't know it from.
+    Raises RuntimeError that says so where even that is too much: smaller model calls wouldn't help.
     """
-    if tiled:
-        side = TILES[samples.ndim]
-        images = vae.decode_tiled(samples, tile_x=side, tile_y=side, overlap=side // 4)
-    else:
-        images = vae.decode(samples)
+    try:
+        images = None if tiled else _in_one(vae, samples)
+        if images is None:
+            side = TILES[samples.ndim]
+            images = vae.decode_tiled(samples, tile_x=side, tile_y=side, overlap=side // 4)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RuntimeError(
+            "Out of memory in the VAE, even in tiles: train smaller images, or end other programs that use the GPU. "
+            f"({error})"
+        ) from error
     return images.flatten(0, -4)[..., :3].float().cpu().clamp(0, 1)
+
+
+def _in_one(vae: Vae, samples: Tensor) -> Tensor | None:
+    """None where memory runs out."""
+    try:
+        return vae.decode(samples)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    give_back_memory()  # outside the except block: the error holds on to the tensors of the failed work
+    return None
 
 
 def needs_tiles(vae: Vae, shape: torch.Size) -> bool:

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...mixgrpo_engine.lora import BLOCK_LISTS
 from ..comfy_types import Network
+from . import fused_norms
 
 _STREAM_DIMENSIONS = 3  # (batch, tokens, channels); norms of queries and keys see four
 
@@ -27,6 +28,7 @@ def enable_training_mode() -> None:
 
     if hasattr(management, "in_training"):
         management.in_training = True
+    fused_norms.make_differentiable()
 
 
 def prepare(diffusion_model: Network, checkpointing: bool, verify: bool = True) -> None:

@@ -130,7 +130,7 @@ def this_comfyui() -> dict:
 
 def device() -> str:
     """What the trainings of this server compute on: "cpu", or a GPU's name."""
-    return compat.gpu() or "cpu"
+    return next(iter(compat.gpus()), "cpu")
 
 
 def reap() -> None:

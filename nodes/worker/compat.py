@@ -39,7 +39,8 @@ def configure(comfyui: dict, scratch: Path, packs: list[str]) -> None:
         "enable_dynamic_vram", "debug_hang",
     ):  # fmt: skip
         setattr(args, name, False)
-    args.disable_dynamic_vram = True
+    for name in ("disable_dynamic_vram", "disable_assets", "disable_comfy_compiler", "disable_cuda_graphs"):
+        setattr(args, name, True)
     args.database_url = "sqlite:///:memory:"
     args.front_end_root = str(scratch)
     args.disable_all_custom_nodes = True
@@ -60,24 +61,25 @@ def uses_gpu() -> bool:
     return not args.cpu
 
 
-def gpu() -> str:
-    """A name for the GPU that ComfyUI will compute on, "" for none: the first that it may see.
+def gpus(count: int = 1) -> list[str]:
+    """Names for the GPUs that a training in so many processes computes on: the first that ComfyUI may see; [] for none.
 
     The server has turned its own choice (--cuda-device, --oneapi-device-selector) into environment variables.
     """
     from comfy.cli_args import args
 
     if not uses_gpu():
-        return ""
+        return []
     directml = getattr(args, "directml", None)
     if directml is not None:
-        return f"directml:{max(directml, 0)}"  # -1: the first one
+        return [f"directml:{max(directml, 0)}"]  # -1: the first one
     builds, variables = "", ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         if "+xpu" in importlib.metadata.version("torch"):
             builds, variables = "xpu:", ("ONEAPI_DEVICE_SELECTOR", "ZE_AFFINITY_MASK")
     chosen = next(filter(None, map(os.environ.get, variables)), "")
-    return builds + (chosen.split(",")[0].strip() or "0")
+    names = [name.strip() for name in chosen.split(",")] if chosen else [str(number) for number in range(count)]
+    return [builds + (name or "0") for name in names[:count]]
 
 
 def boot(scratch: Path) -> Comfy:
@@ -101,11 +103,22 @@ def boot(scratch: Path) -> Comfy:
 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    prompt_server = SilentServer(loop)
+    prompt_server = SilentServer(loop, *_manager_of_assets())
     prompt_server.last_prompt_id = None
     loop.run_until_complete(nodes.init_extra_nodes(init_custom_nodes=True, init_api_nodes=False))
     comfy_main.hijack_progress(prompt_server)
     return Comfy(prompt_server, types_of_nodes)
+
+
+def _manager_of_assets() -> tuple:
+    """What newer versions' server wants beside its loop: a manager of assets, here one that has none."""
+    try:
+        manager = importlib.import_module("app.assets.manager")
+    except ImportError:
+        return ()
+    from comfy.cli_args import args
+
+    return (manager.NoAssets(args),)
 
 
 class Comfy:

@@ -1,10 +1,11 @@
-"""One training at a time on a machine's GPU: a lock taken before anything is loaded onto it."""
+"""One training at a time on each of a machine's GPUs: locks taken before anything is loaded onto them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,25 +24,30 @@ _held: list[FileLock] = []
 """Until the process ends: its memory on the GPU is free only then, and a lock that nobody holds on to is released."""
 
 
-def take(gpu: str, reporter: Reporter, stop: Stop) -> None:
-    """Takes a GPU's lock, "" for none, for as long as this process lives. Waits for others with the stage "waiting".
+def take(gpus: Iterable[str], reporter: Reporter, stop: Stop) -> None:
+    """Takes the locks of some GPUs for as long as this process lives. Waits for others with the stage "waiting".
 
     Raises StopRequested when the run is cancelled while it waits.
     """
-    # Other people's trainings on this machine take the same one: everybody may lock it.
-    lock = FileLock(os.environ.get(FORCE_VARIABLE) or _default_path(gpu), mode=0o666)
-    if not gpu and not os.environ.get(FORCE_VARIABLE):
-        return
-    _held.append(lock)
-    with suppress(Timeout):
-        lock.acquire(timeout=0)
-        return
-    reporter.emit(Stage("waiting", "Another training uses the GPU: this one starts when it has ended."))
-    while not lock.is_locked:
-        stop.check()
+    forced = os.environ.get(FORCE_VARIABLE)
+    # Everybody takes them in the same order: two trainings never wait for each other.
+    paths = [forced] if forced else [_default_path(gpu) for gpu in sorted(set(gpus))]
+    # Other people's trainings on this machine take the same ones: everybody may lock them.
+    locks = [FileLock(path, mode=0o666) for path in paths]
+    _held.extend(locks)
+    waits = False
+    for lock in locks:
         with suppress(Timeout):
-            lock.acquire(timeout=LOOK_SECONDS)
-    reporter.emit(Stage("boot", "Starting ComfyUI."))
+            lock.acquire(timeout=0)
+        while not lock.is_locked:
+            if not waits:
+                waits = True
+                reporter.emit(Stage("waiting", "Another training uses the GPU: this one starts when it has ended."))
+            stop.check()
+            with suppress(Timeout):
+                lock.acquire(timeout=LOOK_SECONDS)
+    if waits:
+        reporter.emit(Stage("boot", "Starting ComfyUI."))
 
 
 def _default_path(gpu: str) -> Path:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mixgrpo_engine.memory.micro_batches import BatchSize, OutOfMemory
+from mixgrpo_engine.memory.micro_batches import BatchSize, OutOfMemory, is_out_of_memory
 
 
 def fits(limit, calls):
@@ -63,7 +63,12 @@ def test_devices_that_say_it_in_words_halve_too(words):
 def test_memory_is_given_back_before_the_next_try(monkeypatch):
     given = []
     for name in ("cuda", "xpu", "mps"):
+
+        def owed_error():
+            raise RuntimeError("CUDA error: out of memory")
+
         device = SimpleNamespace(is_available=lambda: True, empty_cache=lambda name=name: given.append(name))
+        device.synchronize = owed_error
         monkeypatch.setattr(torch, name, device)
     monkeypatch.delattr(torch, "xpu")  # as in older versions
     BatchSize(0, "x", [].append).run(fits(24, []), 48)
@@ -82,3 +87,14 @@ def test_other_errors_pass():
     with pytest.raises(RuntimeError, match="in the reward"):
         BatchSize(0, "x", [].append).run(broken, 4)
     assert torch.cuda.OutOfMemoryError is OutOfMemory
+
+
+def test_an_error_of_the_device_is_one_of_memory_by_its_code_or_its_words():
+    def error(words, code):
+        made = torch.AcceleratorError(words)
+        made.error_code = code
+        return made
+
+    for words, code in (("HIP error: something", 2), ("CUDA error: Out of memory", 1)):
+        assert is_out_of_memory(error(words, code))
+    assert not is_out_of_memory(error("CUDA error: device-side assert triggered", 710))

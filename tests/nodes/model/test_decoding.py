@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mixgrpo_engine.memory.micro_batches import is_out_of_memory
 from tests.nodes import tiny_models
 
 LATENTS = (2, 16, 12, 20)
@@ -38,6 +39,22 @@ def test_a_small_picture_in_one_tile_is_the_same(decoding, vae, samples):
     assert whole.shape == (2, 96, 160, 3)
     # Rounding alone: a step of an 8-bit picture is 4e-3.
     torch.testing.assert_close(tiled, whole, atol=1e-4, rtol=0)
+
+
+def test_what_comfyui_takes_for_another_error_is_decoded_in_tiles_too(decoding, vae, samples, monkeypatch):
+    """ComfyUI falls back to tiles for CUDA's error only."""
+    tiled = decoding.decode_images(vae, samples, tiled=True)
+
+    def fail(*_, **__):
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 5.56 GB)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vae, "decode", fail)
+        assert torch.equal(decoding.decode_images(vae, samples), tiled)
+        patch.setattr(vae, "decode_tiled", fail)
+        with pytest.raises(RuntimeError, match="^Out of memory in the VAE, even in tiles: train smaller") as found:
+            decoding.decode_images(vae, samples)
+    assert not is_out_of_memory(found.value), "who samples in smaller parts can't help the VAE"
 
 
 def test_the_policy_asks_before_it_decodes(decoding, room, policy_of, comfy, monkeypatch):

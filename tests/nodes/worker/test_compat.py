@@ -1,5 +1,6 @@
 """What a worker's ComfyUI tells of a node that fails: whether it may have missed another pack."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +48,20 @@ class Imports(Loader):
 class Breaks(Loader):
     def load(self):
         raise RuntimeError("The lamp is broken.")
+
+
+def test_a_server_that_wants_a_manager_of_assets_gets_one_without_any(room, monkeypatch):
+    """As ComfyUI's from 0.34 on does; app.assets.manager is of its tree."""
+    compat = room("nodes.worker.compat")
+    assert compat._manager_of_assets() == ()
+
+    class NoAssets:
+        def __init__(self, args):
+            self.args = args
+
+    monkeypatch.setitem(sys.modules, "app.assets.manager", SimpleNamespace(NoAssets=NoAssets))
+    (manager,) = compat._manager_of_assets()
+    assert type(manager) is NoAssets and hasattr(manager.args, "disable_all_custom_nodes")
 
 
 @pytest.mark.parametrize(
