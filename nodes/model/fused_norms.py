@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -38,16 +39,13 @@ def give_gradient(operator: str, reference: Callable[..., Any]) -> None:
         ctx.others = [None if isinstance(value, Tensor) else (value,) for value in inputs]
 
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        saved, wanted = iter(ctx.saved_tensors), ctx.needs_input_grad
-        inputs = [
-            next(saved).detach().requires_grad_(need) if other is None else other[0]
-            for other, need in zip(ctx.others, wanted, strict=True)
-        ]
+        saved = iter([tensor.detach().requires_grad_(tensor.requires_grad) for tensor in ctx.saved_tensors])
+        inputs = [next(saved) if other is None else other[0] for other in ctx.others]
+        asked = [isinstance(value, Tensor) and value.requires_grad for value in inputs]
         with torch.enable_grad():
             outputs = reference(*inputs)
         outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
-        asked = [value for value, need in zip(inputs, wanted, strict=True) if need]
-        found = iter(torch.autograd.grad(outputs, asked, gradients))
-        return tuple(next(found) if need else None for need in wanted)
+        found = iter(torch.autograd.grad(outputs, list(itertools.compress(inputs, asked)), gradients))
+        return tuple(next(found) if each else None for each in asked)
 
     torch.library.register_autograd(operator, backward, setup_context=keep)

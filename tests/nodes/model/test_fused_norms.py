@@ -21,12 +21,13 @@ def test_the_gradient_is_that_of_the_reference(room):
     query, key, scale = (torch.randn(shape, generator=generator) for shape in ((2, 3, 4), (2, 3, 4), (4,)))
     room("nodes.model.fused_norms").give_gradient("mixgrpo_test::norms", reference)
 
-    def gradients(function):
+    def gradients(function, *arguments):
         mine, others = query.clone().requires_grad_(True), key.clone().requires_grad_(True)
-        first, second = function(mine, others, scale, 1e-3)
+        first, second = function(mine, others, scale, *arguments)
         (first.sum() + second.square().sum()).backward()
         return mine.grad, others.grad
 
-    for found, wanted in zip(gradients(fused), gradients(reference), strict=True):
-        torch.testing.assert_close(found, wanted)
+    for arguments in ((), (1e-3,)):
+        for found, wanted in zip(gradients(fused, *arguments), gradients(reference, *arguments), strict=True):
+            torch.testing.assert_close(found, wanted)
     assert fused(query.requires_grad_(True), key, scale)[0].requires_grad
