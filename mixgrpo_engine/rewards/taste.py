@@ -1,0 +1,216 @@
+"""Rewards by one person's votes: asked for while a training waits, or learned and given in their name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..records import tensor_files
+from ..taste.features import Features
+from ..taste.preference import FAR, Preference, choices, cross_validated, fit, in_words
+from ..taste.votes import Sheet, State, VoteSet, scores_of
+from . import check_batch, go_on
+
+SHOWN = 4  # images of a sheet
+LOOK_SECONDS = 0.5
+MOST_PENDING = 20  # sheets that wait for an answer before no more are shown
+
+
+class TasteReward:
+    """What the voter would choose, as far as it can be learned from the votes: log-odds, higher is better.
+
+    It is fitted anew whenever there are new votes, in seconds on the CPU. Scores are comparable within a prompt.
+    """
+
+    name = "taste"
+
+    def __init__(self, votes: VoteSet, sources: Sequence[Features], ask_every: int = 0, source: str = "") -> None:
+        """ask_every: every so many groups the images that it is least sure of are put to the vote; 0 never.
+
+        source: the run that shows them.
+        """
+        self.votes, self.sources, self.ask_every, self.source = votes, list(sources), ask_every, source
+        self.failures: list[str] = []
+        self.remarks: list[str] = []
+        """Sentences about the last call that people should know."""
+        self._learned: tuple[str, Preference] | None = None
+        self._groups = 0
+
+    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """float32 (batch,). Raises ValueError with one sentence while there is no vote to learn from."""
+        check_batch(images, prompts)
+        self.failures.clear()
+        self.remarks.clear()
+        if not len(images):
+            return torch.zeros(0)
+        preference = self.learned()
+        features = self._features(images, prompts)
+        if far := int((preference.distance(features) > FAR).sum()):
+            self.remarks.append(
+                f"{far} of {len(images)} images look unlike anything in the votes {self.votes.folder.name}: their "
+                "scores are guesses. Vote on newer images, or mix in a general reward."
+            )
+        if len(set(prompts)) == 1 and len(images) >= 2:
+            self._maybe_ask(images, prompts[0], preference.doubt(features))
+        return preference.score(features)
+
+    def learned(self) -> Preference:
+        """The model of all votes that there are now; kept in the set's folder as taste.safetensors."""
+        state = self.votes.read()
+        digest = _digest(state, self.sources)
+        if self._learned is None or self._learned[0] != digest:
+            self._learned = digest, self._learn(state)
+        return self._learned[1]
+
+    def in_words(self) -> str:
+        """How well the votes are understood, a sentence."""
+        preference = self.learned()
+        return in_words(preference.votes, preference.accuracy)
+
+    def prompts(self) -> list[str]:
+        """Those that images were voted on for: their features need them, and so does a text encoder."""
+        return list(dict.fromkeys(sheet.prompt for sheet, _ in self.votes.read().voted()))
+
+    def _learn(self, state: State) -> Preference:
+        voted = list(state.voted())
+        if not voted:
+            raise ValueError(
+                f"The votes '{self.votes.folder.name}' hold no vote yet: open the panel's tab Votes and choose a few, "
+                "20 to begin with."
+            )
+        # Features depend on an image and its prompt.
+        places = {
+            place: row
+            for row, place in enumerate(
+                dict.fromkeys((file, sheet.prompt) for sheet, _ in voted for file in sheet.images)
+            )
+        }
+        table = torch.cat([self._stored(source, list(places)) for source in self.sources], 1)
+        chosen = choices(
+            [(sheet.prompt, [places[file, sheet.prompt] for file in sheet.images], order) for sheet, order in voted]
+        )
+        preference = fit(table, self._blocks(), chosen)
+        preference.accuracy = cross_validated(table, self._blocks(), chosen)
+        preference.save(self.votes.folder / "taste.safetensors")
+        return preference
+
+    def _blocks(self) -> dict[str, int]:
+        return {name: size for source in self.sources for name, size in source.blocks.items()}
+
+    def _features(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        return torch.cat([source.of(images, prompts).float().cpu() for source in self.sources], 1)
+
+    def _stored(self, source: Features, wanted: Sequence[tuple[str, str]]) -> Tensor:
+        """Features of images in the set, (file, prompt) each: computed once and kept in its folder."""
+        path = self.votes.folder / f"features-{hashlib.sha256(source.key.encode()).hexdigest()[:12]}.safetensors"
+        kept = _kept(path, source)
+        missing = [each for each in wanted if _name(each) not in kept]
+        for each in missing:
+            go_on()
+            file, prompt = each
+            kept[_name(each)] = source.of(self.votes.picture(file)[None], [prompt])[0].float().cpu()
+        if missing:
+            tensor_files.save(kept, path, {"key": source.key})
+        return torch.stack([kept[_name(each)] for each in wanted])
+
+    def _maybe_ask(self, images: Tensor, prompt: str, doubt: Tensor) -> None:
+        self._groups += 1
+        if not self.ask_every or self._groups % self.ask_every or len(self.votes.read().pending) >= MOST_PENDING:
+            return
+        least_sure = doubt.argsort(descending=True, stable=True)[:SHOWN].sort().values
+        self.votes.add(images[least_sure], prompt, self.source)
+
+
+class LiveReward:
+    """The voter's own choice: a training shows some images of each group and waits for the answer.
+
+    Their order becomes scores (see votes.scores_of); images that weren't shown, or not judged, have none. What was
+    answered before a kill is not asked again.
+    """
+
+    name = "you"
+
+    def __init__(
+        self,
+        votes: VoteSet,
+        shown: int = SHOWN,
+        patience: float = 0.0,
+        instead: TasteReward | None = None,
+        source: str = "",
+    ) -> None:
+        """shown: images a group. patience: seconds to wait for an answer, 0 without end. instead: what scores a group
+        that nobody answered, and images that can't be asked about; None leaves them out. source: the run that asks.
+        """
+        self.votes, self.shown, self.patience, self.instead = votes, shown, patience, instead
+        self.source = source
+        self.failures: list[str] = []
+
+    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """float32 (batch,); NaN for images without an answer. Of a single prompt: votes compare its images."""
+        check_batch(images, prompts)
+        self.failures.clear()
+        if not len(images):
+            return torch.zeros(0)
+        if len(set(prompts)) > 1 or len(images) < 2:
+            return self._otherwise(images, prompts, "Held-out images are not put to the vote.")
+        places = torch.linspace(0, len(images) - 1, min(self.shown, len(images))).round().long()
+        sheet = self.votes.add(images[places], prompts[0], self.source)
+        order = self._answer(sheet)
+        if order is None:
+            return self._otherwise(images, prompts, "Nobody answered in time.")
+        scores = torch.full((len(images),), torch.nan)
+        scores[places] = scores_of(order, len(places))
+        return scores
+
+    def prompts(self) -> list[str]:
+        """As TasteReward's."""
+        return self.instead.prompts() if self.instead else []
+
+    def _answer(self, sheet: Sheet) -> tuple | None:
+        """None: skipped, or not answered in time."""
+        started = time.monotonic()
+        while True:
+            state = self.votes.read()
+            if sheet.id in state.answers:
+                return state.answers[sheet.id]
+            late = self.patience > 0 and time.monotonic() - started > self.patience
+            if sheet.id in state.skipped or late:
+                return None
+            go_on()
+            time.sleep(LOOK_SECONDS)
+
+    def _otherwise(self, images: Tensor, prompts: Sequence[str], why: str) -> Tensor:
+        if self.instead is not None and self.votes.read().answers:
+            return self.instead.score(images, prompts)
+        self.failures.append(why)
+        return torch.full((len(images),), torch.nan)
+
+
+def _kept(path: Path, source: Features) -> dict[str, Tensor]:
+    """Features that were computed before; none of a file that is damaged or of another source."""
+    try:
+        with safe_open(path, "pt") as file:
+            if file.metadata().get("key") != source.key:
+                return {}
+            kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return {}
+    size = sum(source.blocks.values())
+    return kept if all(tensor.shape == (size,) for tensor in kept.values()) else {}
+
+
+def _name(image: tuple[str, str]) -> str:
+    file, prompt = image
+    return f"{file} {hashlib.sha256(prompt.encode('utf-8', 'replace')).hexdigest()[:16]}"
+
+
+def _digest(state: State, sources: Sequence[Features]) -> str:
+    answers: Mapping = {name: order for name, order in sorted(state.answers.items())}
+    return hashlib.sha256(json.dumps([answers, [source.key for source in sources]]).encode()).hexdigest()
