@@ -11,6 +11,7 @@ from random import Random
 
 AUTOMATIC = -1  # prompts to hold out: about a fifth, MOST_HELD_OUT at most, none of fewer than FEW
 MOST_HELD_OUT, FEW = 32, 4
+MEASURED = 8  # training prompts that are measured where none are held out
 
 BOM = "\ufeff"  # begins many files of Windows programs, and comes along when such text is pasted
 # NUL is what UTF-16 looks like when it is read as something else; a half of a pair comes out of broken JSON.
@@ -39,6 +40,19 @@ class PromptSet:
         size = len(self.train)
         places = (divmod(position, size) for position in range(iteration * count, (iteration + 1) * count))
         return [self.train[_order(size, seed, epoch)[place]] for epoch, place in places]
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The prompts that evaluations score: the held-out ones; with none, the first training prompts."""
+        return self.held_out or self.train[:MEASURED]
+
+    def needed(self, iterations: int, count: int, seed: int) -> list[str]:
+        """What a run of so many iterations measures or draws, each once; more iterations only add to the end.
+
+        count, seed: as for at(). The first epoch's draws are all that there are, in another order after it.
+        """
+        drawn = _order(len(self.train), seed, 0)[: iterations * count]
+        return list(dict.fromkeys([*self.measured, *(self.train[place] for place in drawn)]))
 
 
 @lru_cache(maxsize=2)  # an iteration may lie across two epochs; a million prompts take half a second to shuffle

@@ -26,7 +26,7 @@ class EncodedPrompts:
     """
 
     def __init__(self, folder: Path, prompts: Iterable[str], source: str) -> None:
-        """prompts: all of the run, the negative one too; a repeated one counts once.
+        """prompts: all that the run needs, the negative one too; a repeated one counts once.
 
         source: what else an encoding depends on, such as the model's path; files of another source are made anew.
         """

@@ -24,7 +24,7 @@ from ..records.readable import traceback_of, words_of
 from ..records.run_folder import RunFolder
 from ..rewards import Reward, mix
 from ..rewards.scoring import ScoresByName, score_by_each
-from ..training.evaluation import batches, evaluated, noise_seeds
+from ..training.evaluation import batches, noise_seeds
 from ..training.experience import sample_held_out
 from ..training.pulse import Stopped
 from ..training.trainer import Trainer
@@ -108,9 +108,9 @@ class Run:
         model.require_files()
         length = entry.sequence_length or model.family.sequence_length
         source = f"{model.path} {length} {self.dtype}"
-        encoded = EncodedPrompts(
-            self.folder.path / "prompts", [*prompts.train, *prompts.held_out, entry.negative], source
-        )
+        run, count = self.config.run, self.config.rollout.prompts_per_iteration
+        needed = prompts.needed(run.iterations, count, run.seed)
+        encoded = EncodedPrompts(self.folder.path / "prompts", [entry.negative, *needed], source)
         # Each rank makes its share of what is missing. They take turns at nothing else, so none waits for long.
         missing = encoded.missing()
         self.ranks.wait_for_everyone()
@@ -130,7 +130,8 @@ class Run:
         if any(gather_object([stopped])):  # all or none: one that went on alone would wait for the others for ever
             raise Stopped
         texts = encoded.texts()
-        texts.require_distinct()
+        if twins := texts.require_distinct(going_on=bool(self.folder.status().get("checkpoint"))):
+            self.emit(Notice(0, twins))
         if missing and (notice := texts.notice()):
             self.emit(Notice(0, notice))
         self.emit(Stage("load", f"Loading {model.path} onto {self.device}."))
@@ -226,7 +227,7 @@ def _mean_scores(
     run: Run, policy: DiffusersPolicy, rewards: Mapping[str, Reward], should_stop: Callable[[], bool]
 ) -> dict[str, float]:
     config = run.config
-    prompts = [prompt for prompt in evaluated(run.file.prompts) for _ in range(config.run.evaluate_images)]
+    prompts = [prompt for prompt in run.file.prompts.measured for _ in range(config.run.evaluate_images)]
     parts = []
 
     def go_on(sigma: float = 0.0) -> None:

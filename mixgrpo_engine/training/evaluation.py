@@ -103,7 +103,7 @@ class HeldOut:
         self.pulse, self.ranks, self.export = pulse, ranks, export
         self.rollout, self.run = config.rollout, config.run
         # One an image.
-        self.prompts = [prompt for prompt in evaluated(prompts) for _ in range(self.run.evaluate_images)]
+        self.prompts = [prompt for prompt in prompts.measured for _ in range(self.run.evaluate_images)]
         self.history = History(folder.events, judges.decide)
         self.steps = config.evaluation_steps
         if self.history.steps not in (None, self.steps):
@@ -243,11 +243,6 @@ class HeldOut:
 
 def told(steps: int) -> str:
     return f"{steps} second-order steps" if steps else "the training's own steps"
-
-
-def evaluated(prompts: PromptSet) -> tuple[str, ...]:
-    """The prompts that are scored: the held-out ones; with none, the first training prompts."""
-    return prompts.held_out or prompts.train[:8]
 
 
 def noise_seeds(seed: int, rows: Iterable[int]) -> list[int]:

@@ -1,7 +1,7 @@
 """The encoded prompts of a run on disk: written while they are made, read when they are asked for.
 
 A run encodes its prompts once: the text encoder is freed before training, and a resumed run doesn't load it again.
-A prompt may be megabytes (4 MB with FLUX's T5), and a run may have ten thousand of them: memory never holds more than
+A prompt may be megabytes (4 MB with FLUX's T5), and a run may need ten thousand of them: memory never holds more than
 one file's.
 """
 
@@ -28,7 +28,8 @@ class StoredEncodings:
     """
 
     def __init__(self, folder: Path, prompts: Iterable[str]) -> None:
-        """prompts: all of the run, the negative one too; a repeated one counts once."""
+        """prompts: all that the run needs, the negative one too; a repeated one counts once. What is added to their end
+        later leaves the files before it as they are."""
         self.folder = folder
         self.prompts = list(dict.fromkeys(prompts))
         self._files = {prompt: number // PROMPTS_A_FILE for number, prompt in enumerate(self.prompts)}

@@ -29,8 +29,9 @@ class Columns:
     def put(self, iteration: int, row: Mapping[str, Any]) -> None:
         """row: column -> value; what isn't a finite number is missing."""
         place = bisect_left(self.iterations, iteration)
-        for column in (self.iterations, *self.values.values()):
-            del column[place:]
+        if place < len(self):
+            for column in (self.iterations, *self.values.values()):
+                del column[place:]
         if place >= MOST_ROWS:
             return
         self.iterations.append(iteration)

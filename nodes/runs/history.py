@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import event_lines
+from . import event_lines, kept_history
 from .columns import Columns
 
 KEPT_RUNS = 8
 KEPT_ROWS = 300_000
+UNKEPT_BYTES = 2**19  # of the log that may be parsed again after a restart: some 20 ms
 MOST = 1000  # notices, stages, and iterations with sample images
 PLAIN = (
     "reward_std", "loss", "grad_norm", "ratio_deviation", "clip_fraction", "kl", "learning_rate", "forwards", "updates",
@@ -30,7 +31,7 @@ class History:
         self.forget()
 
     def forget(self) -> None:
-        self.offset, self.beginning = 0, b""
+        self.offset, self.kept, self.beginning = 0, 0, b""  # kept: the offset that is on the disk
         self.iterations, self.evaluations = Columns(), Columns()
         self.best: dict | None = None
         self.notices: list[dict] = []
@@ -44,6 +45,9 @@ class History:
     def read_on(self) -> None:
         """Takes in what was written since. The caller holds the lock."""
         beginning = event_lines.beginning(self.folder.events)
+        if not self.beginning:
+            kept_history.load(self)
+            self.kept = self.offset
         if event_lines.size(self.folder.events) < self.offset or not beginning.startswith(self.beginning):
             self.forget()  # another log under the old name
         self.beginning = beginning
@@ -55,6 +59,9 @@ class History:
                 self._take(event, line)
             elif line.strip():
                 self.damaged += 1
+        if self.offset - self.kept > UNKEPT_BYTES:
+            kept_history.keep(self)
+            self.kept = self.offset
 
     def told(self, points: int, after: int) -> dict[str, Any]:
         """What GET .../history answers, but for the run's state. The caller holds the lock."""

@@ -8,7 +8,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
@@ -38,8 +38,10 @@ class _StillStopping(Exception):
     """The run was cancelled a moment ago and still saves its checkpoint; only then can it be resumed."""
 
 
-def submit(job: dict, restart: bool = False) -> Submission:
+def submit(job: dict, restart: bool = False, apart: Collection[str] = ()) -> Submission:
     """job: what job.json holds, with "name" and "fingerprint". restart: start anew even if the run exists.
+
+    apart: ids of runs that stay as they are though this one may have more iterations: the others of its sweep.
 
     Jobs of the same fingerprint are the same run. One that differs in nothing but more iterations goes on with the run
     that has fewer, if its learning rate is constant and it has a checkpoint: its job and, once that is finished, its
@@ -55,6 +57,7 @@ def submit(job: dict, restart: bool = False) -> Submission:
         if same:
             return _take_up(same[-1], job)
         shorter = [(folder, _iterations(theirs)) for folder, theirs in before if _is_shorter(theirs, job)]
+        shorter = [each for each in shorter if each[0].name not in apart]
         if not shorter:
             return _start(job, siblings)
         folder, iterations = max(shorter, key=lambda each: each[1])

@@ -79,7 +79,7 @@ async def submit_all(
     def work() -> list[submit.Submission]:
         try:
             for number, (made, restart) in enumerate(jobs):
-                submissions.append(submit.submit(made, restart))
+                submissions.append(submit.submit(made, restart, {each.folder.name for each in submissions}))
                 then(number, submissions[-1])
                 if abandoned.is_set():
                     break

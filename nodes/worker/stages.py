@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ...mixgrpo_engine.encoded_texts import EncodedTexts
 from ...mixgrpo_engine.records.events import Notice, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.training.pulse import Pulse
@@ -36,7 +37,7 @@ class Loader:
             self.stop.check()
             time.sleep(0.5)
         if not stored.missing():
-            stored.texts().require_distinct()
+            self._require_distinct(stored.texts())
             return stored, self._execute(*self.wanted)
         if self._shares_a_loader():
             loaded = self._execute("clip", *self.wanted)
@@ -80,9 +81,13 @@ class Loader:
         stored.encode(clip, before_each)
         self.stop.check()
         texts = stored.texts()
-        texts.require_distinct()
+        self._require_distinct(texts)
         if notice := texts.notice():
             self.reporter.emit(Notice(self.reporter.checkpoint, notice))
+
+    def _require_distinct(self, texts: EncodedTexts) -> None:
+        if twins := texts.require_distinct(going_on=self.reporter.checkpoint > 0):
+            self.reporter.emit(Notice(self.reporter.checkpoint, twins))
 
     def _shares_a_loader(self) -> bool:
         """Whether one node gives both the text encoder and something else: loading twice would cost more."""

@@ -26,7 +26,8 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
     told = stored_prompts.read(folder, job)
     prompts = PromptSet(tuple(told["train"]), tuple(told["held_out"]))
     loader = stages.Loader(job, folder, comfy, reporter, stop)
-    encoded, loaded = loader.load([*prompts.train, *prompts.held_out, config.run.negative_prompt])
+    needed = prompts.needed(config.run.iterations, config.rollout.prompts_per_iteration, config.run.seed)
+    encoded, loaded = loader.load([config.run.negative_prompt, *needed])
     stop.check()
 
     from ...mixgrpo_engine.rewards import mix
@@ -40,7 +41,7 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
         start_lora.require_unchanged(config.adapter.start_from, job["start_sha256"])
     rewards, weights = mix.parts(loaded["reward"])
     watched, watched_weights = mix.parts(loaded["watch"]) if "watch" in loaded else ({}, {})
-    config = plan_memory(loaded, encoded, prompts, [*rewards.values(), *watched.values()], config, reporter)
+    config = plan_memory(loaded, encoded, needed, [*rewards.values(), *watched.values()], config, reporter)
     policy = ComfyPolicy(
         loaded.pop("model"),
         loaded.pop("vae"),
@@ -74,7 +75,7 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
 def plan_memory(
     loaded: dict[str, Any],
     encoded: StoredEncodings,
-    prompts: PromptSet,
+    prompts: list[str],
     rewards: list[Reward],
     config: TrainConfig,
     reporter: Reporter,
@@ -82,8 +83,7 @@ def plan_memory(
     """The settings with batch sizes that fit, which it tells. Raises MemoryError when nothing fits on a GPU."""
     from ..model import preflight
 
-    every = [*prompts.train, *prompts.held_out]
-    check = preflight.Preflight(loaded["model"], loaded["vae"], encoded, every, rewards)
+    check = preflight.Preflight(loaded["model"], loaded["vae"], encoded, prompts, rewards)
     config, sentence = preflight.plan(check, config)
     reporter.emit(Notice(reporter.checkpoint, sentence))
     return config

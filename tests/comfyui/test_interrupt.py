@@ -2,6 +2,8 @@
 
 import time
 
+from mixgrpo_engine.prompts import split
+
 
 def test_cancel_stops_a_waited_run_which_goes_on_over_http(server, graphs):
     graph = graphs.train("stopped", seconds=0.2, iterations=12, checkpoint_every=100)
@@ -53,23 +55,24 @@ def test_cancel_right_after_the_start_is_heard(server, graphs):
 
 def test_cancel_while_prompts_are_encoded_keeps_those_that_are_done(server, graphs):
     """64 prompts a file: the first one is whole when the cancel comes, the second is begun."""
-    prompts = [f"prompt {number}" for number in range(64)] + [f"slow {number}" for number in range(8)]
-    graph = graphs.train("encoding", prompts="\n".join(prompts), held_out=0)
-    run_id = server.start_run(graph)
+    prompts = [f"prompt {number}" for number in range(63)] + [f"slow {number}" for number in range(9)]
+    needed = ["", *split(prompts, 71).needed(iterations=2, count=1, seed=0)]
+    asked = {"prompts": "\n".join(prompts), "held_out": 71}
+    run_id = server.start_run(graphs.train("encoding", **asked))
     encodings = server.folder(run_id) / "encodings"
     server.wait((encodings / "000000.safetensors").exists, "the first file of encodings")
     assert server.request("POST", f"/mixgrpo/runs/{run_id}/cancel")[0] == 200
     server.wait_for_state(run_id, "cancelled", seconds=20)
     assert [path.name for path in encodings.iterdir()] == ["000000.safetensors"]
-    before = encoded(server)
-    assert before[:64] == prompts[:64] and len(before) < 72
+    before = encoded(server, needed)
+    assert before[:64] == needed[:64] and len(before) < 73
 
-    assert server.run_id(server.outputs(graphs.train("encoding", prompts="\n".join(prompts), held_out=0))) == run_id
-    assert encoded(server)[len(before) :] == [*prompts[64:], ""]
+    assert server.run_id(server.outputs(graphs.train("encoding", **asked))) == run_id
+    assert encoded(server, needed)[len(before) :] == needed[64:]
     assert sorted(path.name for path in encodings.iterdir()) == ["000000.safetensors", "000001.safetensors"]
 
 
-def encoded(server):
-    """The prompts of this test that were encoded, in order, and the negative one after them."""
+def encoded(server, needed):
+    """The prompts that were encoded since these began to be, in order."""
     texts = (server.output / "encoded.txt").read_text().split("\n")[:-1]
-    return texts[texts.index("prompt 0") :]
+    return texts[texts.index(needed[1]) - 1 :]

@@ -1,5 +1,7 @@
 """Prompts on a real server: a list of texts is one run, and what becomes of prompts is told."""
 
+from mixgrpo_engine.prompts import split
+
 LINES = "red\nblue\ngreen\nwhite\nblack\nyellow"
 LONG = "a red circle to the left of a blue square on a white background, " * 8
 
@@ -58,6 +60,22 @@ def test_prompts_with_one_encoding_fail_the_run_before_the_training(server, grap
         assert "makes the same of the prompts 'a red  cat' and 'A red cat'" in error
     run = server.get("/mixgrpo/runs")["runs"][0]
     assert run["state"] == "failed" and not run.get("iteration")
+
+
+def test_only_prompts_that_the_run_comes_to_are_encoded(server, graphs):
+    """Of 1,000 the held-out ones and those of two iterations; when it goes on longer, that of the third, too."""
+    texts = [f"drawn {number}" for number in range(1000)]
+    prompts, graph = split(texts, 3), graphs.train("drawn", prompts="\n".join(texts), held_out=3)
+
+    def encoded():
+        return [text for text in (server.output / "encoded.txt").read_text().splitlines() if text.startswith("drawn")]
+
+    run_id = server.run_id(server.outputs(graph))
+    assert encoded() == [*prompts.held_out, *prompts.at(0, 2, seed=0)]
+    graph["train"]["inputs"]["iterations"] = 3
+    assert server.run_id(server.outputs(graph)) == run_id
+    assert encoded()[-1:] == prompts.at(2, 1, seed=0)
+    assert [event["iteration"] for event in server.events(run_id) if event["type"] == "iteration"] == [1, 2, 3]
 
 
 def test_a_scorer_of_a_training_gets_no_weighting_syntax(server, graphs):

@@ -47,6 +47,17 @@ def test_the_order_is_the_released_one():
     assert "".join(prompts.at(1, 16, seed=0)) == "faecgecdgabfbfca"
 
 
+@pytest.mark.parametrize("held_out", [(), ("h", "i")])
+@pytest.mark.parametrize("iterations", [1, 2, 3, 4, 5])
+def test_what_a_run_needs_is_what_it_measures_and_draws(held_out, iterations, monkeypatch):
+    monkeypatch.setattr(prompts_module, "MEASURED", 2)
+    prompts = PromptSet(tuple("abcdefg"), held_out)
+    drawn = {p for i in range(iterations) for p in prompts.at(i, 2, seed=3)}
+    needed = prompts.needed(iterations, 2, seed=3)
+    assert set(needed) == {*drawn, *(held_out or "ab")} and len(needed) == len(set(needed))
+    assert prompts.needed(iterations + 1, 2, seed=3)[: len(needed)] == needed
+
+
 def test_an_epoch_is_shuffled_once(monkeypatch):
     """A million prompts take half a second to shuffle: not for every prompt."""
     shuffled = []

@@ -130,6 +130,8 @@ def test_a_policy_takes_them(room, store, conditioning):
 class Worker:
     """The parts of a worker that encoding talks to."""
 
+    checkpoint = 0
+
     def __init__(self, room, monkeypatch, stop_after=None):
         monkeypatch.setattr(room("mixgrpo_engine.training.pulse"), "PROGRESS_SECONDS", 0.0)
         self.events, self.looks, self.stop_after = [], 0, stop_after

@@ -115,6 +115,43 @@ def test_only_what_is_new_is_read(runs, told, log, folder, monkeypatch):
     assert told()["iterations"]["loss"] == [1] * 2000, "another log under the old name"
 
 
+def test_a_restarted_server_parses_only_what_is_new(runs, told, log, folder, monkeypatch):
+    parsed, parse = [], runs.event_lines.parse
+    monkeypatch.setattr(runs.event_lines, "parse", lambda line: parsed.append(line) or parse(line))
+    sample = {"type": "sample", "iteration": 7, "images": []}
+    log({"type": "schedule", "sigmas": [1.0, 0.0]}, {"type": "notice", "iteration": 1, "message": "\ud800"}, sample)
+    log("{\n", {"type": "evaluation", "iteration": 5, "score": 0.5}, {"type": "best", "iteration": 5, "score": 0.5})
+    log(*(iteration(number, reward={"hps": number / 7}) for number in range(1, 1501)))
+    before = told()
+
+    def after_a_restart():
+        parsed.clear()
+        runs.history.HISTORIES._kept.clear()
+        return told(), len(parsed)
+
+    assert after_a_restart() == (before, 0)
+    log(iteration(1501))
+    answer, lines = after_a_restart()
+    assert lines == 1 and answer["iterations"]["iteration"][-1] == 1501
+    ask = runs.history.HISTORIES.ask
+    assert ask(folder, lambda history: (history.samples, history.schedule["sigmas"])) == (
+        {7: json.dumps(sample).encode() + b"\n"}, [1.0, 0.0],
+    )  # fmt: skip
+
+    kept = folder.path / runs.kept_history.FILE
+    whole = kept.read_bytes()
+    for damaged in (b"", whole[:1000], whole[:-1], whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:], b"x" + whole[1:]):
+        kept.write_bytes(damaged)
+        answer, lines = after_a_restart()
+        assert lines > 1501 and answer["damaged_lines"] == 1
+        assert after_a_restart() == (answer, 0), "it was written anew"
+    runs.signature._key_file().write_bytes(b"0" * 32)
+    assert after_a_restart()[1] > 1501, "what another ComfyUI has written isn't taken"
+    folder.events.unlink()
+    log(iteration(1, loss=1.0))
+    assert after_a_restart()[0]["iterations"]["loss"] == [1], "another log under the old name"
+
+
 def test_thinned_out_rows_are_means_over_equal_stretches(told, log):
     log(*(iteration(n, loss=float(n), kl=n if n % 2 else None, window=[n, n + 4]) for n in range(1, 101)))
     answer = told(points=10)["iterations"]

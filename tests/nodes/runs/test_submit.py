@@ -1,5 +1,6 @@
 """Which run a job becomes: a new one, one that goes on, or one that is finished."""
 
+import asyncio
 import dataclasses
 import time
 
@@ -262,6 +263,22 @@ def test_a_run_at_work_is_not_extended_behind_its_back(runs, submitted, monkeypa
     ):
         submitted(5)
     assert submitted(2).action == "reattached"
+
+
+@pytest.mark.parametrize("before", [(), (2,)])
+def test_a_sweep_over_iterations_makes_a_run_of_each(runs, submitted, before):
+    for iterations in before:
+        end(submitted(iterations).folder)  # the sweep's first one may go on with what was there
+
+    def sweep():
+        jobs = [(submitted.job(iterations), False) for iterations in (3, 6, 4)]
+        return asyncio.run(runs.wait.submit_all(jobs, False, lambda *_: None))
+
+    first, second = sweep(), sweep()
+    assert [each.action for each in first] == ["resumed" if before else "started", "started", "started"]
+    names = [each.folder.name for each in first]
+    assert len(set(names)) == 3 and [each.folder.name for each in second] == names
+    assert [runs.stored.job(each.folder)["config"]["run"]["iterations"] for each in second] == [3, 6, 4]
 
 
 def test_another_setting_is_another_run(submitted):
