@@ -31,12 +31,20 @@ class TasteReward:
 
     name = "taste"
 
-    def __init__(self, votes: VoteSet, sources: Sequence[Features], ask_every: int = 0, source: str = "") -> None:
+    def __init__(
+        self,
+        votes: VoteSet,
+        sources: Sequence[Features],
+        ask_every: int = 0,
+        source: str = "",
+        keep: bool = True,
+    ) -> None:
         """ask_every: every so many groups the images that it is least sure of are put to the vote; 0 never.
 
-        source: the run that shows them.
+        source: the run that shows them. keep: whether what is learned is written into the set's folder.
         """
         self.votes, self.sources, self.ask_every, self.source = votes, list(sources), ask_every, source
+        self.keep = keep
         self.failures: list[str] = []
         self.remarks: list[str] = []
         """Sentences about the last call that people should know."""
@@ -98,7 +106,8 @@ class TasteReward:
         )
         preference = fit(table, self._blocks(), chosen)
         preference.accuracy = cross_validated(table, self._blocks(), chosen)
-        preference.save(self.votes.folder / "taste.safetensors")
+        if self.keep:
+            preference.save(self.votes.folder / "taste.safetensors")
         return preference
 
     def _blocks(self) -> dict[str, int]:

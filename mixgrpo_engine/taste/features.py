@@ -21,8 +21,10 @@ class Features(Protocol):
     key: str
     """Names it with all that its numbers depend on (a file, a model): stored features of another key are no use."""
 
-    blocks: Mapping[str, int]
-    """Name of each of its blocks -> how many numbers it has."""
+    @property
+    def blocks(self) -> Mapping[str, int]:
+        """Name of each of its blocks -> how many numbers it has."""
+        ...
 
     def of(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images: float (batch, height, width, 3) in 0..1; prompts: one an image. float32 (batch, features), CPU."""

@@ -2,7 +2,7 @@
 
 `mixgrpo.progress`: {"run_id", "events": [new events], "more": whether older new ones are left out, "status": the run's
 summary}. `mixgrpo.removed`: {"run_id"} of a run that is gone. A browser that wasn't there takes the snapshot from
-GET /mixgrpo/runs and goes on from there.
+GET /mixgrpo/runs and goes on from there. `mixgrpo.votes`: {"name"} of a set of votes that has changed.
 
 Runs at work, and those that this server has changed, are looked at every round; of the others only the folders' time
 stamps are, and rarely. Where a run has ended, the next one of those that wait is launched (turns.py).
@@ -20,6 +20,7 @@ from typing import Any
 
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ..comfy_types import PromptServer
+from ..votes import news as votes_news
 from . import event_lines, free_memory, launch, liveness, news, overview, paths, submit
 
 EVENT = "mixgrpo.progress"
@@ -64,6 +65,8 @@ class Follower:
     def look(self) -> None:
         """One round."""
         launch.reap()
+        for change in votes_news.take():
+            self._send(votes_news.EVENT, change)
         told = news.take()
         wanted = told | {name for name, run in self._runs.items() if run.state in liveness.ACTIVE or run.stopping}
         if time.monotonic() >= self._next_sweep:

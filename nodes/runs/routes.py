@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,9 +16,9 @@ from aiohttp import web
 
 from ...mixgrpo_engine.config import SETTINGS
 from ...mixgrpo_engine.records import disk
-from ...mixgrpo_engine.records.events import finite
 from ...mixgrpo_engine.records.files import read_json
 from ...mixgrpo_engine.records.run_folder import STATES, RunFolder
+from ..answers import Refused, answer, answering, body, large, switch, whole
 from . import (
     about,
     cancel,
@@ -48,17 +47,9 @@ MOST_PROMPTS = 1000
 ITERATIONS = next(each for each in SETTINGS if (each.group, each.field) == ("run", "iterations"))
 
 
-class Refused(Exception):
-    """The answer is an error: its status and one sentence."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
-
-
 def add(routes: web.RouteTableDef) -> None:
     """Adds all routes to ComfyUI's table; ComfyUI serves them under /api as well."""
-    routes.get(ROOT)(_answering(_list))
+    routes.get(ROOT)(answering(_list))
     for method, path, handler in (
         ("GET", "", _show),
         ("GET", "/events", _events),
@@ -79,21 +70,21 @@ def add(routes: web.RouteTableDef) -> None:
     ):
         # The id may be anything here: a strict pattern in the route would answer 404 without JSON (aiohttp's own
         # excludes braces).
-        routes.route(method, f"{ROOT}/{{run_id:[^/]+}}{path}")(_answering(_with_folder(handler)))
+        routes.route(method, f"{ROOT}/{{run_id:[^/]+}}{path}")(answering(_with_folder(handler)))
 
 
 # --- what there is ---
 
 
 async def _list(request: web.Request) -> web.Response:
-    limit = _whole(request, "limit", None, 10**9)
-    offset = _whole(request, "offset", 0, 10**9) or 0
+    limit = whole(request, "limit", None, 10**9)
+    offset = whole(request, "offset", 0, 10**9) or 0
     states = {state for state in request.query.get("state", "").split(",") if state}
     possible = (*STATES, "dead", liveness.UNREADABLE)
     if wrong := states.difference(possible):
         raise Refused(400, f"state is '{sorted(wrong)[0][:40]}': choose of {', '.join(possible)}, separated by commas.")
     query, workflow_id, sweep_id = (request.query.get(name, "") for name in ("query", "workflow", "sweep"))
-    return await _large(await asyncio.to_thread(overview.page, limit, offset, query, states, workflow_id, sweep_id))
+    return await large(await asyncio.to_thread(overview.page, limit, offset, query, states, workflow_id, sweep_id))
 
 
 async def _show(_request: web.Request, folder: RunFolder) -> web.Response:
@@ -104,28 +95,28 @@ async def _show(_request: web.Request, folder: RunFolder) -> web.Response:
         told["prompts"] = stored_prompts.first(folder, job, MOST_PROMPTS)
         return {**summary, **told, "preset_differences": preset_differences.told(job.get("config"))}
 
-    return await _large(await asyncio.to_thread(look))
+    return await large(await asyncio.to_thread(look))
 
 
 async def _events(request: web.Request, folder: RunFolder) -> web.Response:
-    offset = _whole(request, "offset", 0, 10**18, "a number of bytes, best the one of the last answer") or 0
+    offset = whole(request, "offset", 0, 10**18, "a number of bytes, best the one of the last answer") or 0
 
     def look() -> dict:
         start = min(offset, event_lines.size(folder.events))
         found, end, more = event_lines.read(folder.events, start, EVENT_BYTES)
         return {"events": found, "offset": end, "more": more, "state": liveness.state_of(folder)}
 
-    return await _large(await asyncio.to_thread(look))
+    return await large(await asyncio.to_thread(look))
 
 
 async def _history(request: web.Request, folder: RunFolder) -> web.Response:
-    points, after = _whole(request, "points", 1000, MOST_POINTS), _whole(request, "after", 0, 10**9) or 0
+    points, after = whole(request, "points", 1000, MOST_POINTS), whole(request, "after", 0, 10**9) or 0
 
     def look() -> dict:
         told = HISTORIES.ask(folder, lambda history: history.told(points or MOST_POINTS, after))
         return {**told, "state": liveness.state_of(folder)}
 
-    return await _large(await asyncio.to_thread(look))
+    return await large(await asyncio.to_thread(look))
 
 
 async def _schedule(_request: web.Request, folder: RunFolder) -> web.Response:
@@ -138,21 +129,21 @@ async def _schedule(_request: web.Request, folder: RunFolder) -> web.Response:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"its schedule is damaged ({error!r})") from None
 
-    return _json(await asyncio.to_thread(look))
+    return answer(await asyncio.to_thread(look))
 
 
 async def _images(_request: web.Request, folder: RunFolder) -> web.Response:
     found = await asyncio.to_thread(HISTORIES.ask, folder, gallery.samples)
-    return await _large({"samples": found})
+    return await large({"samples": found})
 
 
 async def _group(_request: web.Request, folder: RunFolder) -> web.Response:
-    return _json(await asyncio.to_thread(gallery.group, folder))
+    return answer(await asyncio.to_thread(gallery.group, folder))
 
 
 async def _log(request: web.Request, folder: RunFolder) -> web.Response:
-    most = _whole(request, "bytes", 20_000, log_tail.MOST, "a number of bytes")
-    return _json(await asyncio.to_thread(log_tail.read, folder.log, most or 0))
+    most = whole(request, "bytes", 20_000, log_tail.MOST, "a number of bytes")
+    return answer(await asyncio.to_thread(log_tail.read, folder.log, most or 0))
 
 
 async def _workflow(_request: web.Request, folder: RunFolder) -> web.Response:
@@ -164,7 +155,7 @@ async def _workflow(_request: web.Request, folder: RunFolder) -> web.Response:
         found = {name: told.get(name) for name in ("workflow", "prompt")}
         return {name: value if isinstance(value, dict) else None for name, value in found.items()}
 
-    return await _large(await asyncio.to_thread(look))
+    return await large(await asyncio.to_thread(look))
 
 
 async def _report(_request: web.Request, folder: RunFolder) -> web.Response:
@@ -189,7 +180,7 @@ async def _report(_request: web.Request, folder: RunFolder) -> web.Response:
 
 
 async def _cancel(request: web.Request, folder: RunFolder) -> web.Response:
-    whole_sweep = _switch(request, "sweep", "all runs of the run's sweep, too")
+    whole_sweep = switch(request, "sweep", "all runs of the run's sweep, too")
 
     def stop() -> None:
         if wrong := liveness.damage(folder):
@@ -210,11 +201,11 @@ async def _resume(_request: web.Request, folder: RunFolder) -> web.Response:
 
 
 async def _continue(request: web.Request, folder: RunFolder) -> web.Response:
-    body = await _body(request)
-    if body.keys() != {"iterations"}:
+    given = await body(request)
+    if given.keys() != {"iterations"}:
         raise Refused(400, 'The request must be a JSON object with "iterations", how many there are to be in all.')
     try:
-        iterations = ITERATIONS.check(body["iterations"])
+        iterations = ITERATIONS.check(given["iterations"])
     except ValueError as error:
         raise Refused(400, str(error)) from None
     return await _submitted(await _act(submit.go_on, folder, iterations))
@@ -231,7 +222,7 @@ async def _save(_request: web.Request, folder: RunFolder) -> web.Response:
 
 async def _about(request: web.Request, folder: RunFolder) -> web.Response:
     try:
-        given = about.check(await _body(request))
+        given = about.check(await body(request))
     except ValueError as error:
         raise Refused(400, str(error)) from None
     await asyncio.to_thread(about.write, folder, given)
@@ -239,8 +230,8 @@ async def _about(request: web.Request, folder: RunFolder) -> web.Response:
 
 
 async def _delete(request: web.Request, folder: RunFolder) -> web.Response:
-    await _act(remove.remove, folder, _switch(request, "loras", "the run's published LoRAs, too"))
-    return _json({"run_id": folder.name})
+    await _act(remove.remove, folder, switch(request, "loras", "the run's published LoRAs, too"))
+    return answer({"run_id": folder.name})
 
 
 async def _act(action: Callable[..., Any], *args: object) -> Any:
@@ -260,7 +251,7 @@ async def _submitted(submission: submit.Submission) -> web.Response:
 async def _changed(folder: RunFolder, **more: str) -> web.Response:
     """The run's summary; the browsers are told, too."""
     news.tell(folder.name)
-    return _json({**await asyncio.to_thread(overview.summary, folder), **more})
+    return answer({**await asyncio.to_thread(overview.summary, folder), **more})
 
 
 # --- requests and answers ---
@@ -289,63 +280,3 @@ def _with_folder(
 
 def _unknown(run_id: str) -> Refused:
     return Refused(404, f"There is no run '{run_id[:80]}'.")
-
-
-def _answering(
-    handler: Callable[[web.Request], Awaitable[web.Response]],
-) -> Callable[[web.Request], Awaitable[web.Response]]:
-    @functools.wraps(handler)
-    async def handle(request: web.Request) -> web.Response:
-        try:
-            return await handler(request)
-        except Refused as refused:
-            return _json({"error": str(refused)}, refused.status)
-
-    return handle
-
-
-def _whole(request: web.Request, name: str, default: int | None, most: int, what: str = "a whole number") -> int | None:
-    text = request.query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
-        raise Refused(400, f"{name} must be {what}, 0 to {most}.")
-    return int(text)
-
-
-def _switch(request: web.Request, name: str, what: str) -> bool:
-    """what: the action takes, when it is on."""
-    if request.query.get(name, "0") not in ("0", "1"):
-        raise Refused(400, f"{name} must be 1 for {what}, or 0.")
-    return request.query.get(name) == "1"
-
-
-async def _body(request: web.Request) -> dict:
-    """The JSON object that a request holds."""
-    try:
-        body = json.loads(await request.read())  # request.json() would believe a header's charset
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
-        raise Refused(400, "The request must hold a JSON object.")
-    return body
-
-
-def _json(value: dict, status: int = 200) -> web.Response:
-    return web.json_response(finite(value), status=status)
-
-
-async def _large(value: dict) -> web.Response:
-    """An answer without NaN, made in a thread and in pieces: json.dumps lets no other thread work meanwhile."""
-    return web.Response(text=await asyncio.to_thread(_in_pieces, value), content_type="application/json")
-
-
-def _in_pieces(value: Any, depth: int = 2) -> str:
-    if depth and isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)}: {_in_pieces(each, depth - 1)}" for key, each in value.items()) + "}"
-    if depth and isinstance(value, list):
-        return "[" + ", ".join(_in_pieces(each, depth - 1) for each in value) + "]"
-    try:
-        return json.dumps(value, allow_nan=False)
-    except ValueError:
-        return json.dumps(finite(value), allow_nan=False)

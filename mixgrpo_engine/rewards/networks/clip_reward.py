@@ -63,10 +63,14 @@ class ClipReward(ModelReward[clip_model.Clip]):
         return clip
 
     def score_batch(self, module: clip_model.Clip, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        seen, read = self.embeddings(module, images, prompts)
+        return self.scaled(module, (seen * read).sum(-1))
+
+    def embeddings(self, module: clip_model.Clip, images: Tensor, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Of images and their prompts, (batch, width) each, of length 1."""
         assert self._texts is not None
-        embeddings = module.embed_images(self.prepare(images, module.image_size))
-        texts = self._texts(prompts).to(embeddings.device)
-        return self.scaled(module, (embeddings * texts).sum(-1))
+        seen = module.embed_images(self.prepare(images, module.image_size))
+        return seen, self._texts(prompts).to(seen.device)
 
     def close(self) -> None:
         self._texts = None

@@ -67,7 +67,7 @@ def test_routes_name_it(runs, folder, monkeypatch, number, status, words):
         raise OSError(number, os.strerror(number), str(folder.path / "launch.json"))
 
     monkeypatch.setattr(runs.submit, "resume", fail)
-    handle = runs.routes._answering(runs.routes._with_folder(runs.routes._resume))
+    handle = runs.routes.answering(runs.routes._with_folder(runs.routes._resume))
     request = make_mocked_request("POST", "/", match_info={"run_id": folder.name})
     answer = asyncio.run(handle(request))
     assert answer.status == status and words in json.loads(answer.text)["error"]

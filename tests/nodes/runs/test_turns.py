@@ -181,7 +181,7 @@ def test_the_route_cancels_a_run_or_its_whole_sweep(runs, queue):
         runs.workflow.keep(queue(name), None, {}, "7", True, {"id": "x", "position": place, "of": 3, "values": {}})
 
     def cancel(name, query=""):
-        handle = runs.routes._answering(runs.routes._with_folder(runs.routes._cancel))
+        handle = runs.routes.answering(runs.routes._with_folder(runs.routes._cancel))
         return asyncio.run(handle(make_mocked_request("POST", f"/{query}", match_info={"run_id": name}))).status
 
     assert cancel("c") == 200 and states(runs) == {"a": "running", "b": "queued", "c": "cancelled"}
