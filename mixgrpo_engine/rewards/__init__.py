@@ -16,7 +16,9 @@ class Reward(Protocol):
     """One scorer.
 
     It may have more: `strict(images, prompts)` -> 1.0 right, 0.0 wrong, NaN unknown; and `failures`, a list of
-    sentences that say why the last call of score() gave NaN. Where scoring may take long it calls go_on() now and then.
+    sentences that say why the last call of score() gave NaN; and `remarks`, sentences about that call that people
+    should know. `uses_policy` is true for one that calls the trained model itself, and so can't work beside the next
+    rollout. Where scoring may take long it calls go_on() now and then.
     """
 
     name: str
@@ -50,6 +52,16 @@ def go_on() -> None:
 def failures(reward: Reward) -> list[str]:
     """Why the reward's last call gave NaN, one sentence each; empty when it doesn't say."""
     return list(getattr(reward, "failures", ()))
+
+
+def remarks(reward: Reward) -> list[str]:
+    """What the reward has to say of its last call, sentences."""
+    return list(getattr(reward, "remarks", ()))
+
+
+def uses_policy(reward: Reward) -> bool:
+    """Whether it calls the model that is trained."""
+    return bool(getattr(reward, "uses_policy", False))
 
 
 def check_batch(images: Tensor, prompts: Sequence[str]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..memory.micro_batches import is_out_of_memory
-from . import Reward, asking, check_batch, checked_scores, failures
+from . import Reward, asking, check_batch, checked_scores, failures, remarks
 from .mix import RewardMix, parts
 
 REASONS_TOLD = 2  # of the sentences of a scorer about some images
@@ -21,6 +21,7 @@ class ScoresByName:
 
     values: dict[str, Tensor]  # scorer -> float32 (images,), on the CPU; NaN: no score
     failures: dict[str, list[str]]  # scorer -> why there is none, sentences
+    remarks: list[str] = field(default_factory=list)  # what else they say
 
     def means(self) -> dict[str, float]:
         """scorer -> the mean of its scores, failed ones left out; NaN without any."""
@@ -50,6 +51,7 @@ def score_by_each(
                     f"device to cpu, where it has such settings, or free memory on its device. ({error})"
                 ) from error
             scores.failures[name] = failures(reward)
+            scores.remarks += remarks(reward)
     return scores
 
 

@@ -20,6 +20,7 @@ from . import check_batch, go_on
 
 SHOWN = 4  # images of a sheet
 LOOK_SECONDS = 0.5
+MOST_MISSED = 2  # groups in a row, before a training that learns from nothing else waits without end
 MOST_PENDING = 20  # sheets that wait for an answer before no more are shown
 
 
@@ -160,6 +161,7 @@ class LiveReward:
         self.votes, self.shown, self.patience, self.instead = votes, shown, patience, instead
         self.source = source
         self.failures: list[str] = []
+        self._missed = 0  # groups in a row that nobody answered in time
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """float32 (batch,); NaN for images without an answer. Of a single prompt: votes compare its images."""
@@ -187,10 +189,13 @@ class LiveReward:
         started = time.monotonic()
         while True:
             state = self.votes.read()
-            if sheet.id in state.answers:
-                return state.answers[sheet.id]
-            late = self.patience > 0 and time.monotonic() - started > self.patience
-            if sheet.id in state.skipped or late:
+            if sheet.id in state.answers or sheet.id in state.skipped:
+                self._missed = 0
+                return state.answers.get(sheet.id)
+            # A run that nobody looks at any more would learn nothing: then it waits.
+            may_go_on = self.instead is not None or self._missed < MOST_MISSED
+            if may_go_on and 0 < self.patience < time.monotonic() - started:
+                self._missed += 1
                 return None
             go_on()
             time.sleep(LOOK_SECONDS)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -21,7 +22,7 @@ from ..distributed.ranks import Ranks
 from ..memory.micro_batches import BatchedVelocity, BatchSize
 from ..policy import Condition, Policy
 from ..records.grid import stills, to_bytes
-from ..rewards import Reward
+from ..rewards import Reward, uses_policy
 from ..rewards.scoring import ScoresByName, and_why, score_by_each
 from ..rollout import Trajectory, Velocity, join, rollout, sample_ode
 from ..schedule import diffusers_sigmas, flash_sigmas
@@ -66,7 +67,8 @@ class Sampler:
         self.keep_means = config.loss.surrogate != "clip"
         name = "settings.rollout.batch_size" if ranks.split else "rollout_batch_size"
         self.batch_size = BatchSize(self.config.batch_size, name, pulse.notice, alone=not ranks.split)
-        self._scoring = _scoring_thread(policy.device)
+        self._scoring = _scoring_thread(policy.device, rewards.values())
+        self._remarked: set[str] = set()
         self._shows = shows
         self._first_group: Tensor | None = None
 
@@ -114,6 +116,8 @@ class Sampler:
         finally:
             for later in scores:
                 later.cancel()
+        for remark in dict.fromkeys(remark for each in scored for remark in each.remarks):
+            self._remark(remark)
         values = {name: torch.cat([each.values[name] for each in scored]) for name in self.rewards}
         failures = {name: [reason for each in scored for reason in each.failures[name]] for name in self.rewards}
         return join(trajectories), ScoresByName(values, failures), score_seconds
@@ -134,6 +138,13 @@ class Sampler:
             self.pulse.raise_if_stopped()
             self.pulse.progress("score", 0, 1)
         return later.result()
+
+    def _remark(self, sentence: str) -> None:
+        """Told once, whatever numbers it has."""
+        kind = re.sub(r"\d+", "", sentence)
+        if kind not in self._remarked:
+            self._remarked.add(kind)
+            self.pulse.notice(sentence)
 
     def _joined_failures(self, scores: ScoresByName) -> dict[str, list[str]]:
         return {name: self.ranks.joined(scores.failures[name]) for name in self.rewards}
@@ -210,14 +221,14 @@ class Sampler:
                 self.pulse.notice(f"The reward '{name}' couldn't score {failed} of {len(scores)} images. {reason}")
 
 
-def _scoring_thread(device: torch.device) -> Executor:
-    """Where scorers run. One thread, since they need not be thread-safe among themselves.
+def _scoring_thread(device: torch.device, rewards: Iterable[Reward] = ()) -> Executor:
+    """Where scorers run. One thread, since they need not be thread-safe among themselves; none for who calls the model.
 
     With the policy on the CPU there is nothing to gain from a thread, and much to lose: a second thread that uses
     torch brings its own team of OpenMP threads, and once there are more of them than cores every barrier in the
     process sleeps instead of spinning (measured: model calls three times as slow from then on).
     """
-    return _AtOnce() if device.type == "cpu" else _InThread()
+    return _AtOnce() if device.type == "cpu" or any(map(uses_policy, rewards)) else _InThread()
 
 
 def _go_on() -> None:

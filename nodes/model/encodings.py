@@ -27,10 +27,10 @@ class StoredEncodings:
     or cancelled worker has made is taken by the next one.
     """
 
-    def __init__(self, folder: Path, prompts: Iterable[str]) -> None:
+    def __init__(self, folder: Path, prompts: Iterable[str], beside: StoredEncodings | None = None) -> None:
         """prompts: all that the run needs, the negative one too; a repeated one counts once. What is added to their end
-        later leaves the files before it as they are."""
-        self.folder = folder
+        later leaves the files before it as they are. beside: others that may be asked for here, too."""
+        self.folder, self.beside = folder, beside
         self.prompts = list(dict.fromkeys(prompts))
         self._files = {prompt: number // PROMPTS_A_FILE for number, prompt in enumerate(self.prompts)}
 
@@ -43,7 +43,7 @@ class StoredEncodings:
 
         Raises ValueError when there is no CLIP; an exception of before_each leaves the files that are whole.
         """
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(exist_ok=True, parents=True)
         look = CutPrompts(clip)
         for number in self.missing():
             first = number * PROMPTS_A_FILE
@@ -62,6 +62,8 @@ class StoredEncodings:
         return texts
 
     def __getitem__(self, prompt: str) -> Conditioning:
+        if prompt not in self._files and self.beside is not None:
+            return self.beside[prompt]
         if prompt not in self._files:
             raise KeyError(conditioning.not_encoded(prompt))
         return conditioning.load(self._path(self._files[prompt]), [prompt])[prompt]

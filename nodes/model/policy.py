@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -28,6 +29,8 @@ from .module import VelocityModule
 from .precision import use_training_dtype
 from .video import filmstrip, latent_frames
 
+BASE_IMAGES = 4  # of a taste's model calls, which come beside a rollout's memory
+SMALL_WEIGHT = 2**16  # values
 CACHED_PROMPTS = 128  # prompts whose model inputs stay on the device; a T5 prompt of FLUX is 4 MB
 
 
@@ -116,6 +119,40 @@ class ComfyPolicy:
         finally:
             unload(self.vae)
         return filmstrip(images, len(latents))
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """The reverse of decode() for single images of any size: latents (batch, ...) on the device."""
+        width, height = (size * self.vae.spacial_compression_decode() for size in reversed(self.noise_shape[-2:]))
+        pixels = images.detach().float().cpu().movedim(-1, 1)
+        if pixels.shape[-2:] != (height, width):
+            pixels = nn.functional.interpolate(pixels, (height, width), mode="area")
+        try:
+            encoded = self.vae.encode(pixels.movedim(1, -1))
+        finally:
+            unload(self.vae)
+        return self._model.process_latent_in(encoded.float()).to(self.device).view(len(images), *self.noise_shape)
+
+    def base_velocity(self, latents: Tensor, sigma: float, prompts: Sequence[str]) -> Tensor:
+        """The base model's, without guidance, BASE_IMAGES a model call; only for prompts that are encoded."""
+        parts = []
+        for start in range(0, len(latents), BASE_IMAGES):
+            rows = slice(start, start + BASE_IMAGES)
+            condition = PromptCondition(
+                [self._inputs(prompt, "positive") for prompt in prompts[rows]], None, self.device
+            )
+            with torch.no_grad(), self.base():
+                parts.append(self.module(latents[rows], sigma, condition))
+        return torch.cat(parts)
+
+    def fingerprint(self) -> str:
+        """Of the base model and the images' size: what prompt fits of one model say is nothing for another."""
+        frozen = [(name, each) for name, each in self._model.named_parameters() if not each.requires_grad]
+        made = hashlib.sha256(str([self.noise_shape, [(name, tuple(each.shape)) for name, each in frozen]]).encode())
+        small = [each for _, each in frozen if each.numel() <= SMALL_WEIGHT and type(each) is nn.Parameter]
+        for each in small[:: max(1, len(small) // 8)]:
+            made.update(each.detach().float().cpu().contiguous().numpy().tobytes())
+        return made.hexdigest()[:16]
 
     def base(self) -> AbstractContextManager:
         return lora.disabled(self.module)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ...mixgrpo_engine.rewards import Reward, checked_scores
+from ...mixgrpo_engine.rewards import Reward, checked_scores, failures, remarks
 from ...mixgrpo_engine.rewards.mix import RewardMix
 from ..comfy_types import Model, Vae
 
@@ -27,7 +27,11 @@ class FrameMean:
 
     @property
     def failures(self) -> list[str]:
-        return list(getattr(self.reward, "failures", ()))
+        return failures(self.reward)
+
+    @property
+    def remarks(self) -> list[str]:
+        return remarks(self.reward)
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images: (batch, frames * height, width, 3). float32 (batch,); NaN where a frame couldn't be scored."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from ...mixgrpo_engine.rewards import Reward, check_reward, failures
+from ...mixgrpo_engine.rewards import Reward, check_reward, failures, remarks, uses_policy
 from ...mixgrpo_engine.rewards.mix import RewardMix
 
 
@@ -29,6 +29,14 @@ class PlainPrompts:
     @property
     def failures(self) -> list[str]:
         return failures(self.reward)
+
+    @property
+    def remarks(self) -> list[str]:
+        return remarks(self.reward)
+
+    @property
+    def uses_policy(self) -> bool:
+        return uses_policy(self.reward)
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         return _plainly(self.reward.score)(images, prompts)

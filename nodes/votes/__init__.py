@@ -6,6 +6,41 @@ pictures.py adds images that are already there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def prompts_of(graph: dict[str, Any]) -> list[str]:
+    """What a training must encode beside its own prompts, so that its model can look at the images voted on."""
+    from . import sets
+
+    found = [sheet.prompt for votes in sets.of_graph(graph) for sheet, _ in votes.read().voted()]
+    return list(dict.fromkeys(["", *found])) if sets.is_used(graph) else []
+
+
+def let_see(reward: Any, policy: Any, prompts: Iterable[str]) -> None:
+    """Gives a taste the eyes of the model that is trained: how well its base finds that an image fits its prompt.
+
+    prompts: the training's, as they are encoded; rewards get them without ComfyUI's weights.
+    """
+    from ...mixgrpo_engine.rewards.taste import LiveReward, TasteReward
+    from ...mixgrpo_engine.taste.features import PromptFit
+    from ..rewards.plain_prompts import without_weights
+
+    taste = reward.instead if isinstance(reward, LiveReward) else reward
+    if not isinstance(taste, TasteReward):
+        return
+    as_encoded = {without_weights(prompt): prompt for prompt in prompts}
+
+    def velocity(latents: Tensor, sigma: float, texts: Sequence[str]) -> Tensor:
+        return policy.base_velocity(latents, sigma, [as_encoded.get(text, text) for text in texts])
+
+    taste.sources.append(PromptFit(velocity, policy.encode, policy.fingerprint()))
+    reward.uses_policy = True
+
 
 def register() -> None:
     """Adds the routes to ComfyUI's server; nothing in a worker, or where no server is."""

@@ -100,7 +100,8 @@ class MixGRPORewardYou(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "patience", default=0, min=0, max=10_000_000,
-                    tooltip="Seconds that the training waits for an answer. 0 waits without end.",
+                    tooltip="Seconds that the training waits for an answer. 0 waits without end; a training that "
+                    "learns from nothing else also does after two groups without an answer.",
                 ),
                 io.Combo.Input(
                     "unanswered", options=list(UNANSWERED), default=LEFT_OUT,

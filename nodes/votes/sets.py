@@ -30,6 +30,11 @@ def every() -> list[VoteSet]:
     return [of_name(name) for name in found if NAME.fullmatch(name) and of_name(name).log.exists()]
 
 
+def is_used(graph: dict[str, Any]) -> bool:
+    """Whether a graph has a reward that learns from votes."""
+    return any(node["class_type"] in LEARNERS for node in graph.values())
+
+
 def of_graph(graph: dict[str, Any]) -> list[VoteSet]:
     """The sets that a graph's rewards learn from, as far as their names are typed in."""
     named = [node["inputs"].get("votes") for node in graph.values() if node["class_type"] in LEARNERS]

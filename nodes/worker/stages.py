@@ -30,13 +30,17 @@ class Loader:
         # All that the training itself needs: whatever is connected but the text encoder.
         self.wanted = [name for name in self.graph[self.node_id]["inputs"] if name != "clip"]
 
-    def load(self, prompts: list[str]) -> tuple[StoredEncodings, dict[str, Any]]:
-        """(encoded prompts, {"model", "vae", "reward", maybe "watch"}). Stored encodings are taken (a resume)."""
-        stored = StoredEncodings(self.folder.path / "encodings", prompts)
-        while ranks.index() > 0 and stored.missing():  # the first process makes them for all
+    def load(self, prompts: list[str], beside: list[str]) -> tuple[StoredEncodings, dict[str, Any]]:
+        """(encoded prompts, {"model", "vae", "reward", maybe "watch"}). Stored encodings are taken (a resume).
+
+        beside: what isn't trained on, but asked for.
+        """
+        folder = self.folder.path / "encodings"
+        stored = StoredEncodings(folder, prompts, StoredEncodings(folder / "beside", beside) if beside else None)
+        while ranks.index() > 0 and _missing(stored):  # the first process makes them for all
             self.stop.check()
             time.sleep(0.5)
-        if not stored.missing():
+        if not _missing(stored):
             self._require_distinct(stored.texts())
             return stored, self._execute(*self.wanted)
         if self._shares_a_loader():
@@ -79,6 +83,8 @@ class Loader:
             pulse.progress("encode", done, total)
 
         stored.encode(clip, before_each)
+        if stored.beside:
+            stored.beside.encode(clip, lambda _: self.stop.check())
         self.stop.check()
         texts = stored.texts()
         self._require_distinct(texts)
@@ -94,3 +100,7 @@ class Loader:
         clip, rest = (graph.keep_inputs(self.graph, self.node_id, inputs) for inputs in (["clip"], self.wanted))
         shared = (clip.keys() & rest.keys()) - {self.node_id}
         return any(HEAVY & self.comfy.output_types(clip[i]["class_type"], self.folder.log) for i in shared)
+
+
+def _missing(stored: StoredEncodings) -> bool:
+    return bool(stored.missing() or (stored.beside and stored.beside.missing()))

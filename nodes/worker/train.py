@@ -10,6 +10,7 @@ from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.records.events import Lora, Notice, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.rewards import Reward
+from .. import votes
 from ..model import start_lora
 from ..model.encodings import StoredEncodings
 from ..runs import curve, paths, published_lora, stored, stored_prompts
@@ -27,7 +28,7 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
     prompts = PromptSet(tuple(told["train"]), tuple(told["held_out"]))
     loader = stages.Loader(job, folder, comfy, reporter, stop)
     needed = prompts.needed(config.run.iterations, config.rollout.prompts_per_iteration, config.run.seed)
-    encoded, loaded = loader.load([config.run.negative_prompt, *needed])
+    encoded, loaded = loader.load([config.run.negative_prompt, *needed], votes.prompts_of(job["graph"]))
     stop.check()
 
     from ...mixgrpo_engine.rewards import mix
@@ -58,6 +59,9 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
     )
     for notice in policy.notices:
         reporter.emit(Notice(reporter.checkpoint, notice))
+    if config.run.frames == 1:
+        for reward in (*rewards.values(), *watched.values()):
+            votes.let_see(reward, policy, encoded.prompts)
     rewards, watched = (by_frames(by_plain_prompts(each), config.run.frames) for each in (rewards, watched))
     trainer = Trainer(
         policy, rewards, prompts, config, folder, reporter.emit, stop.requested, weights, watched, watched_weights

@@ -154,3 +154,25 @@ def test_prompt_fit_sees_whether_the_model_knows_the_image():
     torch.testing.assert_close(found[:, 1], torch.tensor([-1 / 0.85**2, 1 / 0.85**2]))
     torch.testing.assert_close(found[:, 2], torch.tensor([1 / 0.85**2, 0.0]), atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(found[:, 3], torch.tensor([1 / 0.85**2] * 2))
+
+
+def test_a_run_that_nobody_looks_at_waits(votes, monkeypatch):
+    monkeypatch.setattr(taste, "LOOK_SECONDS", 0.01)
+    reward = LiveReward(votes, patience=0.02)
+    for level in (0.1, 0.2):
+        assert reward.score(grey(level, 0.9), ["a"] * 2).isnan().all()
+    asked = []
+
+    class Enough(Exception):
+        pass
+
+    def ask():
+        asked.append(1)
+        if len(asked) > 20:
+            raise Enough
+
+    with asking(ask), pytest.raises(Enough):
+        reward.score(grey(0.3, 0.9), ["a"] * 2)
+    votes.vote(votes.read().pending[-1].id, [[1], [0]])
+    assert reward.score(grey(0.3, 0.9), ["a"] * 2).tolist() == [0, 1]
+    assert reward.score(grey(0.4, 0.9), ["a"] * 2).isnan().all(), "somebody is there: it is patient again"

@@ -38,6 +38,29 @@ def test_a_part_is_scored_while_the_next_one_is_sampled(toy, tmp_path):
     assert len(trainer.sampler.collect(0, range(1, 3), ["up", "down"]).rewards["toy"]) == 12
 
 
+def test_who_calls_the_trained_model_scores_where_it_runs(toy):
+    reward = toy.ToyReward()
+    gpu = torch.device("cuda")
+    assert type(_scoring_thread(gpu, [reward])).__name__ == "_InThread"
+    reward.uses_policy = True
+    assert type(_scoring_thread(gpu, [reward])).__name__ == "_AtOnce"
+
+
+def test_what_a_reward_remarks_is_told_once(toy, tmp_path):
+    class Remarks(toy.ToyReward):
+        calls = 0
+
+        def score(self, images, prompts):
+            self.calls += 1
+            self.remarks = [f"{self.calls} images look strange."]
+            return super().score(images, prompts)
+
+    trainer = toy.make(tmp_path / "run", reward=Remarks())
+    trainer.run()
+    told = [event["message"] for event in toy.events(trainer, "notice")]
+    assert sum("look strange" in message for message in told) == 1
+
+
 def test_beside_a_model_on_the_cpu_nothing_is_scored_in_another_thread(toy, tmp_path):
     """A second thread that uses torch makes every model call after it slow: it brings OpenMP threads of its own."""
     threads = set()
