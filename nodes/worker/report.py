@@ -20,6 +20,7 @@ LOG = logging.getLogger("mixgrpo")
 
 
 LAST_WORDS = ("done", "cancelled", "failed")
+LONG_LIST = 50
 RESERVE = 2**16
 """Bytes that are given up for the last word on a full disk."""
 
@@ -74,5 +75,7 @@ class Reporter:
 
 
 def _log(event: Event) -> None:
-    text = {key: value for key, value in event.as_dict().items() if key not in ("type", "time", "traceback")}
+    """For people: long lists, such as a sample's images, are in events.jsonl alone."""
+    told = {key: value for key, value in event.as_dict().items() if key not in ("type", "time", "traceback")}
+    text = {key: value for key, value in told.items() if not isinstance(value, list) or len(value) < LONG_LIST}
     LOG.log(logging.ERROR if event.type == "failed" else logging.INFO, "[%s] %s", event.type, text)
