@@ -69,7 +69,7 @@ function Head({ run, history }) {
     ["images a second", active && number(run.images_per_second)],
     ["memory", run.memory ? `${active ? `${bytes(run.memory.now)}, ` : ""}peak ${bytes(run.memory.peak)}` : "–"],
     [measuredReward(run).toLowerCase(), heldOutChange(run) || "–"],
-    ["best", run.best ? `${number(run.best.score)} after ${run.best.iteration}` : "–"],
+    ["best", run.best ? `${number(run.best.score)} ${run.best.iteration ? `after ${run.best.iteration}` : "before training"}` : "–"],
     ["started", moment(run.created)],
     ["sweep", inSweep(run)],
   ].filter(([, value]) => value && (active || value !== "–"));
@@ -79,7 +79,7 @@ function Head({ run, history }) {
       <div class="mixgrpo-name"><i class="mixgrpo-dot"></i><b>${run.name}</b></div>
       ${run.note && html`<p class="mixgrpo-note">${run.note}</p>`}
       <p data-testid="mixgrpo-state">${active ? doing(run) : outcome(run)}</p>
-      ${active && html`<p class="mixgrpo-small mixgrpo-line" title=${message}>${message || "\u00a0"}</p>`}
+      ${active && html`<p class="mixgrpo-small mixgrpo-oneLine" title=${message}>${message || "\u00a0"}</p>`}
       ${active && html`<progress value=${done} max=${total}></progress>`}
       ${history.failure?.traceback &&
       html`<details>
