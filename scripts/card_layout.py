@@ -12,8 +12,8 @@ def layout(loaders: dict, what_it_does: str, files: str) -> dict:
         ("1. Model, prompts, LoRA", [[*loaders, "4", "10"]], COLOR),
         ("2. What is wanted", [["5", "6", "7", "8"]], COLOR),
         ("3. How it is learned", [["9"]], COLOR),
-        ("4. Train (in a background process)", [["11"]], "#8A8"),
-        ("5. Before and after, with stock nodes", [what_both_share, ["17", "19", "18", "20"], ["21", "22"]], "#88A"),
+        ("4. Train (in a background process)", [["11"]], "#338059"),
+        ("5. Before and after, with stock nodes", [what_both_share, ["17", "19", "18", "20"], ["21", "22"]], "#865ebd"),
     ]
     return {
         "notes": [

@@ -31,6 +31,7 @@ from .evaluation import HeldOut, Judges
 from .experience import Experience, Sampler
 from .policy_update import PolicyUpdate, learning_rate
 from .pulse import Pulse, Stopped
+from .time_left import TimeLeft
 
 
 class Trainer:
@@ -108,7 +109,7 @@ class Trainer:
             judges = Judges.of(self.rewards, weights, watched or {}, watched_weights)
             self.held_out = HeldOut(self.sampler, judges, prompts, config, folder, self.pulse, self.ranks, self.export)
         self.forwards = 0
-        self.train_seconds = 0.0
+        self.train_seconds, self.time_left = 0.0, TimeLeft(config.run)
         self.iteration = 0  # how many are finished
         self._clock = time.monotonic()
         self._saving = False
@@ -173,6 +174,7 @@ class Trainer:
         if self.average:
             self.average.update()
         ended = time.monotonic()
+        self.time_left.iterations.took(ended - started)
 
         self.forwards += sum(self.ranks.joined([experience.trajectory.forwards])) + report.forwards
         self.iteration += 1
@@ -201,7 +203,7 @@ class Trainer:
                     "update": ended - collected,
                     "total": ended - started,
                 },
-                eta_seconds=self.train_seconds / (iteration + 1) * (config.run.iterations - iteration - 1),
+                eta_seconds=self.time_left.seconds(iteration + 1),
             )
         )
 
@@ -234,11 +236,13 @@ class Trainer:
             return
         due = self.iteration % (run.evaluate_every or run.sample_every) == 0 or self.iteration == run.iterations
         if due and not self.ranks.main(self.held_out.has_been_done(self.iteration)):
+            started = time.monotonic()
             with self.averaged():
                 if run.evaluate_every:
                     self.held_out.evaluate(self.iteration)
                 else:
                     self.held_out.sample(self.iteration)
+            self.time_left.evaluations.took(time.monotonic() - started)
 
     def _resume(self) -> int:
         newest = self.checkpoints.complete()[-1:]

@@ -24,6 +24,9 @@ SECONDS = 0.5
 TICK_SECONDS = 5.0
 """Clients give up on a server that is silent for too long: progress is told again at least this often."""
 
+PACE_ITERATIONS = 3
+"""So many tell how long one takes: the first is slower."""
+
 LOG_LINES, LOG_BYTES = 15, 2**14
 MOST_ENDINGS = 5
 """Of a sweep's runs that didn't finish: each may bring its traceback."""
@@ -205,16 +208,17 @@ class _Progress:
 
 
 def line(status: dict) -> str:
-    """A run's status in a line, e.g. "iteration 12 of 300, reward 0.41, 1 h 05 min left"."""
+    """A run's status in a line, e.g. "iteration 12 of 300, reward 0.41, about 1 h 05 min left"."""
     if not status.get("iteration") or status.get("stage") not in ("train", "", None):
         words = status.get("message") or status.get("stage") or status["state"]
         counted = status.get("stage") and status.get("phase") == status["stage"]
         return f"{words} {status.get('phase_done')} of {status.get('phase_total')} done." if counted else words
-    minutes = round((status.get("eta_seconds") or 0.0) / 60)
+    minutes = max(1, round((status.get("eta_seconds") or 0.0) / 60))
     left = f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
+    known = status["iteration"] >= PACE_ITERATIONS and status["state"] == "running"
     parts = [
         f"iteration {status['iteration']} of {status.get('iterations', '?')}",
         events.scores(status.get("reward") or {}),
-        f"{left} left",
+        f"about {left} left" if known else "",
     ]
     return ", ".join(part for part in parts if part)

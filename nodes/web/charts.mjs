@@ -8,6 +8,7 @@ import uPlot from "./vendor/uPlot.mjs";
  * @typedef {{x: number, label: string}} Mark  a vertical line
  */
 
+const WHOLE_STEPS = [1, 2, 5].flatMap((step) => Array.from({ length: 9 }, (_, power) => step * 10 ** power)).sort((one, other) => one - other);
 const COLORS = ["#4e9bd8", "#e8923c", "#57b36a", "#d8625f", "#a783d6", "#b98a5e", "#d77fb8", "#8d9bab"];
 
 /** The colour of the nth scorer or run. @param {number} index */
@@ -110,9 +111,9 @@ function options(tables, width, height, log, marks) {
   return /** @type {any} */ ({
     width,
     height,
-    scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
-    axes: [{ ...axis, size: 26 }, { ...axis, size: 52 }],
-    legend: { live: true },
+    scales: { x: { time: false, range: iterationRange }, y: { distr: log ? 3 : 1 } },
+    axes: [{ ...axis, size: 26, incrs: WHOLE_STEPS }, { ...axis, size: 52 }],
+    legend: { live: true, markers: markers(tables.flatMap(({ series }) => series)) },
     cursor: { drag: { x: true, y: false }, points: { size: 6 } },
     hooks: { draw: [(/** @type {any} */ chart) => marks().forEach((mark) => drawMark(chart, mark, ink))] },
     series: [
@@ -131,6 +132,23 @@ function options(tables, width, height, log, marks) {
       ),
     ],
   });
+}
+
+/** One iteration alone would stand between fractions. @param {any} _ @param {number|null} min @param {number|null} max */
+function iterationRange(_, min, max) {
+  return min === null || max === null || max > min ? [min, max] : [Math.max(0, min - 1), max + 1];
+}
+
+/** A curve's mark in the legend looks as the curve does: filled, faint, or a dashed frame. @param {Series[]} series */
+function markers(series) {
+  const ink = (/** @type {Series} */ { color, faint }) => (faint ? `color-mix(in srgb, ${color} 45%, transparent)` : color);
+  return {
+    width: 2,
+    stroke: (/** @type {any} */ _, /** @type {number} */ index) => ink(series[index - 1]),
+    dash: (/** @type {any} */ _, /** @type {number} */ index) => (series[index - 1].points ? "dashed" : "solid"),
+    fill: (/** @type {any} */ _, /** @type {number} */ index) =>
+      series[index - 1].points ? "transparent" : ink(series[index - 1]),
+  };
 }
 
 /** Many would hide their curve. @param {any} chart @param {number} index */

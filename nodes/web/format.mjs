@@ -44,6 +44,15 @@ export function moment(seconds) {
   return new Date(seconds * 1000).toLocaleString(undefined, /** @type {any} */ (options));
 }
 
+const PACE = 3; // iterations: the first one is slower than the others
+
+/** How long a run at work still takes, "" until that can be told: "about 55 s". @param {Run} run */
+export function timeLeft(run) {
+  if (run.state !== "running" || !run.eta_seconds || (run.iteration ?? 0) < PACE) return "";
+  const seconds = run.eta_seconds;
+  return `about ${seconds < 55 ? `${5 * Math.ceil(seconds / 5)} s` : duration(Math.max(60, seconds))}`;
+}
+
 const STAGES = {
   boot: "starting the training process",
   waiting: "waiting for the GPU",
@@ -63,7 +72,7 @@ export function doing(run) {
   return stage in STAGES ? STAGES[/** @type {keyof STAGES} */ (stage)] : stage || run.state;
 }
 
-/** A run's state in a line: "training, 12 of 300, reward 0.412, 1 h 05 min left". @param {Run} run */
+/** A run's state in a line: "training, 12 of 300, reward 0.412, about 1 h 05 min left". @param {Run} run */
 export function stateLine(run) {
   const parts = [doing(run)];
   if (run.iteration) parts.push(`${run.iteration} of ${run.iterations ?? "?"}`);
@@ -75,7 +84,8 @@ export function stateLine(run) {
   }
   const reward = Object.values(run.reward ?? {});
   if (reward.length === 1) parts.push(`reward ${number(reward[0])}`);
-  if (run.state === "running" && run.eta_seconds) parts.push(`${duration(run.eta_seconds)} left`);
+  const left = timeLeft(run);
+  if (left) parts.push(`${left} left`);
   return parts.join(", ");
 }
 

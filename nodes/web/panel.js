@@ -1,7 +1,7 @@
 // The run panel: a sidebar tab, a button in the top bar where the frontend has room for one, a command, and toasts.
 //
 // The panel itself is imported when it is opened for the first time: a frontend that never shows it loads little.
-import { app, runs, toast } from "./comfy.mjs";
+import { api, app, runs, toast } from "./comfy.mjs";
 import { heldOutChange, measuredReward, outcome } from "./format.mjs";
 
 const TAB = "mixgrpo";
@@ -48,6 +48,9 @@ app.registerExtension({
     window.addEventListener("mixgrpo:show-run", async (event) => {
       openTab();
       (await loaded()).show(/** @type {CustomEvent} */ (event).detail.runId);
+    });
+    api.addEventListener("mixgrpo.node", async ({ detail }) => {
+      if (panel) (await panel).follow(detail.run_id);
     });
     runs.subscribe(showBadge);
     runs.onEnd((run) => {

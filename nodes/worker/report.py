@@ -20,6 +20,7 @@ LOG = logging.getLogger("mixgrpo")
 
 
 LAST_WORDS = ("done", "cancelled", "failed")
+LONG_LIST = 8
 RESERVE = 2**16
 """Bytes that are given up for the last word on a full disk."""
 
@@ -74,5 +75,18 @@ class Reporter:
 
 
 def _log(event: Event) -> None:
-    text = {key: value for key, value in event.as_dict().items() if key not in ("type", "time", "traceback")}
-    LOG.log(logging.ERROR if event.type == "failed" else logging.INFO, "[%s] %s", event.type, text)
+    told = {key: value for key, value in event.as_dict().items() if key not in ("type", "time", "traceback")}
+    LOG.log(logging.ERROR if event.type == "failed" else logging.INFO, "[%s] %s", event.type, words(told))
+
+
+def words(told: dict) -> str:
+    """What an event tells, for people. Long lists, such as a sample's images, and all digits are in events.jsonl."""
+
+    def word(value: object) -> str:
+        if isinstance(value, float):
+            return f"{value:.4g}"
+        if isinstance(value, (list, tuple)):
+            return f"{len(value)} of them" if len(value) > LONG_LIST else " ".join(map(word, value))
+        return f"({words(value)})" if isinstance(value, dict) else str(value)
+
+    return ", ".join(f"{name} {word(value)}" for name, value in told.items())

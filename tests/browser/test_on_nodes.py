@@ -5,6 +5,7 @@ import re
 
 from scripts.browser import wait_until_ready
 from scripts.comfyui_server import ROOT
+from tests.browser.written_runs import write_run
 
 TRAINED, TOLD, OTHER = (f"{digit}a6f0e0c-95c8-4c0e-9d0a-5d1f0f6f2c11" for digit in "123")  # ids of workflows
 SHOWN = "() => [...document.querySelectorAll('.mixgrpo-on-node')].map((e) => e.innerText)"
@@ -22,6 +23,7 @@ async (run) => {
   await new Promise((done) => setTimeout(done, 300));
 }
 """
+SHOW_RUN = "(runId) => { window.dispatchEvent(new CustomEvent('mixgrpo:show-run', { detail: { runId } })); }"
 NONE = "No run yet"
 TOLD_RUN = "told-12345678"
 
@@ -77,8 +79,13 @@ def a_run(**changes):
 def test_a_run_is_shown_while_it_trains_and_when_it_has_ended(server, drawn):
     load(drawn, TRAINED, iterations=2, evaluate_every=1, evaluate_images=1, run_name="on its nodes")
     before = [drawn.evaluate(look) for look in (SAVED, POSTED, SIZES)]
+    write_run(server.output, "older-00000000", "An older run")
+    drawn.evaluate(SHOW_RUN, "older-00000000")
+    shown = drawn.locator(".mixgrpo-head .mixgrpo-name")
+    shown.filter(has_text="An older run").wait_for()
     with drawn.expect_response(lambda it: it.url.endswith("/prompt") and it.request.method == "POST") as answer:
         drawn.evaluate("() => window.app.queuePrompt(0)")
+    shown.filter(has_text="on its nodes").wait_for(timeout=60_000)  # the panel has gone on to it
     outputs = server.wait(answer.value.json()["prompt_id"])["outputs"]
     ours = [key for key, values in outputs.items() if "run_id" in values]
     (run_id,) = {outputs[key]["run_id"][0] for key in ours}

@@ -23,7 +23,11 @@ test("durations and bytes", () => {
 
 test("a state in a line", () => {
   const training = run({ state: "running", stage: "train", iteration: 12, iterations: 300, reward: { shapes: 0.4123 }, eta_seconds: 3900 });
-  assert.equal(format.stateLine(training), "training, 12 of 300, reward 0.412, 1 h 05 min left");
+  assert.equal(format.stateLine(training), "training, 12 of 300, reward 0.412, about 1 h 05 min left");
+  const left = (/** @type {any} */ more) => format.timeLeft(run({ ...training, ...more }));
+  assert.equal(left({ iteration: 2 }), "", "the first iterations say little");
+  assert.deepEqual([0.2, 51, 56, 61].map((eta_seconds) => left({ eta_seconds })), ["about 5 s", "about 55 s", "about 1 min", "about 1 min"]);
+  assert.equal(left({ state: "cancelled" }), "");
   const encoding = run({ state: "running", stage: "encode", phase: "encode", phase_done: 3, phase_total: 40 });
   assert.equal(format.stateLine(encoding), "encoding prompts, 3 of 40");
   const measuring = run({ state: "running", stage: "train", phase: "evaluate", phase_done: 12, phase_total: 100 });

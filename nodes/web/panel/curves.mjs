@@ -38,10 +38,11 @@ export function Curves({ run, history, routes, theme }) {
   const marks = history.best ? [{ x: history.best.iteration, label: "best" }] : [];
   return html`
     <div class="mixgrpo-tools">
-      <label class="mixgrpo-small">
-        smoothing
+      <label class="mixgrpo-small" title="Each point of a curve becomes a mean over it and those before">
+        smooth over ${Math.round(1 / (1 - smoothing)) === 1 ? "1 point" : `about ${Math.round(1 / (1 - smoothing))} points`}
         <input
           type="range"
+          aria-label="smoothing"
           min="0"
           max="0.98"
           step="0.02"
@@ -59,7 +60,7 @@ export function Curves({ run, history, routes, theme }) {
     </div>
     <${Chart}
       title="Reward over iterations"
-      tables=${rewardTables(history, smoothing)}
+      tables=${rewardTables(history, smoothing, run.held_out_prompts !== 0)}
       height=${220}
       log=${log}
       marks=${marks}
@@ -77,20 +78,26 @@ export function Curves({ run, history, routes, theme }) {
   `;
 }
 
-/** The trained rewards (faint as they are, and smoothed), and the held-out ones. @param {RunHistory} history @param {number} smoothing */
-export function rewardTables({ iterations, evaluations }, smoothing) {
+/**
+ * The trained rewards (faint as they are, and smoothed), and the measured ones.
+ * @param {RunHistory} history @param {number} smoothing @param {boolean} heldOutPrompts  whether those are measured, not the training's
+ */
+export function rewardTables({ iterations, evaluations }, smoothing, heldOutPrompts) {
   const trainedNames = rewardNames(iterations);
   const names = [...new Set([...trainedNames, ...rewardNames(evaluations)])].sort();
   const shown = (/** @type {string} */ name) => color(names.indexOf(name));
   const trained = trainedNames.flatMap((name) => {
     const values = iterations[`reward.${name}`];
+    if (!smoothing) return [{ label: name, values, color: shown(name) }];
     /** @type {Series[]} */
-    const series = [{ label: name, values: smooth(values, smoothing), color: shown(name) }];
-    if (smoothing > 0) series.push({ label: `${name}, as it is`, values, color: shown(name), faint: true });
-    return series;
+    const series = [{ label: `${name}, smooth`, values: smooth(values, smoothing), color: shown(name) }];
+    return [...series, { label: `${name}, each iteration`, values, color: shown(name), faint: true }];
   });
+  // Before the first iteration nobody knows which of them are trained.
+  const isTrained = (/** @type {string} */ name) => trainedNames.includes(name) || !trainedNames.length;
+  const where = heldOutPrompts ? "held out" : "measured";
   const heldOut = rewardNames(evaluations).map((name) => ({
-    label: `${name}, ${trainedNames.includes(name) ? "held out" : "only watched"}`,
+    label: `${name}, ${isTrained(name) ? where : "only watched"}`,
     values: evaluations[`reward.${name}`],
     color: shown(name),
     points: true,

@@ -1,6 +1,6 @@
 // What a run has said: its notices in their order, and the end of its worker's log.
 import { bytes, moment } from "../format.mjs";
-import { html, useEffect, useRef, useState } from "../html.mjs";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.mjs";
 
 const SECONDS = 3;
 
@@ -11,6 +11,7 @@ export function Log({ id, history, routes, active }) {
   const [log, setLog] = useState({ text: "", size: 0 });
   const [error, setError] = useState("");
   const end = useRef(/** @type {HTMLElement|null} */ (null));
+  const atEnd = useRef(true);
   useEffect(() => {
     const look = async () => {
       try {
@@ -25,7 +26,13 @@ export function Log({ id, history, routes, active }) {
     const timer = setInterval(look, SECONDS * 1000);
     return () => clearInterval(timer);
   }, [id, active]);
-  useEffect(() => end.current?.scrollTo(0, end.current.scrollHeight), [log.text]);
+  useLayoutEffect(() => {
+    // The newest lines stay in sight, unless somebody has scrolled away from them.
+    if (atEnd.current) end.current?.scrollTo({ top: end.current.scrollHeight });
+  }, [log.text]);
+  const onScroll = (/** @type {any} */ { target }) => {
+    atEnd.current = target.scrollTop + target.clientHeight > target.scrollHeight - 20;
+  };
   return html`
     <ul class="mixgrpo-notices">
       ${history.notices.map(
@@ -36,6 +43,6 @@ export function Log({ id, history, routes, active }) {
     </ul>
     ${error && html`<p class="mixgrpo-error">${error}</p>`}
     <p class="mixgrpo-small">The end of worker.log (${bytes(log.size)} in all)</p>
-    <pre class="mixgrpo-text" ref=${end}>${log.text}</pre>
+    <pre class="mixgrpo-text mixgrpo-log" ref=${end} onScroll=${onScroll}>${log.text}</pre>
   `;
 }

@@ -1,14 +1,20 @@
 // The panel as a whole: which of its views is shown, and how wide.
 import { app, routes, runs } from "../comfy.mjs";
 import { html, render, useEffect, useState } from "../html.mjs";
+import { isActive } from "../runs.mjs";
 import { Compare } from "./compare.mjs";
 import { RunList } from "./runList.mjs";
 import { RunView } from "./runView.mjs";
 
 /** @typedef {{kind: "list"}|{kind: "run", id: string}|{kind: "compare", ids: string[]}} View */
 
+const BUSY_MS = 10_000;
+
 /** @type {(runId: string) => void} */
 let showRun = () => {};
+/** @type {(runId: string) => void} */
+let leaveRunFor = () => {};
+let touched = -Infinity; // when somebody has done something in the panel, in ms
 /** @type {() => void} */
 let drawAgain = () => {};
 /** @type {HTMLElement} */
@@ -21,6 +27,9 @@ export function mount(element) {
     const link = document.createElement("link");
     Object.assign(link, { rel: "stylesheet", href: new URL(name, import.meta.url).href });
     document.head.append(link);
+  }
+  for (const name of ["pointerdown", "keydown", "wheel"]) {
+    element.addEventListener(name, () => (touched = performance.now()), { passive: true });
   }
   render(html`<${Panel} />`, element);
 }
@@ -35,12 +44,22 @@ export function show(runId) {
   showRun(runId);
 }
 
+/**
+ * Goes on from the run that is shown to one that was queued here just now, unless somebody is looking at something in it.
+ * @param {string} runId
+ */
+export async function follow(runId) {
+  await runs.look(runId).catch(() => {}); // deleted meanwhile
+  if (isActive(runs.get(runId)) && performance.now() - touched > BUSY_MS) leaveRunFor(runId);
+}
+
 function Panel() {
   const [view, setView] = useState(/** @type {View} */ ({ kind: "list" }));
   const [wide, setWide] = useState(false);
   const theme = useTheme();
   useStore();
   showRun = (id) => setView({ kind: "run", id });
+  leaveRunFor = (id) => view.kind === "run" && showRun(id);
   const toList = () => setView({ kind: "list" });
 
   useEffect(() => {

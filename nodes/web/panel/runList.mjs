@@ -1,6 +1,6 @@
 // All runs: search, filter, a row each, and which of them to compare.
 import { toast } from "../comfy.mjs";
-import { duration, heldOutChange, inSweep, measuredReward, moment, stateLine, sweepLine } from "../format.mjs";
+import { heldOutChange, inSweep, measuredReward, moment, stateLine, sweepLine } from "../format.mjs";
 import { html, useEffect, useRef, useState } from "../html.mjs";
 import { bySweep, isActive } from "../runs.mjs";
 import { Sparkline } from "./sparkline.mjs";
@@ -136,7 +136,6 @@ function Sweep({ group, runs, routes }) {
  * @param {{run: Run, routes: import("../api.mjs").RunsApi, chosen: boolean, onOpen: (id: string) => void, onChoose: (id: string) => void}} props
  */
 function Row({ run, routes, chosen, onOpen, onChoose }) {
-  const active = isActive(run);
   const change = heldOutChange(run);
   return html`
     <li class=${`mixgrpo-row${run.sweep ? " mixgrpo-member" : ""}`} data-run=${run.run_id} data-state=${run.state}>
@@ -161,7 +160,7 @@ function Row({ run, routes, chosen, onOpen, onChoose }) {
         </span>
         <span class="mixgrpo-side">
           <${Sparkline} values=${run.sparkline?.values ?? []} />
-          <span class="mixgrpo-small">${active && run.eta_seconds ? duration(run.eta_seconds) : moment(run.created)}</span>
+          <span class="mixgrpo-small">${moment(run.created)}</span>
         </span>
       </button>
     </li>

@@ -1,5 +1,5 @@
 // One run: what it is doing, what can be done with it, and its curves, images, settings and log.
-import { bytes, doing, duration, heldOutChange, inSweep, measuredReward, moment, number, outcome } from "../format.mjs";
+import { bytes, doing, duration, heldOutChange, inSweep, measuredReward, moment, number, outcome, timeLeft } from "../format.mjs";
 import { Boundary, html, useEffect, useRef, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
 import { Actions } from "./actions.mjs";
@@ -61,23 +61,25 @@ function Head({ run, history }) {
   const [done, total] = progress(run);
   const active = isActive(run);
   const seconds = history.iterations["seconds.total"]?.at(-1);
+  // While it is at work nothing may come or go: the buttons below would jump.
   const facts = [
-    ["iteration", run.iteration ? `${run.iteration} of ${run.iterations ?? "?"}` : ""],
-    ["left", active && run.eta_seconds ? duration(run.eta_seconds) : ""],
-    ["an iteration", seconds ? duration(seconds) : ""],
-    ["images a second", active && run.images_per_second ? number(run.images_per_second) : ""],
-    ["memory", run.memory ? `${active ? `${bytes(run.memory.now)}, ` : ""}peak ${bytes(run.memory.peak)}` : ""],
-    [measuredReward(run).toLowerCase(), heldOutChange(run)],
-    ["best", run.best ? `${number(run.best.score)} after ${run.best.iteration}` : ""],
+    ["iteration", `${run.iteration || "–"} of ${run.iterations ?? "?"}`],
+    ["left", active && (timeLeft(run) || "–")],
+    ["an iteration", duration(seconds)],
+    ["images a second", active && number(run.images_per_second)],
+    ["memory", run.memory ? `${active ? `${bytes(run.memory.now)}, ` : ""}peak ${bytes(run.memory.peak)}` : "–"],
+    [measuredReward(run).toLowerCase(), heldOutChange(run) || "–"],
+    ["best", run.best ? `${number(run.best.score)} ${run.best.iteration ? `after ${run.best.iteration}` : "before training"}` : "–"],
     ["started", moment(run.created)],
     ["sweep", inSweep(run)],
-  ].filter(([, value]) => value);
+  ].filter(([, value]) => value && (active || value !== "–"));
+  const message = run.stage === "train" ? "" : run.message;
   return html`
     <section class="mixgrpo-head" data-state=${run.state}>
       <div class="mixgrpo-name"><i class="mixgrpo-dot"></i><b>${run.name}</b></div>
       ${run.note && html`<p class="mixgrpo-note">${run.note}</p>`}
       <p data-testid="mixgrpo-state">${active ? doing(run) : outcome(run)}</p>
-      ${active && run.message && run.stage !== "train" && html`<p class="mixgrpo-small">${run.message}</p>`}
+      ${active && html`<p class="mixgrpo-small mixgrpo-oneLine" title=${message}>${message || "\u00a0"}</p>`}
       ${active && html`<progress value=${done} max=${total}></progress>`}
       ${history.failure?.traceback &&
       html`<details>
