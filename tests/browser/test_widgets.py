@@ -95,8 +95,12 @@ def click_through(drawn, nodes2, node_id, names, values):
 def test_a_click_into_a_number_changes_nothing(drawn, nodes2):
     """With Nodes 2.0 of an older frontend one into learning_rate made 1e-8 of 1e-4.
 
-    Through every node of every template, each alone on the canvas; numbers of the same node, name and value once.
+    Through every node of every template, each alone on the canvas: every value of a fraction, a whole number once.
     """
+
+    def kind(name, value):
+        return name, value if type(value) is float else int
+
     tried = set()
     for path in sorted((ROOT / "workflows").glob("*.json")):
         ui = json.loads(path.read_text(encoding="utf-8"))
@@ -104,7 +108,7 @@ def test_a_click_into_a_number_changes_nothing(drawn, nodes2):
         for node in (node for node in ui["nodes"] if node["type"].startswith("MixGRPO_")):
             values = api[str(node["id"])]["inputs"]
             numbers = {name: value for name, value in values.items() if type(value) in (int, float)}
-            new = [name for name, value in numbers.items() if (node["type"], name, value) not in tried]
+            new = [name for name, value in numbers.items() if (node["type"], *kind(name, value)) not in tried]
             if not new:
                 continue
             alone = {**node, "pos": [400, 200], "inputs": [], "outputs": []}
@@ -112,9 +116,9 @@ def test_a_click_into_a_number_changes_nothing(drawn, nodes2):
             before = drawn.evaluate(POSTED)
             names = [name for name in drawn.evaluate(SHOW_NUMBERS, node["id"]) if name in new]
             click_through(drawn, nodes2, node["id"], names, values)
-            tried |= {(node["type"], name, values[name]) for name in names}
+            tried |= {(node["type"], *kind(name, values[name])) for name in names}
             assert drawn.evaluate(POSTED) == before, (path.name, node["type"])
-    assert len(tried) > 100
+    assert len(tried) > 70
 
 
 @EVERYWHERE
