@@ -112,7 +112,7 @@ function options(tables, width, height, log, marks) {
     width,
     height,
     scales: { x: { time: false, range: iterationRange }, y: log ? { distr: 3 } : { range: valueRange } },
-    axes: [{ ...axis, size: 26, incrs: WHOLE_STEPS }, { ...axis, size: 52 }],
+    axes: [{ ...axis, size: 26, incrs: WHOLE_STEPS }, { ...axis, size: 52, values: valueTicks }],
     legend: { live: true, markers: markers(tables.flatMap(({ series }) => series)) },
     cursor: { drag: { x: true, y: false }, points: { size: 6 } },
     hooks: { draw: [(/** @type {any} */ chart) => marks().forEach((mark) => drawMark(chart, mark, ink))] },
@@ -139,6 +139,11 @@ function options(tables, width, height, log, marks) {
 function iterationRange(chart, min, max) {
   const [first, second] = chart.data[0];
   return first !== undefined && second === undefined ? [Math.max(0, first - 1), first + 1] : [min, max];
+}
+// uPlot's own words for small numbers are "0". Of a logarithmic axis it leaves some out.
+/** @param {any} _ @param {(number|null)[]} places */
+function valueTicks(_, places) {
+  return places.map((value) => (value === null ? "" : String(Number(value.toPrecision(4)))));
 }
 /** @param {any} _ @param {number|null} min @param {number|null} max */
 function valueRange(_, min, max) {
