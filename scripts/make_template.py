@@ -70,7 +70,6 @@ async ([prompt, places, versions, models]) => {
     box.pos = [group.bounding[0], group.bounding[1]];
     box.size = [group.bounding[2], group.bounding[3]];
     if (group.color) box.color = group.color;
-    box.font_size = 28; // the title has the box's own colour: large, it can be read on light and on dark
     app.graph.add(box);
   }
   // Through JSON: a value that is undefined must be absent in the file, not null.

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import math
 
+# The frontends write a group's title in its own colour over a thin layer of the same: these stand out from both their
+# dark canvas and their light one, as much as one colour can (2 to 1).
+PREPARE, TRAIN, RESULTS = "#3f789e", "#338059", "#865ebd"
+
 NOTE_WIDTH, WIDTH = 460, 340
 WIDTHS = {
     "MixGRPO_Evaluate": 480, "MixGRPO_GroupSample": 400, "MixGRPO_Prompts": 400, "MixGRPO_RewardJudge": 440,

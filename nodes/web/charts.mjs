@@ -111,8 +111,8 @@ function options(tables, width, height, log, marks) {
   return /** @type {any} */ ({
     width,
     height,
-    scales: { x: { time: false, range: iterationRange }, y: { distr: log ? 3 : 1 } },
-    axes: [{ ...axis, size: 26, incrs: WHOLE_STEPS }, { ...axis, size: 52 }],
+    scales: { x: { time: false, range: iterationRange }, y: log ? { distr: 3 } : { range: valueRange } },
+    axes: [{ ...axis, size: 26, incrs: WHOLE_STEPS }, { ...axis, size: 52, values: valueTicks }],
     legend: { live: true, markers: markers(tables.flatMap(({ series }) => series)) },
     cursor: { drag: { x: true, y: false }, points: { size: 6 } },
     hooks: { draw: [(/** @type {any} */ chart) => marks().forEach((mark) => drawMark(chart, mark, ink))] },
@@ -134,9 +134,22 @@ function options(tables, width, height, log, marks) {
   });
 }
 
-/** One iteration alone would stand between fractions. @param {any} _ @param {number|null} min @param {number|null} max */
-function iterationRange(_, min, max) {
-  return min === null || max === null || max > min ? [min, max] : [Math.max(0, min - 1), max + 1];
+// One point alone would stand somewhere in a hundred iterations, and at half the height.
+/** @param {any} chart @param {number|null} min @param {number|null} max */
+function iterationRange(chart, min, max) {
+  const [first, second] = chart.data[0];
+  return first !== undefined && second === undefined ? [Math.max(0, first - 1), first + 1] : [min, max];
+}
+// uPlot's own words for small numbers are "0". Of a logarithmic axis it leaves some out.
+/** @param {any} _ @param {(number|null)[]} places */
+function valueTicks(_, places) {
+  return places.map((value) => (value === null ? "" : String(Number(value.toPrecision(4)))));
+}
+/** @param {any} _ @param {number|null} min @param {number|null} max */
+function valueRange(_, min, max) {
+  if (min === null || max === null) return [min, max];
+  const room = min === max ? Math.abs(min) / 10 || 1 : 0;
+  return room ? [min - room, max + room] : uPlot.rangeNum(min, max, 0.1, true);
 }
 
 /** A curve's mark in the legend looks as the curve does: filled, faint, or a dashed frame. @param {Series[]} series */

@@ -127,6 +127,25 @@ def test_is_offered_among_the_templates_with_a_thumbnail(server, template):
     assert server.view_url(f"/api/workflow_templates/{pack}/{name}.jpg")[:2] == b"\xff\xd8"
 
 
+def contrast(color, canvas):
+    """WCAG's, of a group's title in its own colour, which lies twice over the canvas, at a quarter each time."""
+
+    def light(channels):
+        linear = [value / 12.92 if value <= 0.03928 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+        return sum(share * value for share, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True)) + 0.05
+
+    ink, ground = ([int(each[at : at + 2], 16) / 255 for at in (1, 3, 5)] for each in (color, canvas))
+    behind = [0.75**2 * below + (1 - 0.75**2) * above for below, above in zip(ground, ink, strict=True)]
+    return max(light(ink), light(behind)) / min(light(ink), light(behind))
+
+
+@EACH
+@pytest.mark.parametrize("canvas", ["#141414", "#222222", "#d3d3d3"])
+def test_the_groups_titles_can_be_read(template, canvas):
+    groups = template[1]["groups"]
+    assert groups and all(contrast(group["color"], canvas) > 1.95 for group in groups)
+
+
 @EACH
 def test_template_hygiene(template):
     _, ui, api = template
