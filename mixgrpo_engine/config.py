@@ -344,6 +344,17 @@ class RunConfig:
         "it is right, the run ends when memory runs out.",
         changes_training=False, advanced=True,
     )  # fmt: skip
+    compile_blocks: bool = setting(
+        False, "Compiles the model's transformer blocks before the first iteration (torch.compile), which takes one to "
+        "several minutes at each start: for long runs. Where it can't be done, the training goes on without.",
+        changes_training=False, advanced=True,
+    )  # fmt: skip
+    deterministic: bool = setting(
+        False, "Computes with operations only that give the same bits each time, so that a run that was stopped and "
+        "goes on ends exactly like one that wasn't, on a GPU too. Slower there (not measured); free on a CPU. An "
+        "operation without such a form ends the run and is named.",
+        changes_training=False, advanced=True,
+    )  # fmt: skip
 
 
 @dataclass

@@ -111,6 +111,8 @@ class MixGRPOTrain(io.ComfyNode):
                 run_widget("images_mb", optional=True),
                 run_widget("evaluate_steps", optional=True),
                 run_widget("try_anyway", optional=True),
+                run_widget("compile_blocks", optional=True),
+                run_widget("deterministic", optional=True),
             ],
             outputs=[
                 RUN.Output(

@@ -11,6 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from filelock import FileLock, Timeout
 
+from .. import deterministic
 from ..config import SETTINGS, TrainConfig
 from ..distributed import sharding
 from ..memory.micro_batches import BatchedVelocity
@@ -38,6 +39,8 @@ class Run:
     def __init__(self, file: RunFile, say: Callable[[Event], None] = lambda event: None) -> None:
         """say: gets every event of the main process, beside the run folder."""
         self.file, self.config = file, file.config
+        if self.config.run.deterministic:
+            deterministic.prepare()
         sharding.check_launch(self.config.adapter.kind)
         sharding.load_models_whole()
         wanted = file.model.device

@@ -74,6 +74,7 @@ class Minibatch:
     rows: Tensor  # those of the minibatch that have an advantage
     places: Sequence[int]  # trained steps, counted from the window's first
     size: int  # of the whole minibatch: those without an advantage and other processes' count, too
+    fresh: bool = False  # the policy is still the one that sampled the images: ratios are 1 but for rounding
 
     @property
     def terms(self) -> int:
@@ -147,7 +148,7 @@ class PolicyUpdate:
             if not reports and self.ranks.count == 1:
                 self.pulse.raise_if_stopped()  # until the first step an iteration can be given up as if not begun
             own = signal[(signal >= mine.start) & (signal < mine.stop)] - mine.start
-            minibatch = Minibatch(trajectory, condition, advantages, own, places, len(rows))
+            minibatch = Minibatch(trajectory, condition, advantages, own, places, len(rows), fresh=not reports)
             report = self._gradient(minibatch, len(signal))
             # Mixed precision's scaler finds its own scale, and can't take a gradient twice.
             while not report.finite and self.accelerator.scaler is None and self.policy.rescale_gradients():
@@ -271,11 +272,12 @@ class PolicyUpdate:
     ) -> Tensor:
         """The mean over the rows of the objective that the settings ask for; new: their log-probabilities now."""
         options, trajectory, advantages = self.config.loss, minibatch.trajectory, minibatch.advantages[rows]
-        old = trajectory.log_probs[place, rows]
+        # In bf16 a rollout's and an update's calls differ by rounding that may be as large as the clip range.
+        old = new.detach() if minibatch.fresh else trajectory.log_probs[place, rows]
         if options.surrogate == "clip":
             return policy_loss(new, old, advantages, options.clip_range)
         assert trajectory.means is not None  # every objective but "clip" has them kept
-        shift = mean_squared_shift(mean, trajectory.means[place, rows])
+        shift = mean_squared_shift(mean, mean.detach() if minibatch.fresh else trajectory.means[place, rows])
         if options.surrogate == "kl_mask":
             return kl_mask_loss(new, old, shift, std, advantages, options.kl_mask_threshold)
         sigma, sigma_next = minibatch.sigmas(place)

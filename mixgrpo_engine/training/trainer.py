@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..advantage import group_advantages
 from ..config import TrainConfig
+from ..deterministic import same_bits
 from ..distributed import sharding
 from ..distributed.lockstep import Lockstep
 from ..distributed.ranks import Ranks
@@ -27,6 +28,7 @@ from ..records.samples import NewestGroup
 from ..rewards import Reward
 from .adapter_average import AdapterAverage
 from .checkpoint import Checkpoints
+from .compiled_blocks import compile_ahead
 from .evaluation import HeldOut, Judges
 from .experience import Experience, Sampler
 from .policy_update import PolicyUpdate, learning_rate
@@ -119,11 +121,18 @@ class Trainer:
 
         Whatever a scorer or a model raises ends it; iterations finished by then are saved first.
         """
+        with same_bits(self.config.run.deterministic):
+            return self._run()
+
+    def _run(self) -> str:
         run = self.config.run
         self.iteration = saved = self._resume()
         self._tell_schedule()
         self._clock = time.monotonic()  # what follows counts as training time
         try:
+            if run.compile_blocks:
+                compile_ahead(self.policy, self.lockstep, self.prompts.train[0], self.config, self.pulse, self.ranks)
+                self._clock = time.monotonic()
             self._evaluate()
             while self.iteration < run.iterations:
                 self.step()

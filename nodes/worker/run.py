@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ...mixgrpo_engine import deterministic
 from ...mixgrpo_engine.records import readable
 from ...mixgrpo_engine.records.events import Cancelled, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
@@ -104,6 +105,8 @@ def _boot_and_train(folder: RunFolder, orders: dict, reporter: Reporter, stop: S
     job = stored.job(folder)
     # Read once and checked here: what the server checked may have been replaced since.
     signature.require(job, folder.name, bytes.fromhex(orders["key"]))
+    if job["config"]["run"].get("deterministic"):
+        deterministic.prepare()
     scratch.mkdir(exist_ok=True)
     compat.configure(orders["comfyui"], scratch, orders["packs"])
     ranks.choose_device(compat.uses_gpu())

@@ -89,6 +89,24 @@ def test_the_first_step_is_called_once_a_prompt(toy, tmp_path):
     assert sizes == {True: [2, 12, 12], False: [12, 12, 12]}
 
 
+@pytest.mark.parametrize("surrogate", ["clip", "ratio_norm", "kl_mask"])
+def test_before_an_iterations_first_step_rounding_takes_no_image_out_of_the_gradient(toy, tmp_path, surrogate):
+    """In bf16 the rollout's log-probabilities and means differ from the update's by more than the clip range."""
+    reports = []
+    for off in (0.0, 0.5):
+        settings = toy.config(optimizer={"updates": 1}, loss={"surrogate": surrogate, "clip_range": 1e-4})
+        trainer = toy.make(tmp_path / f"{off}", settings)
+        condition = trainer.policy.condition(["up", "down"])
+        trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
+        trajectory.log_probs -= off
+        if trajectory.means is not None:
+            trajectory.means += off
+        reports.append(trainer.updates.update(0, trajectory, condition, torch.ones(12)))
+    exact, rounded = reports
+    assert rounded.grad_norm == exact.grad_norm > 0 and rounded.loss == exact.loss
+    assert rounded.ratio_deviation == pytest.approx(torch.tensor(0.5).exp() - 1), "told as it is"
+
+
 def test_gradients_are_scaled_down_to_the_norm(toy, tmp_path):
     trainer = toy.make(tmp_path / "run", toy.config(optimizer={"max_grad_norm": 1e-3}))
     norms = []
