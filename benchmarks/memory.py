@@ -72,13 +72,16 @@ def estimate_cards() -> dict[str, dict]:
 
 
 def estimate_card(card: Card) -> dict:
-    config, preflight = card.config(), demo_model.node_module("model.preflight")
+    preflight = demo_model.node_module("model.preflight")
     encoded = _encoded(full_size.prompt_without_data(card.model))
     check = preflight.Preflight(full_size.without_data(card.model), full_size.vae(), encoded, [""])
-    needs = dataclasses.replace(
-        estimate.Needs(**vars(check.needs(config))), vae=full_size.kl_vae_bytes(config.run.width, config.run.height)
-    )
+
+    def needs_of(config: TrainConfig) -> estimate.Needs:
+        vae = full_size.kl_vae_bytes(config.run.width, config.run.height)
+        return estimate.Needs(**{**vars(check.needs(config)), "vae": vae})
+
     free = card.gigabytes * estimate.GB - CONTEXT
+    config, needs = estimate.fitted(needs_of, free, card.config())
     made = estimate.plan(needs, free, config)
     return {
         "needs": dataclasses.asdict(needs),

@@ -339,6 +339,12 @@ class RunConfig:
         "it is right, the run ends when memory runs out.",
         changes_training=False, advanced=True,
     )  # fmt: skip
+    swapped_blocks: int = setting(
+        -1, "Transformer blocks whose weights stay in host memory and come to the GPU while they are at work, with "
+        "gradient_checkpointing. -1 takes as few as a model needs that is too large for the GPU, usually none; 0 never "
+        "does it. The result stays the same, and takes longer where weights come more slowly than they are used.",
+        minimum=-1, maximum=1000, changes_training=False, advanced=True,
+    )  # fmt: skip
 
 
 @dataclass

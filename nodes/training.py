@@ -111,6 +111,7 @@ class MixGRPOTrain(io.ComfyNode):
                 run_widget("images_mb", optional=True),
                 run_widget("evaluate_steps", optional=True),
                 run_widget("try_anyway", optional=True),
+                run_widget("swapped_blocks", optional=True),
             ],
             outputs=[
                 RUN.Output(
