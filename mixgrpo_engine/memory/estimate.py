@@ -69,9 +69,13 @@ class Needs:
         return sum(self._swapped())
 
     @property
+    def resident(self) -> int:
+        """Of the weights on the device, those of swapped blocks at work included."""
+        return max(0, self.weights - self.in_host) + sum(sorted(self._swapped())[-AT_ONCE:])
+
+    @property
     def always(self) -> int:
-        resident = max(0, self.weights - self.in_host)
-        return resident + sum(sorted(self._swapped())[-AT_ONCE:]) + self.adapter + self.kept
+        return self.resident + self.adapter + self.kept
 
     def _swapped(self) -> list[int]:
         return [self.blocks[place] for place in evenly(self.swapped, len(self.blocks))]
