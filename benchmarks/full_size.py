@@ -1,14 +1,17 @@
 """Published models in their real sizes without data, and middle-sized ones with random weights.
 
-Sizes of the architectures: the configurations that ComfyUI detects in the published files of SD3.5 medium and
-FLUX.1-dev.
+Sizes of the architectures: the configurations that ComfyUI detects in the published files.
 """
 
 from __future__ import annotations
 
-import torch
+import math
+from typing import Any
 
-BUILT = ("sd3.5_medium bf16", "flux1-dev fp8", "flux1-dev bf16")
+import torch
+from torch import nn
+
+DTYPES = {"bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn, "fp16": torch.float16}
 
 _SD35_MEDIUM = {
     "in_channels": 16, "patch_size": 2, "depth": 24, "input_size": None, "adm_in_channels": 2048, "qk_norm": "rms",
@@ -23,7 +26,32 @@ _FLUX = {
     "context_in_dim": 4096, "hidden_size": 3072, "mlp_ratio": 4.0, "num_heads": 24, "depth": 19,
     "depth_single_blocks": 38, "axes_dim": [16, 56, 56], "theta": 10000, "qkv_bias": True, "guidance_embed": True,
 }  # fmt: skip
-_TOKENS = {"sd3.5_medium": (333, 2048), "flux1-dev": (512, 768)}  # of a long prompt; width of the pooled vector
+_Z_IMAGE = {
+    "image_model": "lumina2", "patch_size": 2, "in_channels": 16, "dim": 3840, "cap_feat_dim": 2560, "n_layers": 30,
+    "qk_norm": True, "n_heads": 30, "n_kv_heads": 30, "axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512],
+    "rope_theta": 256.0, "ffn_dim_multiplier": 8 / 3, "z_image_modulation": True, "time_scale": 1000.0,
+    "pad_tokens_multiple": 32,
+}  # fmt: skip
+_QWEN_IMAGE = {"image_model": "qwen_image", "in_channels": 64, "num_layers": 60}
+_CHROMA = {
+    **{key: value for key, value in _FLUX.items() if key not in ("vec_in_dim", "guidance_embed")},
+    "image_model": "chroma", "in_channels": 64, "out_channels": 64, "in_dim": 64, "out_dim": 3072, "hidden_dim": 5120,
+    "n_layers": 5,
+}  # fmt: skip
+_WAN22_5B = {
+    "image_model": "wan2.1", "model_type": "t2v", "dim": 3072, "out_dim": 48, "in_dim": 48, "num_heads": 24,
+    "ffn_dim": 14336, "num_layers": 30, "patch_size": (1, 2, 2), "freq_dim": 256, "window_size": (-1, -1),
+    "qk_norm": True, "cross_attn_norm": True, "eps": 1e-6,
+}  # fmt: skip
+# ComfyUI's name of a model's settings, the settings, tokens of a long prompt and their width, width of the pooled one.
+_PUBLISHED: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
+    "sd3.5_medium": ("SD3", _SD35_MEDIUM, 333, 4096, 2048),
+    "flux1-dev": ("Flux", _FLUX, 512, 4096, 768),
+    "z_image": ("ZImage", _Z_IMAGE, 512, 2560, 0),
+    "qwen_image": ("QwenImage", _QWEN_IMAGE, 512, 3584, 0),
+    "chroma1-hd": ("Chroma", _CHROMA, 512, 4096, 0),
+    "wan2.2_ti2v_5B": ("WAN22_T2V", _WAN22_5B, 512, 4096, 0),
+}
 _MIDDLE = {**_SD35_MEDIUM, "depth": 8, "x_block_self_attn_layers": [0, 1, 2, 3], "num_patches": 4096,
            "pos_embed_max_size": 64, "adm_in_channels": 256,
            "context_embedder_config": {"target": "torch.nn.Linear",
@@ -35,16 +63,15 @@ _MIDDLE_FLUX = {**_FLUX, "hidden_size": 256, "num_heads": 4, "depth": 2, "depth_
 
 
 def without_data(name: str):
-    """One of BUILT as a MODEL on the device "meta"."""
+    """A published model and its weights' dtype, as in "flux1-dev fp8", as a MODEL on the device "meta"."""
     family, dtype = name.split()
-    dtype = {"bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}[dtype]
-    return _patcher(_config(family, dtype), torch.bfloat16, torch.device("meta"))
+    return _patcher(_config(family, DTYPES[dtype]), torch.bfloat16, torch.device("meta"))
 
 
 def prompt_without_data(name: str) -> list:
     """The conditioning of a long prompt for it."""
-    tokens, pooled = _TOKENS[name.split()[0]]
-    return [[torch.zeros(1, tokens, 4096), {"pooled_output": torch.zeros(1, pooled)}]]
+    *_, tokens, width, pooled = _PUBLISHED[name.split()[0]]
+    return [[torch.zeros(1, tokens, width), {"pooled_output": torch.zeros(1, pooled) if pooled else None}]]
 
 
 def middle_sized(family: str = "middle", dtype: torch.dtype = torch.float32):
@@ -71,25 +98,49 @@ def vae():
     return comfy.sd.VAE(sd=TAESD(latent_channels=16).state_dict())
 
 
-def kl_vae_bytes(width: int, height: int) -> int:
-    """Weights (84 million parameters) and the decoding of an image by the KL VAE of SD3 and FLUX in bf16.
+class PublishedVae:
+    """What the estimate asks of a published VAE: no weights, and ComfyUI's formula for the decoding in bf16."""
 
-    ComfyUI's formula for the decoding: 2178 * latent height * latent width * 64 bytes a byte of the dtype.
-    """
-    return 2 * (84_000_000 + 2178 * (height // 8) * (width // 8) * 64)
+    def __init__(self, latent_channels: int, parameters: int, factor: int, ratio: int = 8) -> None:
+        """factor: bytes of the decoding, for each pixel and byte of the dtype. ratio: pixels of a latent's side."""
+        self.latent_channels, self.ratio, self.device = latent_channels, ratio, torch.device("cpu")
+        self.parameters, self.factor = parameters, factor
+        self.first_stage_model, self.vae_dtype = nn.Module(), torch.bfloat16
+        # Of a video: frames to the length of the latents' time, and back.
+        self.downscale_ratio = (lambda frames: (frames + 3) // 4,)
+        self.upscale_ratio = (lambda length: 4 * length - 3,)
+
+    def spacial_compression_decode(self) -> int:
+        return self.ratio
+
+    def memory_used_decode(self, shape: tuple[int, ...], _dtype: torch.dtype) -> int:
+        return 2 * self.factor * math.prod(shape[-2:]) * self.ratio**2
+
+    def bytes_for(self, width: int, height: int) -> int:
+        """Of its weights, and the decoding of an image (or video) that isn't cut into tiles."""
+        return 2 * (self.parameters + self.factor * width * height)
+
+
+def published_vae(name: str) -> PublishedVae:
+    """The one that belongs to a published model."""
+    others = {"qwen_image": (16, 127_000_000, 7000), "wan2.2_ti2v_5B": (48, 705_000_000, 8000, 16)}
+    return PublishedVae(*others.get(name.split()[0], (16, 84_000_000, 2178)))
 
 
 def _config(family: str, dtype: torch.dtype):
     import comfy.supported_models
 
-    if "flux" in family:
-        from comfy.ldm.flux.model import FluxParams
+    middle = {"middle flux": ("Flux", _MIDDLE_FLUX), "middle": ("SD3", _MIDDLE)}
+    kind, sizes = middle[family] if family in middle else _PUBLISHED[family][:2]
+    if kind in ("Flux", "Chroma"):
+        import comfy.ldm.chroma.model
+        import comfy.ldm.flux.model
 
-        newer = {"txt_ids_dims": []} if "txt_ids_dims" in FluxParams.__dataclass_fields__ else {}
-        sizes = _MIDDLE_FLUX if family == "middle flux" else _FLUX
-        return comfy.supported_models.Flux({**sizes, **newer, "dtype": dtype})
-    sizes = {"sd3.5_medium": _SD35_MEDIUM, "middle": _MIDDLE}[family]
-    return comfy.supported_models.SD3({**sizes, "dtype": dtype})
+        # What newer versions ask for.
+        params = comfy.ldm.flux.model.FluxParams if kind == "Flux" else comfy.ldm.chroma.model.ChromaParams
+        newer = {"txt_ids_dims": [], "vec_in_dim": None}
+        sizes = {**{key: value for key, value in newer.items() if key in params.__dataclass_fields__}, **sizes}
+    return getattr(comfy.supported_models, kind)({**sizes, "dtype": dtype})
 
 
 def _patcher(config, compute_dtype, device: torch.device):

@@ -72,16 +72,24 @@ def estimate_cards() -> dict[str, dict]:
 
 
 def estimate_card(card: Card) -> dict:
-    config, preflight = card.config(), demo_model.node_module("model.preflight")
+    preflight = demo_model.node_module("model.preflight")
     encoded = _encoded(full_size.prompt_without_data(card.model))
-    check = preflight.Preflight(full_size.without_data(card.model), full_size.vae(), encoded, [""])
-    needs = dataclasses.replace(
-        estimate.Needs(**vars(check.needs(config))), vae=full_size.kl_vae_bytes(config.run.width, config.run.height)
-    )
+    vae = full_size.published_vae(card.model)
+    check = preflight.Preflight(full_size.without_data(card.model), vae, encoded, [""])
+
+    def needs_of(config: TrainConfig) -> estimate.Needs:
+        decoding = vae.bytes_for(config.run.width, config.run.height)
+        return estimate.Needs(**{**vars(check.needs(config)), "vae": decoding})
+
     free = card.gigabytes * estimate.GB - CONTEXT
+    config, needs = estimate.fitted(needs_of, free, card.config())
     made = estimate.plan(needs, free, config)
     return {
-        "needs": dataclasses.asdict(needs),
+        # Without the list of blocks: what is left of the weights.
+        "needs": dataclasses.asdict(dataclasses.replace(needs, weights=needs.resident, blocks=(), swapped=0)),
+        "weights": needs.weights,
+        "in_host": needs.in_host,
+        "swapped_blocks": needs.swapped,
         "least": needs.least(),
         "fits": made.fits,
         "rollout_batch_size": made.rollout_batch or estimate.images_an_iteration(config),

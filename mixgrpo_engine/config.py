@@ -355,6 +355,12 @@ class RunConfig:
         "operation without such a form ends the run and is named.",
         changes_training=False, advanced=True,
     )  # fmt: skip
+    swapped_blocks: int = setting(
+        -1, "Transformer blocks whose weights stay in host memory and come to the GPU while they are at work, with "
+        "gradient_checkpointing. -1 takes as few as a model needs that is too large for the GPU, usually none; 0 never "
+        "does it. The result stays the same, and takes longer where weights come more slowly than they are used.",
+        minimum=-1, maximum=1000, changes_training=False, advanced=True,
+    )  # fmt: skip
 
 
 @dataclass

@@ -233,6 +233,11 @@ def in_blocks(layer: str) -> bool:
     return plain(layer).split(".")[0] in BLOCK_LISTS
 
 
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """The transformer blocks, in the order in which they are called."""
+    return [block for name, blocks in network.named_children() if name in BLOCK_LISTS for block in blocks.children()]
+
+
 def plain(name: str) -> str:
     """A layer's name without what torch.compile puts into it: no loader knows that."""
     return _COMPILED.sub("", name).removeprefix(".")

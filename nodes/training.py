@@ -113,6 +113,7 @@ class MixGRPOTrain(io.ComfyNode):
                 run_widget("try_anyway", optional=True),
                 run_widget("compile_blocks", optional=True),
                 run_widget("deterministic", optional=True),
+                run_widget("swapped_blocks", optional=True),
             ],
             outputs=[
                 RUN.Output(

@@ -29,7 +29,7 @@ Sixty prompts are a beginning, the paper has thousands: put them into a text fil
 ### Nothing of this was run on a GPU
 
 The settings ({width} x {height}, rank {rank}, preset {preset}) are chosen by an **estimate** of the memory: at least \
-{least}, with one image a model call and no scorer on the card. The worker estimates it again for your card, chooses \
+{least}, with one image a model call and no scorer on the card.{swapped} The worker estimates it again for your card, chooses \
 the batch sizes by what is free (that is what 0 stands for), and tells it in the run's events.
 
 If memory runs out all the same:
@@ -55,14 +55,17 @@ another model take the algorithm and the LoRA's rank from the template of its ca
 `models/diffusion_models` may take the place of the folder's transformer.
 """
 
+SWAPPED = """ {size} of the model's weights, those of {share} blocks, then stay in the computer's own memory and come to \
+the card while they are at work."""
+
 REWARD_FILES = (catalog.HPS, catalog.CLIP_L, catalog.IMAGE_REWARD, catalog.BERT_VOCAB)
 
 
-def what_it_does(model: str, card: Card, least: float, smaller: str, remark: str) -> str:
-    """model: its name for people. least: bytes of the estimate with one image a model call. smaller: what makes this
-    model's memory smaller. remark: a last paragraph, or "".
+def what_it_does(model: str, card: Card, estimated: dict, smaller: str, remark: str) -> str:
+    """model: its name for people. estimated: the card's entry in benchmarks/results/memory.json. smaller: what makes
+    this model's memory smaller. remark: a last paragraph, or "".
     """
-    config = card.config()
+    config, blocks = card.config(), estimated["swapped_blocks"]
     return WHAT_IT_DOES.format(
         model=model,
         gigabytes=card.gigabytes,
@@ -70,7 +73,8 @@ def what_it_does(model: str, card: Card, least: float, smaller: str, remark: str
         height=config.run.height,
         rank=config.adapter.rank,
         preset=card.preset,
-        least=estimate.words(least),
+        least=estimate.words(estimated["least"]),
+        swapped=SWAPPED.format(size=estimate.words(estimated["in_host"]), share=blocks) if blocks else "",
         smaller=smaller,
         remark=f"\n{remark}\n" if remark else "",
     )

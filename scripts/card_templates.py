@@ -108,12 +108,69 @@ def sd35_folder(config: TrainConfig) -> Source:
     )  # fmt: skip
 
 
+def in_parts(
+    title: str,
+    kind: str,
+    parts: tuple[ModelFile, ModelFile, ModelFile],
+    steps: int,
+    smaller: str = "",
+    remark: str = "",
+) -> Callable[[TrainConfig], Source]:
+    """A model whose network, text encoder and VAE are three files. kind: of CLIPLoader."""
+    network, encoder, vae = parts
+
+    def source(_: TrainConfig) -> Source:
+        return Source(
+            loaders={
+                "1": node("UNETLoader", title, unet_name=network.name, weight_dtype="default"),
+                "2": node("CLIPLoader", "Text encoder", clip_name=encoder.name, type=kind, device="default"),
+                "3": node("VAELoader", "VAE", vae_name=vae.name),
+            },
+            model=["1", 0], clip=["2", 0], vae=["3", 0],
+            files=parts,
+            steps=steps,
+            smaller=smaller or HALF,
+            remark=remark,
+        )  # fmt: skip
+
+    return source
+
+
+HALF = "**weight_dtype** *fp8_e4m3fn* of the model's loader halves the weights"
+IN_FP8 = "**swapped_blocks** of Train: more of them stay in the computer's memory"
 SD35_FOLDER = "stable-diffusion-3.5-medium"
 SOURCES: dict[str, Callable[[TrainConfig], Source]] = {
+    "sd35_medium_8gb": sd35_medium,
     "sd35_medium_16gb": sd35_medium,
+    "flux_dev_12gb": flux_in_one_file,
     "flux_dev_fp8_24gb": flux_in_one_file,
     "flux_dev_48gb": flux_in_parts,
     "flux_dev_80gb": flux_in_parts,
+    "z_image_16gb": in_parts("Z-Image", "lumina2", (files.Z_IMAGE, files.QWEN3_4B, files.FLUX_VAE), 25),
+    "qwen_image_24gb": in_parts(
+        "Qwen-Image",
+        "qwen_image",
+        (files.QWEN_IMAGE, files.QWEN_VL, files.QWEN_VAE),
+        20,
+        IN_FP8,
+        "It is trained and sampled without guidance (cfg 1), as the authors of MixGRPO do it: half the time.",
+    ),
+    "chroma_16gb": in_parts(
+        "Chroma1-HD",
+        "chroma",
+        (files.CHROMA, files.T5_FP8, files.FLUX_VAE),
+        25,
+        IN_FP8,
+        "No such training of Chroma is published: the settings are those of SD3.5, with Chroma's guidance.",
+    ),
+    "wan22_5b_24gb": in_parts(
+        "Wan 2.2 5B",
+        "wan",
+        (files.WAN22_5B, files.UMT5, files.WAN22_VAE),
+        20,
+        remark="It learns from videos of 5 frames: a video's score is the mean over its frames, and says nothing of "
+        "how it moves.",
+    ),
     "diffusers_folder": sd35_folder,
 }
 """Template -> its loaders."""
@@ -209,11 +266,10 @@ def samples(config: TrainConfig, steps: int, name: str) -> dict[str, dict]:
         "positive": ["14", 0], "negative": ["15", 0], "latent_image": ["16", 0], "denoise": 1.0,
     }  # fmt: skip
     unused = "" if config.rollout.cfg != 1 else " (unused at cfg 1)"
-    size = {"width": config.run.width, "height": config.run.height, "batch_size": SAMPLED}
     return {
         "14": node("CLIPTextEncode", "Prompt", clip=clip, text=SHOWN_PROMPT),
         "15": node("CLIPTextEncode", f"Negative prompt{unused}", clip=clip, text=config.run.negative_prompt),
-        "16": node("EmptySD3LatentImage", "Images of the training's size", **size),
+        "16": latents(config, vae),
         "17": node("KSampler", "Sample before", model=base, **shared),
         "18": node("KSampler", "Sample after", model=tuned, **shared),
         "19": node("VAEDecode", "Decode before", samples=["17", 0], vae=vae),
@@ -223,13 +279,21 @@ def samples(config: TrainConfig, steps: int, name: str) -> dict[str, dict]:
     }
 
 
+def latents(config: TrainConfig, vae: list) -> dict:
+    size = {"width": config.run.width, "height": config.run.height}
+    if config.run.frames == 1:
+        return node("EmptySD3LatentImage", "Images of the training's size", **size, batch_size=SAMPLED)
+    size |= {"length": config.run.frames, "batch_size": 1}
+    return node("Wan22ImageToVideoLatent", "A video of the training's size", vae=vae, **size)
+
+
 def layout(name: str) -> dict:
     """How the nodes stand, and the notes beside them."""
     key, card = card_of(name)
     source = SOURCES[name](card.config())
     folder = SD35_FOLDER if SD35_FOLDER in source.loaders["1"]["inputs"].values() else ""
-    least = read_json(ESTIMATES)["cards"][key]["least"]
-    what_it_does = card_notes.what_it_does(key.split(",")[0], card, least, source.smaller, source.remark)
+    estimated = read_json(ESTIMATES)["cards"][key]
+    what_it_does = card_notes.what_it_does(key.split(",")[0], card, estimated, source.smaller, source.remark)
     return card_layout.layout(source.loaders, what_it_does, card_notes.where_files_go(source.files, folder))
 
 

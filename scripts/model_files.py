@@ -55,4 +55,31 @@ FLUX_VAE = ModelFile(
     "335 MB, Apache-2.0",
 )  # fmt: skip
 
-FILES = (SD35_MEDIUM, CLIP_G, CLIP_L, T5_FP8, T5_FP16, FLUX_DEV_FP8, FLUX_DEV, FLUX_VAE)
+_Z, _QWEN, _WAN = "Comfy-Org/z_image", "Comfy-Org/Qwen-Image_ComfyUI", "Comfy-Org/Wan_2.2_ComfyUI_Repackaged"
+
+
+def _split(name: str, folder: str, repo: str, terms: str) -> ModelFile:
+    """A file of one of ComfyUI's own repositories, which have the folders of models in "split_files"."""
+    return ModelFile(name, folder, repo, f"split_files/{folder}/{name}", terms)
+
+
+Z_IMAGE = _split("z_image_bf16.safetensors", "diffusion_models", _Z, "12.3 GB, Apache-2.0")
+QWEN3_4B = _split("qwen_3_4b.safetensors", "text_encoders", "Comfy-Org/z_image_turbo", "8.0 GB, Apache-2.0")
+QWEN_IMAGE = _split("qwen_image_fp8_e4m3fn.safetensors", "diffusion_models", _QWEN, "20.4 GB, Apache-2.0")
+QWEN_VL = _split("qwen_2.5_vl_7b_fp8_scaled.safetensors", "text_encoders", _QWEN, "9.4 GB, Apache-2.0")
+QWEN_VAE = _split("qwen_image_vae.safetensors", "vae", _QWEN, "254 MB, Apache-2.0")
+CHROMA = ModelFile(
+    "Chroma1-HD-fp8_scaled_rev2.safetensors", "diffusion_models", "silveroxides/Chroma1-HD-fp8-scaled",
+    "Chroma1-HD-fp8_scaled_rev2.safetensors", "about 9 GB, Apache-2.0",
+)  # fmt: skip
+WAN22_5B = _split("wan2.2_ti2v_5B_fp16.safetensors", "diffusion_models", _WAN, "10.0 GB, Apache-2.0")
+UMT5 = _split(
+    "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "text_encoders", "Comfy-Org/Wan_2.1_ComfyUI_repackaged",
+    "6.7 GB, Apache-2.0",
+)  # fmt: skip
+WAN22_VAE = _split("wan2.2_vae.safetensors", "vae", _WAN, "1.4 GB, Apache-2.0")
+
+FILES = (
+    SD35_MEDIUM, CLIP_G, CLIP_L, T5_FP8, T5_FP16, FLUX_DEV_FP8, FLUX_DEV, FLUX_VAE, Z_IMAGE, QWEN3_4B, QWEN_IMAGE,
+    QWEN_VL, QWEN_VAE, CHROMA, WAN22_5B, UMT5, WAN22_VAE,
+)  # fmt: skip

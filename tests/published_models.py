@@ -82,6 +82,22 @@ def flux_dev():
     return _network(comfy.supported_models.Flux(config), 4)
 
 
+def chroma():
+    """The transformer alone: one double and one single block, and a small network for their modulations."""
+    import comfy.supported_models
+    from comfy.ldm.chroma.model import ChromaParams
+
+    config = {
+        "image_model": "chroma", "in_channels": 64, "out_channels": 64, "patch_size": 2, "context_in_dim": 4096,
+        "hidden_size": FLUX_WIDTH, "mlp_ratio": 4.0, "num_heads": 1, "depth": 1, "depth_single_blocks": 1,
+        "axes_dim": [16, 56, 56], "theta": 10000, "qkv_bias": True, "in_dim": 64, "out_dim": FLUX_WIDTH,
+        "hidden_dim": 64, "n_layers": 2, "dtype": torch.float32,
+    }  # fmt: skip
+    newer = {"txt_ids_dims": [], "vec_in_dim": None}
+    config |= {name: value for name, value in newer.items() if name in ChromaParams.__dataclass_fields__}
+    return _network(comfy.supported_models.Chroma(config), 7)
+
+
 def kl_vae():
     """Of 16 latent channels, with a quarter of the published one's channels inside."""
     from comfy.ldm.modules.diffusionmodules.model import Decoder, Encoder
@@ -146,6 +162,7 @@ FILES = {
     "sd3.5_medium.safetensors": ("checkpoints", sd35_checkpoint, torch.float16),
     "flux1-dev-fp8.safetensors": ("checkpoints", flux_checkpoint, torch.float8_e4m3fn),
     "flux1-dev.safetensors": ("diffusion_models", flux_dev, torch.bfloat16),
+    "Chroma1-HD-fp8_scaled_rev2.safetensors": ("diffusion_models", chroma, torch.float8_e4m3fn),
     "ae.safetensors": ("vae", kl_vae, torch.float32),
 }
 """Published name -> (ComfyUI's folder of models, what is in it, in which dtype)."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
+from ..block_swap import AT_ONCE, BYTES_A_SECOND, evenly
 from ..config import TrainConfig
 
 GB = 2**30  # as torch, drivers and the names of cards count
@@ -57,10 +60,25 @@ class Needs:
     kept: int = 0  # encoded prompts, and the states of an iteration's images
     vae: int = 0  # its weights and the decoding of an image (or of a tile)
     scorers: int = 0  # their weights; those on a GPU work while the next images are sampled
+    blocks: tuple[int, ...] = ()  # of the weights, what each transformer block can leave in host memory
+    swapped: int = 0  # blocks that do
+
+    @property
+    def in_host(self) -> int:
+        """What stays in host memory: so much comes to the device in a model call, and again in its backward pass."""
+        return sum(self._swapped())
+
+    @property
+    def resident(self) -> int:
+        """Of the weights on the device, those of swapped blocks at work included."""
+        return max(0, self.weights - self.in_host) + sum(sorted(self._swapped())[-AT_ONCE:])
 
     @property
     def always(self) -> int:
-        return self.weights + self.adapter + self.kept
+        return self.resident + self.adapter + self.kept
+
+    def _swapped(self) -> list[int]:
+        return [self.blocks[place] for place in evenly(self.swapped, len(self.blocks))]
 
     def of_update(self, images: int) -> int:
         return self.always + self.update.of(images)
@@ -71,6 +89,37 @@ class Needs:
     def least(self) -> int:
         """With one image a model call: less is impossible with these settings."""
         return max(self.of_update(1), self.of_rollout(1))
+
+    def has_room(self, free: int) -> bool:
+        """Whether one image a model call fits into so many bytes with all margins."""
+        return self.always + WORKSPACE + (self.least() - self.always) * (1 + SLACK) <= free
+
+    def swapping(self, count: int) -> Needs:
+        """The same with so many blocks in host memory."""
+        return dataclasses.replace(self, swapped=min(count, len(self.blocks)))
+
+
+def fitted(needs_of: Callable[[TrainConfig], Needs], free: int, config: TrainConfig) -> tuple[TrainConfig, Needs]:
+    """The settings with a number of swapped blocks, and what they need.
+
+    swapped_blocks of -1 becomes the least number with which there is room; all blocks, if there never is. Swapping
+    comes with gradient_checkpointing, which is enough where that number is 0.
+    """
+    needs, asked = needs_of(config), config.run.swapped_blocks
+    fits = needs.has_room(free) or not needs.weights
+    if asked == 0 or (asked < 0 and fits) or not needs.blocks:
+        return _with_run(config, swapped_blocks=0), needs
+    if not config.run.gradient_checkpointing:
+        config = _with_run(config, gradient_checkpointing=True)
+        needs = needs_of(config)
+    most = len(needs.blocks)
+    count = asked if asked > 0 else next((n for n in range(most) if needs.swapping(n).has_room(free)), most)
+    needs = needs.swapping(count)
+    return _with_run(config, swapped_blocks=needs.swapped), needs
+
+
+def _with_run(config: TrainConfig, **changes: Any) -> TrainConfig:
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, **changes))
 
 
 @dataclass(frozen=True)
@@ -132,6 +181,7 @@ class Report:
     config: TrainConfig
     # The same with other settings, in the order in which they should be tried: (what to change, what it then needs).
     alternatives: tuple[tuple[str, Needs], ...] = field(default=())
+    switched_on: bool = False  # gradient_checkpointing, which wasn't asked for
 
     def sentence(self) -> str:
         """All of it in one line."""
@@ -145,11 +195,20 @@ class Report:
         for name, size in (("VAE", needs.vae), ("scorers", needs.scorers)):
             if size:
                 parts.append(f"{name} {words(size)}")
-        return (
-            f"Memory, estimated: {', '.join(parts)}; {words(self.free)} free. "
+        sentences = [
+            f"Memory, estimated: {', '.join(parts)}; {words(self.free)} free.",
             f"rollout_batch_size {self.plan.rollout_batch or images_an_iteration(self.config)}, "
-            f"update_batch_size {self.plan.update_batch}."
-        )
+            f"update_batch_size {self.plan.update_batch}.",
+        ]
+        if needs.swapped:
+            sentences.append(
+                f"{needs.swapped} of {len(needs.blocks)} blocks stay in host memory: {words(needs.in_host)} come over "
+                f"the bus in each model call and once more in its backward pass, {needs.in_host / BYTES_A_SECOND:.2g} "
+                f"s each time at {BYTES_A_SECOND / 1e9:g} GB/s (assumed), partly while others compute."
+            )
+        if self.switched_on:
+            sentences.append("gradient_checkpointing is switched on for it.")
+        return " ".join(sentences)
 
     def too_much(self) -> str:
         """Why it can't fit and what to do."""

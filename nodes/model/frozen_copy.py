@@ -8,30 +8,46 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...mixgrpo_engine import block_swap
+from ...mixgrpo_engine.transfers import in_other_memory, with_attributes
 from ..comfy_types import BaseModel, Model
 
 
-def private_copy(patcher: Model) -> BaseModel:
+def private_copy(patcher: Model, swapped_blocks: int = 0) -> BaseModel:
     """The patcher's BaseModel with its patches (LoRAs upstream, ModelSampling nodes) applied, on its load device.
 
     The structure is copied; the frozen weights' memory is shared where that is safe, so that a large model isn't held
-    twice. The shared MODEL is left unloaded and unpatched, as ComfyUI leaves a model that it has freed.
+    twice. Patches are applied to the copy, which goes to the device by itself: the shared MODEL stays where it is.
+    swapped_blocks: how many blocks' weights (block_swap.py) aren't moved at all.
     """
-    import comfy.model_management as management
-
-    patcher = patcher.clone()
+    device: torch.device = patcher.load_device
     # Tensors made under inference mode can never take part in a gradient, so leave it if the caller is inside.
     with torch.inference_mode(False), torch.no_grad():
-        management.load_models_gpu([patcher], force_full_load=True)
-        try:
-            model = _copy(patcher)
-        finally:
-            # The copy keeps the patched weights alive; the shared model goes back to what it was.
-            management.free_memory(1e30, patcher.load_device)
-        model.to(patcher.load_device)
-    model.requires_grad_(False)
+        _unload_all_but(patcher)
+        own = patcher.clone()
+        own.model = model = _copy(patcher)
+        own.object_patches = copy.deepcopy(own.object_patches)
+        own.backup, own.object_patches_backup, own.pinned = {}, {}, set()
+        own.unpatch_model()  # what a loaded MODEL remembers of its loading
+        own.backup = dict.fromkeys(own.patches)  # no weight is kept for a way back
+        own.weight_inplace_update = False  # its memory is the shared MODEL's
+        own.patch_model(torch.device("cpu") if swapped_blocks else device)
+        model.requires_grad_(False)
+        block_swap.move_the_rest(model, block_swap.chosen(model.diffusion_model, swapped_blocks), device)
     _use_differentiable_matmul(model)
     return model
+
+
+def _unload_all_but(patcher: Model) -> None:
+    """Makes room on the device. The patcher's MODEL may stay there, unless it is patched."""
+    import comfy.model_management as management
+
+    own = [loaded for loaded in management.current_loaded_models if _is_unpatched(loaded.model, patcher.model)]
+    management.free_memory(1e30, patcher.load_device, keep_loaded=own)
+
+
+def _is_unpatched(loaded: Model | None, model: BaseModel) -> bool:
+    return loaded is not None and loaded.model is model and not (loaded.backup or loaded.object_patches_backup)
 
 
 def weightless_copy(patcher: Model) -> BaseModel:
@@ -54,7 +70,7 @@ def uncompiled(part: Any) -> Any:
 
 
 def _shape_of(tensor: Tensor) -> Tensor:
-    return _with_attributes(torch.empty_like(tensor.detach(), device="meta"), tensor)
+    return with_attributes(torch.empty_like(tensor.detach(), device="meta"), tensor)
 
 
 def _copy(patcher: Model) -> BaseModel:
@@ -65,10 +81,14 @@ def _copy(patcher: Model) -> BaseModel:
         id(model.model_config): model.model_config,  # not copyable in newer ComfyUI, and never changed
         id(model.current_patcher): None,  # would drag the patcher and all it holds along
     }
+
+    def alias(memory: Tensor) -> Tensor:
+        return memory.clone() if memory.is_inference() else memory
+
     for parameter in model.parameters():
-        memo[id(parameter)] = nn.Parameter(_alias(parameter, shareable), requires_grad=False)
+        memo[id(parameter)] = in_other_memory(parameter, alias if shareable else Tensor.clone)
     for buffer in model.buffers():
-        memo[id(buffer)] = _alias(buffer, shareable=False)
+        memo[id(buffer)] = buffer.detach().clone()
     return _deepcopy(model, memo)
 
 
@@ -78,24 +98,6 @@ def _deepcopy(model: BaseModel, memo: dict[int, Any]) -> BaseModel:
         if uncompiled(part) is not part:
             memo[id(part)] = copy.deepcopy(uncompiled(part), memo)
     return copy.deepcopy(model, memo)
-
-
-def _alias(tensor: Tensor, shareable: bool) -> Tensor:
-    shared = shareable and not tensor.is_inference()
-    alias = tensor.detach()
-    if alias is tensor:  # tensors of the GGUF pack give themselves back, and clones too
-        alias = tensor.as_subclass(Tensor).detach()
-        return _with_attributes((alias if shared else alias.clone()).as_subclass(type(tensor)), tensor)
-    return _with_attributes(alias if shared else alias.clone(), tensor)
-
-
-def _with_attributes(new: Tensor, old: Tensor) -> Tensor:
-    """Gives a tensor what others have hung onto the old one: how it is quantised, LoRAs that act when it is used."""
-    for name, value in vars(old).items():
-        if name not in vars(new):
-            # A list of its own: a patcher that unloads the shared MODEL empties it.
-            setattr(new, name, list(value) if isinstance(value, list) else value)
-    return new
 
 
 def _use_differentiable_matmul(model: BaseModel) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
-from ...mixgrpo_engine.lora import BLOCK_LISTS
+from ...mixgrpo_engine.lora import blocks_of
 from ..comfy_types import Network
 from . import fused_norms
 
@@ -41,7 +41,7 @@ def prepare(diffusion_model: Network, checkpointing: bool, verify: bool = True) 
             layer.register_forward_pre_hook(_keep_input)
         if hasattr(layer, "recasts"):
             layer.recasts = not checkpointing
-    blocks = [block for name, blocks in diffusion_model.named_children() if name in BLOCK_LISTS for block in blocks]
+    blocks = blocks_of(diffusion_model)
     if checkpointing and not blocks:
         raise ValueError(
             f"Gradient checkpointing doesn't know the blocks of {type(diffusion_model).__name__}: turn it off."

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...mixgrpo_engine import lora
+from ...mixgrpo_engine import block_swap, lora
 from ...mixgrpo_engine.config import AdapterConfig
 from ...mixgrpo_engine.gradient_scale import GradientScale
 from ...mixgrpo_engine.transfers import send
@@ -56,12 +56,14 @@ class ComfyPolicy:
         adapter: AdapterConfig,
         seed: int,
         gradient_checkpointing: bool = False,
+        swapped_blocks: int = 0,
     ) -> None:
         """model, vae: ComfyUI's MODEL and VAE. encoded: all prompts of the run, with `negative` where cfg isn't 1.
 
         guidance: input of guidance-distilled models (FLUX.1-dev), for prompt and negative prompt alike; 0 leaves it to
         the prompts' own, or the model's default. frames: of a video, 1 for images. width, height: pixels of an image or
-        frame. seed: of the adapter's starting values.
+        frame. seed: of the adapter's starting values. swapped_blocks: transformer blocks whose weights stay in host
+        memory (block_swap.py), always with gradient_checkpointing.
         Raises ValueError for a MODEL that can't be trained as it is sampled, or a size, VAE, target or guidance that
         doesn't fit it. What of the MODEL was left out is told in `notices`.
         """
@@ -80,14 +82,18 @@ class ComfyPolicy:
         self.notices: list[str]
         model, self.notices = settled(model, self.noise_shape)
         gradients.enable_training_mode()
-        self._model = private_copy(model)
+        self._model = private_copy(model, swapped_blocks)
         self.dtype = use_training_dtype(self._model, self.device, self.notices)
         self._model_sampling = copy.deepcopy(self._model.model_sampling)
         self._names = lora_names.FileNames(self._model)
         start = lora_names.start_of(adapter, self._model)
         self.adapted_layers = lora.inject(self._model.diffusion_model, adapter, seed, start)
         self._names.require(self.adapted_layers)
-        gradients.prepare(self._model.diffusion_model, gradient_checkpointing)
+        network = self._model.diffusion_model
+        swapped = block_swap.chosen(network, swapped_blocks)
+        block_swap.move_the_rest(network, swapped, self.device)  # the LoRA is where its layer's weight is
+        self.swap = block_swap.BlockSwap(swapped, self.device) if swapped else None
+        gradients.prepare(network, gradient_checkpointing or bool(swapped))
         self._gradient_scale = None
         if self.dtype == torch.float16:
             self._gradient_scale = GradientScale(lora.parameters(self._model.diffusion_model))

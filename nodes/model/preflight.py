@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...mixgrpo_engine import lora
+from ...mixgrpo_engine import block_swap, lora
 from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.memory import estimate
 from ...mixgrpo_engine.memory.estimate import Line, Needs
@@ -66,10 +66,12 @@ class Preflight:
 
     def report(self, config: TrainConfig) -> estimate.Report:
         """Raises whatever the model's code raises on tensors without data."""
-        needs, free = self.needs(config), free_bytes(self.device)
-        plan = estimate.plan(needs, free, config)
-        alternatives = () if plan.fits else tuple(self._alternatives(config))
-        return estimate.Report(needs, free, plan, config, alternatives)
+        free = free_bytes(self.device)
+        fitted, needs = estimate.fitted(self.needs, free, config)
+        plan = estimate.plan(needs, free, fitted)
+        alternatives = () if plan.fits else tuple(self._alternatives(fitted))
+        switched_on = fitted.run.gradient_checkpointing != config.run.gradient_checkpointing
+        return estimate.Report(needs, free, plan, fitted, alternatives, switched_on)
 
     def needs(self, config: TrainConfig) -> Needs:
         run = config.run
@@ -87,6 +89,8 @@ class Preflight:
             + _bytes_of(rows[0]) * min(len(self.prompts), CACHED_PROMPTS),
             vae=self._vae(shape),
             scorers=sum(scorer_bytes(reward) for reward in self.rewards),
+            # Apple's devices have the host's memory.
+            blocks=() if self.device.type == "mps" else block_swap.bytes_of_blocks(module.model.diffusion_model),
         )
 
     def _module(self, config: TrainConfig) -> VelocityModule:
@@ -145,20 +149,24 @@ class Preflight:
     def _alternatives(self, config: TrainConfig) -> Iterator[tuple[str, Needs]]:
         """Settings that need less, the least loss first."""
         changed = dataclasses.replace(config, run=dataclasses.replace(config.run, gradient_checkpointing=True))
-        also = "" if config.run.gradient_checkpointing else "switch on gradient_checkpointing"
-        if also:
-            yield also, self.needs(changed)
+        also, swapped = "", config.run.swapped_blocks
+        if not config.run.gradient_checkpointing:
+            also = "switch on gradient_checkpointing"
+            yield also, self.needs(changed).swapping(swapped)
+        if not swapped:
+            needs = self.needs(changed)
+            yield "set swapped_blocks to -1", needs.swapping(len(needs.blocks))
         for share in SMALLER:
             width, height = (_rounded(size * share) for size in (config.run.width, config.run.height))
             smaller = dataclasses.replace(changed, run=dataclasses.replace(changed.run, width=width, height=height))
             yield (
                 f"{also} and train at {width} x {height}" if also else f"train at {width} x {height}",
-                self.needs(smaller),
+                self.needs(smaller).swapping(swapped),
             )
 
 
 def plan(preflight: Preflight, config: TrainConfig) -> tuple[TrainConfig, str]:
-    """(the settings with batch sizes that should fit, what to tell people).
+    """(the settings with batch sizes and swapped blocks that should fit, what to tell people).
 
     Raises MemoryError with one sentence when a GPU can't hold even one image a model call, unless the settings want it
     tried all the same.
@@ -174,7 +182,7 @@ def plan(preflight: Preflight, config: TrainConfig) -> tuple[TrainConfig, str]:
     if not report.plan.fits and preflight.device.type not in ("cpu", "mps") and not config.run.try_anyway:
         raise MemoryError(f"{report.too_much()} Or switch on try_anyway: this is an estimate.")
     planned = dataclasses.replace(
-        config,
+        report.config,
         rollout=dataclasses.replace(config.rollout, batch_size=report.plan.rollout_batch),
         optimizer=dataclasses.replace(config.optimizer, batch_size=report.plan.update_batch),
     )

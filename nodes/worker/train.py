@@ -56,6 +56,7 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
         adapter=config.adapter,
         seed=config.run.seed,
         gradient_checkpointing=config.run.gradient_checkpointing,
+        swapped_blocks=max(0, config.run.swapped_blocks),  # -1 stays where the memory can't be estimated
     )
     for notice in policy.notices:
         reporter.emit(Notice(reporter.checkpoint, notice))

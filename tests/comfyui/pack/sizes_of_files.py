@@ -1,4 +1,4 @@
-"""Text encoders, FLUX and KL VAEs as large as their files, where ComfyUI builds the published sizes in any case.
+"""Text encoders, FLUX, Chroma and KL VAEs as large as their files, where ComfyUI builds the published sizes in any case.
 
 So tiny files go through the real loaders. For a published file nothing changes: its sizes are those that ComfyUI takes.
 """
@@ -73,10 +73,17 @@ def _text_encoder(original, self, *args, textmodel_json_config=None, model_optio
         self.transformer.set_input_embeddings(few)
 
 
-def _flux(original, *args, **options):
-    config = original(*args, **options)
-    if config and config.get("image_model") == "flux":
+def _flux(original, tensors, prefix, *args, **options):
+    config = original(tensors, prefix, *args, **options)
+    if config and config.get("image_model") in ("flux", "chroma"):
         config["num_heads"] = config["hidden_size"] // sum(config["axes_dim"])
+    if config and config.get("image_model") == "chroma":
+        guidance = f"{prefix}distilled_guidance_layer."
+        config |= {
+            "out_dim": config["hidden_size"],
+            "hidden_dim": len(tensors[f"{guidance}in_proj.weight"]),
+            "n_layers": _count(tensors, f"{guidance}layers."),
+        }
     return config
 
 

@@ -8,6 +8,7 @@ import pytest
 from mixgrpo_engine.memory import estimate
 from mixgrpo_engine.memory.cards import CARDS
 from mixgrpo_engine.memory.estimate import GB, Line, Needs
+from mixgrpo_engine.presets import preset
 from mixgrpo_engine.schedule import flash_sigmas, flow_sigmas
 
 STORED = Path(__file__).resolve().parents[3] / "benchmarks" / "results" / "memory.json"
@@ -22,7 +23,8 @@ def test_settings_are_valid_and_keep_their_preset(name):
     config = CARDS[name].config()
     config.validate()
     assert config.run.gradient_checkpointing
-    assert config.rollout.steps == {"MixGRPO SD3.5": 10}.get(CARDS[name].preset, 25)
+    own = CARDS[name].settings.get("rollout", {})
+    assert config.rollout.steps == own.get("steps", preset(CARDS[name].preset).rollout.steps)
 
 
 def test_evaluations_are_a_twentieth_of_a_run_at_most(name):

@@ -82,6 +82,56 @@ def test_the_line_that_people_read(toy):
     )
 
 
+BLOCKS = (3 * GB, 2 * GB, GB, GB, GB)  # of the weights, 2 GB aren't in blocks
+
+
+def test_blocks_in_host_memory_leave_room_for_all_but_two_of_them():
+    needs = {count: Needs(**{**vars(NEEDS), "blocks": BLOCKS, "swapped": count}) for count in range(6)}
+    assert {count: each.in_host // GB for count, each in needs.items()} == {0: 0, 1: 1, 2: 3, 3: 5, 4: 7, 5: 8}
+    # Two are there at once, the largest in the worst case: of one or two nothing is won.
+    resident = {0: 10, 1: 10, 2: 10, 3: 9, 4: 8, 5: 7}
+    assert {count: (each.always - GB) // GB for count, each in needs.items()} == resident
+
+
+@pytest.mark.parametrize(
+    ("asked", "checkpointing", "room", "expected"),
+    [
+        (-1, False, 3, (0, False, 0)),  # it fits as it is
+        (-1, False, 2, (0, True, 0)),  # checkpointing is enough
+        (-1, False, 1.5, (3, True, 5)),
+        (-1, True, 0.5, (4, True, 7)),
+        (-1, True, -9, (5, True, 8)),  # nothing is enough
+        (0, False, -9, (0, False, 0)),
+        (2, False, 100, (2, True, 3)),
+        (9, True, 100, (5, True, 8)),
+    ],
+)
+def test_as_few_blocks_as_it_takes_stay_in_host_memory(toy, asked, checkpointing, room, expected):
+    """room: GB for one image, beside all weights and margins. An update takes 3 without checkpointing, and 2 with."""
+
+    def needs_of(config):
+        update = Line(0, (2 if config.run.gradient_checkpointing else 3) * GB)
+        return Needs(**{**vars(NEEDS), "update": update, "blocks": BLOCKS})
+
+    config = toy.config(run={"swapped_blocks": asked, "gradient_checkpointing": checkpointing})
+    free = int(NEEDS.always + WORKSPACE + room * (1 + SLACK) * GB) + 1
+    fitted, needs = estimate.fitted(needs_of, free, config)
+    swapped, switched_on, in_host = expected
+    assert (fitted.run.swapped_blocks, needs.swapped, needs.in_host) == (swapped, swapped, in_host * GB)
+    assert fitted.run.gradient_checkpointing == switched_on
+
+
+def test_what_swapping_costs_is_told(toy):
+    needs = Needs(**{**vars(NEEDS), "blocks": BLOCKS, "swapped": 4})
+    made = estimate.plan(needs, 20 * GB, toy.config())
+    text = estimate.Report(needs, 20 * GB, made, toy.config(), switched_on=True).sentence()
+    assert text.endswith(
+        "4 of 5 blocks stay in host memory: 7.0 GB come over the bus in each model call and once more in its backward "
+        "pass, 0.63 s each time at 12 GB/s (assumed), partly while others compute. gradient_checkpointing is switched "
+        "on for it."
+    )
+
+
 def test_what_does_not_fit_names_the_first_change_that_helps(toy):
     def needs(update):
         return Needs(**{**vars(NEEDS), "update": Line(0, update * GB)})

@@ -148,6 +148,26 @@ def test_a_gpu_that_is_too_small_is_refused_and_a_cpu_warned(build, room, settin
     assert "a device with more memory" in told and chosen.optimizer.batch_size == 1
 
 
+def test_what_is_too_large_for_a_gpu_stays_in_host_memory(comfy, room, settings, check_of, free, monkeypatch):
+    plan, check = room("nodes.model.preflight").plan, check_of(tiny_models.flux())
+    monkeypatch.setattr(room("mixgrpo_engine.memory.estimate"), "WORKSPACE", 0)
+    monkeypatch.setattr(room("nodes.model.preflight"), "decode_bytes", lambda vae, shape: 0)
+    free(1)
+    assert plan(check, settings())[0].run.swapped_blocks == 0, "on a CPU that wins nothing"
+    check.device = torch.device("cuda")  # nothing is moved there: the weights count as missing
+    needs = check.needs(settings(run={"gradient_checkpointing": True}))
+    assert len(needs.blocks) == 4 and sum(needs.blocks) < needs.weights
+    free(needs.swapping(3).always + 1.1 * needs.update.of(1) + 1)
+    config = settings()
+    planned, told = plan(check, config)
+    assert planned.run.swapped_blocks == 3 and planned.run.gradient_checkpointing
+    assert not config.run.gradient_checkpointing, "the run's own settings stay"
+    assert "3 of 4 blocks stay in host memory" in told
+    assert told.endswith("gradient_checkpointing is switched on for it.")
+    with pytest.raises(MemoryError, match="set swapped_blocks to -1"):
+        plan(check, settings(run={"swapped_blocks": 0, "gradient_checkpointing": True}))
+
+
 def test_a_refusal_names_gradient_checkpointing_first(build, room, settings, check_of, free, monkeypatch):
     check, config = check_of(build()), settings()
     monkeypatch.setattr(room("mixgrpo_engine.memory.estimate"), "WORKSPACE", 0)

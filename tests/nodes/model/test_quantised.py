@@ -119,6 +119,23 @@ def test_a_packed_model_trains_packed_and_its_lora_loads(packed_model, policy_of
     assert not close(velocities(policy, packed_model, encoded)[0], own)
 
 
+def test_a_packed_model_stays_packed_in_host_memory(packed_model, lora_upstream, policy_of):
+    """The LoRA upstream hangs on the packed weights, and comes with them."""
+    results = []
+    for swapped_blocks in (0, 2):
+        policy = policy_of(lora_upstream, gradient_checkpointing=True, swapped_blocks=swapped_blocks)
+        tiny_models.train_a_little(policy)
+        results.append(gradients(policy, ["red"], random_weights(policy)))
+    (velocity, found), (swapped_velocity, swapped_found) = results
+    assert torch.equal(velocity, swapped_velocity)
+    assert all(torch.equal(gradient, swapped_found[name]) for name, gradient in found.items())
+    layers = [policy.module.model.diffusion_model.get_submodule(name).base_layer for name in policy.adapted_layers]
+    packed = sum(layer.weight.nbytes for layer in layers)
+    policy.swap.fetched = 0
+    gradients(policy, ["red"], random_weights(policy))
+    assert 2 * packed <= policy.swap.fetched < 2.5 * packed, "a byte a weight"
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_memory_of_a_packed_model_is_estimated(room, packed_model, policy_of, encoded, checkpointing):
     """Every unpacked copy counts: without checkpointing they all stay until the backward pass."""

@@ -14,9 +14,12 @@ class Brightness:
         return images.flatten(1).mean(1)
 
 
-@pytest.fixture
-def trainer(room, build, vae, encoded, tmp_path):
-    """A trainer of 2 prompts with 3 images, whose policy, LoRA and optimizer are then moved to the pretended GPU."""
+@pytest.fixture(params=[0, 1], ids=["resident", "swapped"])
+def trainer(request, room, build, vae, encoded, tmp_path):
+    """A trainer of 2 prompts with 3 images, whose policy, LoRA and optimizer are then moved to the pretended GPU.
+
+    Once the weights of a block stay in host memory.
+    """
     engine = {name: room(f"mixgrpo_engine.{name}") for name in ("config", "lora", "prompts", "records.run_folder")}
     training = {name: room(f"mixgrpo_engine.training.{name}") for name in ("trainer", "policy_update")}
     config = engine["config"].TrainConfig.from_dict(
@@ -30,12 +33,15 @@ def trainer(room, build, vae, encoded, tmp_path):
         }
     )
     policy = room("nodes.model.policy").ComfyPolicy(
-        build(), vae, encoded, width=SIZE, height=SIZE, cfg=3.0, adapter=config.adapter, seed=3
-    )
+        build(), vae, encoded, width=SIZE, height=SIZE, cfg=3.0, adapter=config.adapter, seed=3,
+        swapped_blocks=request.param,
+    )  # fmt: skip
     folder, prompts = engine["records.run_folder"].RunFolder(tmp_path / "run"), engine["prompts"].PromptSet(PROMPTS, ())
     made = training["trainer"].Trainer(policy, {"brightness": Brightness()}, prompts, config, folder, folder.emit)
     pretended_gpu.move(policy.module)
     policy.device = pretended_gpu.GPU
+    if policy.swap:
+        policy.swap.device = pretended_gpu.GPU
     parameters = engine["lora"].parameters(policy.module)
     optimizer = made.accelerator.prepare_optimizer(torch.optim.AdamW(parameters))
     made.updates = training["policy_update"].PolicyUpdate(
@@ -59,6 +65,7 @@ def test_none_in_a_rollout_and_one_an_update(trainer):
             # The first one looks whether every layer has a gradient, too.
             assert len(gpu.waits) == 2 + (iteration == 0)
             gpu.waits.clear()
+    assert not trainer.policy.swap or trainer.policy.swap.fetched > 0
     values = torch.cat([tensor.flatten() for tensor in trainer.policy.adapter_state().values()]).cpu_values
     assert values.isfinite().all() and values.abs().max() > 0
 
