@@ -12,18 +12,22 @@ ROOT = Path(__file__).resolve().parent.parent
 PACK = "custom_nodes_mixgrpo_benchmarks"
 
 
+def folder() -> Path:
+    """COMFYUI_DIR, or the ComfyUI that `make setup` made."""
+    return Path(os.environ.get("COMFYUI_DIR") or ROOT / ".comfyui").expanduser().absolute()
+
+
 def import_comfyui(cpu: bool = True) -> None:
     """Puts ComfyUI first on sys.path, so that `import nodes` is ComfyUI's; again does nothing.
 
     cpu: whether it computes there. Raises FileNotFoundError when there is no ComfyUI.
     """
-    folder = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".comfyui").expanduser().absolute()
-    if not (folder / "main.py").exists():
+    if not (folder() / "main.py").exists():
         raise FileNotFoundError(
-            f"There is no ComfyUI in {folder}: run `make setup`, or set COMFYUI_DIR to a ComfyUI folder."
+            f"There is no ComfyUI in {folder()}: run `make setup`, or set COMFYUI_DIR to a ComfyUI folder."
         )
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    if str(folder()) not in sys.path:
+        sys.path.insert(0, str(folder()))
     import comfy.cli_args
 
     comfy.cli_args.args.cpu = cpu

@@ -16,12 +16,12 @@ from mixgrpo_engine.records.files import write_json
 from . import full_size, machine
 from .comfyui import import_comfyui, node_module
 from .measured_bytes import measured_peak
+from .model_call import model_call
 from .subject import Subject
 
 FILE = "memory.json"
 PIXELS, RANK = 256, 16
 IMAGES = (1, 2, 4, 8)
-SIGMA = 0.5
 
 
 def run(folder: Path) -> Path:
@@ -54,9 +54,9 @@ def measure() -> list[dict]:
         model, vae, encoded = full_size.middle_sized(), full_size.vae(), _encoded(full_size.middle_sized_prompt())
         subject = Subject(model, vae, encoded, PromptSet(("",), ()), config)
         needs, policy = subject.preflight().needs(config), subject.policy(config)
-        _update(policy, 1)()  # makes the gradients, which are counted with the adapter
+        model_call(policy, 1, gradient=True)()  # makes the gradients, which are counted with the adapter
         for images in IMAGES:
-            measured, estimated = measured_peak(_update(policy, images)), needs.update.of(images)
+            measured, estimated = measured_peak(model_call(policy, images, gradient=True)), needs.update.of(images)
             rows.append(
                 {
                     "gradient_checkpointing": checkpointing,
@@ -94,12 +94,6 @@ def estimate_card(card: Card) -> dict:
 
 
 CONTEXT = estimate.GB  # of a card's memory that its driver, torch and the desktop take
-
-
-def _update(policy, images: int):
-    latents, condition = policy.noise(range(images)), policy.condition([""] * images)
-    condition.plan()
-    return lambda: policy.module(latents, SIGMA, condition).square().mean().backward()
 
 
 @torch.no_grad()

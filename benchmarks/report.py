@@ -55,7 +55,7 @@ def _cost(section: dict, model: str) -> str:
         f"{run['rollout']['group_size']} images of {run['run']['width']}x{run['run']['height']} pixels, "
         f"{run['optimizer']['updates']} updates, LoRA rank {run['adapter']['rank']}"
     )
-    table = _table(
+    figures = table(
         ("algorithm", "image-forwards an image: rollout", "update", "seconds an iteration", "rollout",
          "decode and score", "update", "rest", "processor seconds", f"of {rows[0]['variant']}",
          "of it, window starts 0 to 11", "rollout and update alone", "overhead: denoiser only",
@@ -71,7 +71,7 @@ def _cost(section: dict, model: str) -> str:
             f"({rows[0]['iterations']} iterations of each algorithm, which take turns iteration by iteration), in "
             "brackets the lowest and the highest sweep. All images have an advantage, so that none is left out of the "
             "update.",
-            table,
+            figures,
             f"![Seconds an iteration]({COST[model]}.png)",
             f"Machine: {machine.sentence(section['machine'])}.",
         ]
@@ -112,7 +112,7 @@ def _cost_row(row: dict) -> list[str]:
 def _reward(section: dict) -> str:
     settings, rows = section["settings"], section["summary"]
     run = settings["demo"]
-    table = _table(
+    figures = table(
         ("algorithm", "seeds", "window", "iterations", "image-forwards", "held-out reward before", "after", "gain",
          "strictly right before", "after"),
         map(_reward_row, rows),
@@ -124,7 +124,7 @@ def _reward(section: dict) -> str:
             f"count) at learning rate {run['optimizer']['learning_rate']:g}. The held-out prompts, "
             f"{run['run']['evaluate_images']} images each, are scored with the same noises at the start and "
             f"up to {settings['evaluations']} times after it. Mean and standard deviation over the seeds.",
-            table,
+            figures,
             f"![Held-out reward against seconds of training]({REWARD_PLOT})",
             "The learning rate and the window are the demo's, which were chosen for MixGRPO-Flash; none of the "
             "algorithms was tuned for this comparison.",
@@ -158,7 +158,7 @@ def window_words(window: dict) -> str:
 
 def _scoring(section: dict) -> str:
     settings = section["settings"]
-    table = _table(("way", "seconds a group", "of one batch"), map(_scoring_row, section["summary"]))
+    figures = table(("way", "seconds a group", "of one batch"), map(_scoring_row, section["summary"]))
     return "\n\n".join(
         [
             "## Scoring a group",
@@ -166,7 +166,7 @@ def _scoring(section: dict) -> str:
             "and their prompt, by a CLIP of ViT-B/32's size (random weights), with everything from the image tensor "
             f"to the score. The ways take turns, {settings['rounds']} rounds; medians, in brackets the quartiles; the "
             "ratio is to one batch in the same round.",
-            table,
+            figures,
             "*An image a call*: the same scorer, which remembers the prompt. *Published way*: Pillow, CLIPProcessor "
             "and the network for one image and its prompt at a time, as model cards show it.",
             f"Machine: {machine.sentence(section['machine'])}.",
@@ -209,7 +209,7 @@ def _count(number: int, name: str) -> str:
     return f"{number} {name}{'s' * (number != 1)}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
