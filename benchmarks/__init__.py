@@ -1,1 +1,1 @@
-"""What MixGRPO costs and wins against other algorithms, measured on the embedded tiny model: `python -m benchmarks`."""
+"""What MixGRPO costs and wins against other algorithms: `python -m benchmarks`; `python -m benchmarks gpu` on a GPU."""

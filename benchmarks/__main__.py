@@ -1,4 +1,4 @@
-"""`python -m benchmarks [cost | reward | scoring | memory | report]`: measures parts; or writes the report."""
+"""`python -m benchmarks [cost | reward | scoring | memory | report | gpu]`: measures parts; or writes the report."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from pathlib import Path
 
 import torch
 
-from . import cost, demo_model, machine, memory, report, reward_over_time, scoring
+from . import comfyui, cost, demo_model, machine, memory, middle_model, report, reward_over_time, scoring
 from .results_file import ResultsFile
 
 RESULTS = Path(__file__).resolve().parent / "results"
+MODELS = {"tiny": demo_model, "middle": middle_model}
+SWEEPS = {"tiny": (2, 1), "middle": (1, 2)}  # repeats and stride by default
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["gpu"]:
+        from .gpu import command
+
+        sys.exit(command.main(sys.argv[2:]))
     options = parse()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -27,11 +33,15 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition(": ")[2])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"{__doc__.partition(': ')[2]} `python -m benchmarks gpu --help`: full-size models on a GPU.",
+    )
     parts = ("all", "cost", "reward", "scoring", "memory", "report")
     parser.add_argument("part", nargs="?", default="all", choices=parts)
-    parser.add_argument("--repeats", type=positive, default=2, help="cost: sweeps of the window")
-    parser.add_argument("--stride", type=positive, default=1, help="cost: steps between the window's places")
+    parser.add_argument("--model", choices=tuple(MODELS), help="cost: one model only, instead of all")
+    parser.add_argument("--repeats", type=positive, help="cost: sweeps of the window; tiny 2, middle 1 by default")
+    parser.add_argument("--stride", type=positive, help="cost: steps between its places; tiny 1, middle 2 by default")
     parser.add_argument("--seconds", type=positive, default=90, help="reward: training seconds of a run")
     parser.add_argument("--seeds", type=positive, default=3, help="reward: runs of each algorithm")
     parser.add_argument("--evaluations", type=positive, default=6, help="reward: evaluations of a run after its start")
@@ -63,44 +73,53 @@ def run(options: argparse.Namespace) -> None:
 
 
 def measure(options: argparse.Namespace, results: ResultsFile) -> None:
-    demo = demo_model.load()
-    shared = {"demo": demo.settings.as_dict()}
-    cost_settings = {"repeats": options.repeats, "stride": options.stride, **shared}
-    reward_settings = {"seconds": options.seconds, "evaluations": options.evaluations, **shared}
+    comfyui.import_comfyui()
+    here, everything = machine.describe(), options.part == "all"
     wanted = [(variant.name, seed) for variant, seed in reward_over_time.wanted(options.seeds)]
-    scoring_settings = {"rounds": options.rounds, "images": scoring.IMAGES, "pixels": scoring.PIXELS}
-    this_machine = machine.describe()
-
-    if options.part == "all" and (options.fresh or results.has_runs(wanted)):
+    if everything and (options.fresh or results.has_runs(wanted)):
         results.sections.clear()
     if options.part == "reward" and options.fresh:
         results.sections.pop("reward", None)
-    if options.part == "cost" or options.part == "all" and not results.matches("cost", cost_settings, this_machine):
-        measure_cost(demo, options, results, {"settings": cost_settings, "machine": this_machine})
-    if options.part == "scoring" or (
-        options.part == "all" and not results.matches("scoring", scoring_settings, this_machine)
-    ):
-        measure_scoring(options, results, {"settings": scoring_settings, "machine": this_machine})
-    if options.part in ("all", "reward"):
-        runs = results.runs_to_go_on_with(reward_settings, this_machine, wanted)
-        measure_reward(demo, options, results, {"settings": reward_settings, "machine": this_machine}, runs)
+    if everything or options.part == "cost":
+        for model in (options.model,) if options.model else MODELS:
+            measure_cost(model, options, results, here)
+    if everything or options.part == "scoring":
+        measure_scoring(options, results, here)
+    if everything or options.part == "reward":
+        measure_reward(options, results, here, wanted)
 
 
-def measure_cost(demo, options: argparse.Namespace, results: ResultsFile, section: dict) -> None:
-    samples = cost.measure(demo, options.repeats, options.stride)
-    results.save("cost", {**section, "summary": cost.summarise(samples), "samples": samples})
+def measure_cost(model: str, options: argparse.Namespace, results: ResultsFile, here: dict) -> None:
+    subject = MODELS[model].load()
+    repeats, stride = SWEEPS[model]
+    repeats, stride = options.repeats or repeats, options.stride or stride
+    settings = {"repeats": repeats, "stride": stride, "run": subject.settings.as_dict()}
+    if options.part == "all" and results.matches(report.COST[model], settings, here):
+        return
+    samples = cost.measure(subject, repeats, stride)
+    section = {"settings": settings, "machine": here, "summary": cost.summarise(samples), "samples": samples}
+    results.save(report.COST[model], section)
 
 
-def measure_scoring(options: argparse.Namespace, results: ResultsFile, section: dict) -> None:
-    samples = scoring.measure(demo_model.clip_tokenizer(), options.rounds)
-    results.save("scoring", {**section, "summary": scoring.summarise(samples), "samples": samples})
+def measure_scoring(options: argparse.Namespace, results: ResultsFile, here: dict) -> None:
+    settings = {"rounds": options.rounds, "images": scoring.IMAGES, "pixels": scoring.PIXELS}
+    if options.part == "all" and results.matches("scoring", settings, here):
+        return
+    samples = scoring.measure(comfyui.clip_tokenizer(), options.rounds)
+    section = {"settings": settings, "machine": here, "summary": scoring.summarise(samples), "samples": samples}
+    results.save("scoring", section)
 
 
-def measure_reward(demo, options: argparse.Namespace, results: ResultsFile, section: dict, runs: list[dict]) -> None:
-    runs = list(runs)
+def measure_reward(
+    options: argparse.Namespace, results: ResultsFile, here: dict, wanted: list[tuple[str, int]]
+) -> None:
+    demo = demo_model.load()
+    settings = {"seconds": options.seconds, "evaluations": options.evaluations, "demo": demo.settings.as_dict()}
+    runs = results.runs_to_go_on_with(settings, here, wanted)
 
     def save(run: dict) -> None:
         runs.append(run)
+        section = {"settings": settings, "machine": here}
         results.save("reward", {**section, "summary": reward_over_time.summarise(runs), "runs": runs})
 
     done = {(run["variant"], run["seed"]) for run in runs}

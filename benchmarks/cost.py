@@ -6,7 +6,8 @@ import dataclasses
 import itertools
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,27 +18,28 @@ from mixgrpo_engine.config import TrainConfig
 from mixgrpo_engine.rewards.shapes import ShapesReward
 
 from .bare_model import BareCalls
-from .demo_model import DemoModel
 from .single_steps import SingleSteps
+from .subject import Subject
 from .variants import COST, DANCE_GRPO, MIX_GRPO, Variant
 
 # So low that the model stays what it is. Not lower: AdamW is slow on gradients so small that their squares have no
 # full precision any more.
 LEARNING_RATE = 1e-7
+PAPER_PLACES = 12  # that its window visits: 25 iterations each of 300
 PHASES = ("rollout", "score", "update", "rest")
 
 
-def measure(demo: DemoModel, repeats: int, stride: int, variants: Sequence[Variant] = COST) -> list[dict]:
+def measure(subject: Subject, repeats: int, stride: int, variants: Sequence[Variant] = COST) -> list[dict]:
     """One sample an iteration: `repeats` sweeps of the window over all its places, `stride` steps apart.
 
     The variants take turns, one iteration each, in an order that rotates: a machine that is slow for a while is slow
     for all of them.
     """
-    sweep = sweep_length(settings(MIX_GRPO, demo.settings, stride))
+    sweep = sweep_length(settings(MIX_GRPO, subject.settings, stride))
     samples = []
     with tempfile.TemporaryDirectory(prefix="mixgrpo-benchmark-") as folder:
         measured = [
-            Measured(demo, variant, settings(variant, demo.settings, stride), Path(folder) / str(number))
+            Measured(subject, variant, settings(variant, subject.settings, stride), Path(folder) / str(number))
             for number, variant in enumerate(variants)
         ]
         for one in measured:
@@ -86,13 +88,14 @@ class AlwaysDifferent(ShapesReward):
 class Measured:
     """A variant's trainer, with the bare work of its iterations timed beside them."""
 
-    def __init__(self, demo: DemoModel, variant: Variant, config: TrainConfig, folder: Path):
+    def __init__(self, subject: Subject, variant: Variant, config: TrainConfig, folder: Path):
         self.variant = variant
-        self.trainer = SingleSteps(demo, variant, config, folder, AlwaysDifferent())
+        config = subject.planned(config)
+        self.trainer = SingleSteps(subject, config, folder, AlwaysDifferent(), variant.own_copies)
         self.images = config.rollout.group_size * config.rollout.prompts_per_iteration
         self.denoiser = BareCalls(self.trainer.policy.module.model.diffusion_model)
-        # The tiny model's VAE is a TAESD: all that decoding costs is in this part of it.
-        self.vae = BareCalls(demo.vae.first_stage_model.taesd_decoder)
+        # The models' VAEs are TAESDs: all that decoding costs is in this part of them.
+        self.vae = BareCalls(subject.vae.first_stage_model.taesd_decoder)
 
     def warm_up(self) -> None:
         """The first calls in a process are slow."""
@@ -100,9 +103,14 @@ class Measured:
         self.trainer.iteration = 0
 
     def sample(self) -> dict:
-        """The next iteration's figures; image-forwards are per image of the iteration, seconds of all of it."""
+        """The next iteration's figures; image-forwards are per image of the iteration, seconds of all of it.
+
+        "processor" and "bare" are seconds of processor time, which other programs of the machine don't change much.
+        """
         with self.denoiser.recording(), self.vae.recording():
+            started = time.process_time()
             event, seconds = self.trainer.timed_step()
+            processor = time.process_time() - started
         parts = {name: event.seconds[name] for name in ("rollout", "score", "update")}
         return {
             "variant": self.variant.name,
@@ -112,6 +120,7 @@ class Measured:
                 "update": self.denoiser.images(gradient=True) / self.images,
             },
             "seconds": {"iteration": seconds, **parts, "rest": seconds - sum(parts.values())},
+            "processor": processor,
             "bare": {"denoiser": self.denoiser.repeat(), "vae": self.vae.repeat()},
         }
 
@@ -119,14 +128,14 @@ class Measured:
 def summarise(samples: Sequence[dict]) -> list[dict]:
     """One row a variant. Seconds and ratios are of whole sweeps, {"mean", "low", "high"} over the repeats.
 
-    ratio: to the reference's iteration; model_ratio: of rollout and update alone to the reference's.
+    ratio: to the reference's iteration, in processor time; paper_ratio: the same over the places that the window
+    visits in the paper's own 300 iterations; model_ratio: of rollout and update alone to the reference's.
 
-    overhead: seconds of an iteration / seconds of its bare work, {"median", "low", "high"} (quartiles) over all
+    overhead: processor time of an iteration / of its bare work, {"median", "low", "high"} (quartiles) over all
     iterations: "denoiser" counts the denoiser's calls alone as bare work, "denoiser_and_vae" the VAE's decoding too.
     """
     names = list(dict.fromkeys(sample["variant"] for sample in samples))
-    reference = DANCE_GRPO.name if DANCE_GRPO.name in names else names[0]
-    by_sweep = dict(_sweeps(samples, reference))
+    reference = dict(_sweeps(samples, DANCE_GRPO.name if DANCE_GRPO.name in names else names[0]))
     rows = []
     for name in names:
         mine = [sample for sample in samples if sample["variant"] == name]
@@ -136,18 +145,19 @@ def summarise(samples: Sequence[dict]) -> list[dict]:
                 "variant": name,
                 "iterations": len(mine),
                 "forwards": {
-                    phase: statistics.mean(sample["forwards"][phase] for sample in mine)
-                    for phase in ("rollout", "update")
+                    phase: _mean(sample["forwards"][phase] for sample in mine) for phase in ("rollout", "update")
                 },
                 "seconds": {
                     phase: _over_repeats([sweep[phase] for _, sweep in sweeps]) for phase in ("iteration", *PHASES)
                 },
-                "ratio": _over_repeats([sweep["iteration"] / by_sweep[n]["iteration"] for n, sweep in sweeps]),
-                "model_ratio": _over_repeats([_model(sweep) / _model(by_sweep[n]) for n, sweep in sweeps]),
+                "processor": _over_repeats([sweep["processor"] for _, sweep in sweeps]),
+                "ratio": _over_repeats([sweep["processor"] / reference[n]["processor"] for n, sweep in sweeps]),
+                "paper_ratio": _over_repeats([sweep["paper"] / reference[n]["paper"] for n, sweep in sweeps]),
+                "model_ratio": _over_repeats([_model(sweep) / _model(reference[n]) for n, sweep in sweeps]),
                 "overhead": {
-                    "denoiser": _quartiles([s["seconds"]["iteration"] / s["bare"]["denoiser"] for s in mine]),
+                    "denoiser": _quartiles([s["processor"] / s["bare"]["denoiser"] for s in mine]),
                     "denoiser_and_vae": _quartiles(
-                        [s["seconds"]["iteration"] / (s["bare"]["denoiser"] + s["bare"]["vae"]) for s in mine]
+                        [s["processor"] / (s["bare"]["denoiser"] + s["bare"]["vae"]) for s in mine]
                     ),
                 },
             }
@@ -156,19 +166,34 @@ def summarise(samples: Sequence[dict]) -> list[dict]:
 
 
 def _sweeps(samples: Sequence[dict], name: str) -> Iterator[tuple[int, dict[str, float]]]:
-    """(number, mean seconds of its iterations by phase) of a variant's sweeps."""
+    """(number, mean seconds of its iterations) of a variant's sweeps: by phase, of processor time, and of that over
+    the paper's places ("paper").
+    """
     mine = [sample for sample in samples if sample["variant"] == name]
-    for number, sweep in itertools.groupby(mine, key=lambda sample: sample["repeat"]):
-        seconds = [sample["seconds"] for sample in sweep]
-        yield number, {phase: statistics.mean(each[phase] for each in seconds) for phase in ("iteration", *PHASES)}
+    for number, group in itertools.groupby(mine, key=lambda sample: sample["repeat"]):
+        sweep = list(group)
+        # A window over all steps is at every iteration the same, and its randomly drawn steps cost alike.
+        paper = [sample for sample in sweep if sample["window"][0] < PAPER_PLACES]
+        yield (
+            number,
+            {
+                **{phase: _mean(sample["seconds"][phase] for sample in sweep) for phase in ("iteration", *PHASES)},
+                "processor": _mean(sample["processor"] for sample in sweep),
+                "paper": _mean(sample["processor"] for sample in paper),
+            },
+        )
 
 
 def _model(sweep: dict[str, float]) -> float:
     return sweep["rollout"] + sweep["update"]
 
 
+def _mean(values: Iterable[float]) -> float:
+    return statistics.fmean(values)
+
+
 def _over_repeats(values: Sequence[float]) -> dict[str, float]:
-    return {"mean": statistics.mean(values), "low": min(values), "high": max(values)}
+    return {"mean": _mean(values), "low": min(values), "high": max(values)}
 
 
 def _quartiles(values: Sequence[float]) -> dict[str, float]:

@@ -1,55 +1,27 @@
-"""The demo's model and settings in this process: real ComfyUI code on the CPU, the pack loaded as ComfyUI loads it."""
+"""The demo's model and settings in this process."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import importlib.util
 import json
-import os
-import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from mixgrpo_engine.config import TrainConfig
 from mixgrpo_engine.prompt_files import of_text
-from mixgrpo_engine.prompts import PromptSet, split
+from mixgrpo_engine.prompts import split
 
-ROOT = Path(__file__).resolve().parent.parent
+from .comfyui import ROOT, import_comfyui, node_module
+from .subject import Subject
+
 WORKFLOW = ROOT / "workflows" / "api" / "shapes_alignment.json"
-PACK = "custom_nodes_mixgrpo_benchmarks"
 
 
-@dataclass
-class DemoModel:
-    """The embedded model, the demo's prompts encoded, and the demo's settings."""
+def load() -> Subject:
+    """The embedded model, the demo's prompts encoded, and the demo's settings.
 
-    model: Any  # ComfyUI's MODEL; it stays as it is, each policy trains a copy
-    vae: Any
-    encoded: Any
-    prompts: PromptSet
-    settings: TrainConfig
-
-    def policy(self, config: TrainConfig):
-        """A new ComfyPolicy with an untrained LoRA."""
-        return node_module("model.policy").ComfyPolicy(
-            self.model,
-            self.vae,
-            self.encoded,
-            width=config.run.width,
-            height=config.run.height,
-            cfg=config.rollout.cfg,
-            adapter=config.adapter,
-            seed=config.run.seed,
-            gradient_checkpointing=config.run.gradient_checkpointing,
-        )
-
-
-def load() -> DemoModel:
-    """Raises FileNotFoundError when there is no ComfyUI."""
+    Raises FileNotFoundError when there is no ComfyUI.
+    """
     import_comfyui()
     workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
     given = _inputs(workflow, "MixGRPO_Prompts")
@@ -58,7 +30,7 @@ def load() -> DemoModel:
     clip = node_module("tiny.text_encoder").load_clip(tiny.TEXT_ENCODER)
     with torch.no_grad():
         encoded = node_module("model.conditioning").encode_prompts(clip, [*prompts.train, *prompts.held_out])
-    return DemoModel(tiny.load_model(), tiny.load_vae(), encoded, prompts, _settings(workflow))
+    return Subject(tiny.load_model(), tiny.load_vae(), encoded, prompts, _settings(workflow))
 
 
 def _settings(workflow: dict) -> TrainConfig:
@@ -83,37 +55,3 @@ def _inputs(workflow: dict, kind: str) -> dict:
     """The settings of the workflow's one node of a kind, its wires left out."""
     inputs = next(node["inputs"] for node in workflow.values() if node["class_type"] == kind)
     return {name: value for name, value in inputs.items() if not isinstance(value, list)}
-
-
-def import_comfyui() -> None:
-    """Puts ComfyUI first on sys.path, in CPU mode, so that `import nodes` is ComfyUI's; again does nothing."""
-    folder = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".comfyui").expanduser().absolute()
-    if not (folder / "main.py").exists():
-        raise FileNotFoundError(
-            f"There is no ComfyUI in {folder}: run `make setup`, or set COMFYUI_DIR to a ComfyUI folder."
-        )
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    import comfy.cli_args
-
-    comfy.cli_args.args.cpu = True
-
-
-def clip_tokenizer() -> Path:
-    """The folder of the CLIP tokenizer that ComfyUI brings."""
-    import_comfyui()
-    import comfy.sd1_clip
-
-    return Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
-
-
-def node_module(name: str):
-    """A module of nodes/. The pack gets a name of its own, since ComfyUI has a module `nodes` too."""
-    if PACK not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-        )
-        pack = importlib.util.module_from_spec(spec)
-        sys.modules[PACK] = pack
-        spec.loader.exec_module(pack)
-    return importlib.import_module(f"{PACK}.nodes.{name}")

@@ -1,4 +1,4 @@
-"""Published models in their real sizes without data, and middle-sized ones with random weights.
+"""Published models in their real sizes, without data or with random weights, and smaller random ones.
 
 Sizes of the architectures: the configurations that ComfyUI detects in the published files.
 """
@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-DTYPES = {"bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn, "fp16": torch.float16}
+DTYPES = {
+    "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn, "fp16": torch.float16, "float32": torch.float32,
+}  # fmt: skip
+BUILT = ("sd3.5_medium bf16", "flux1-dev fp8", "flux1-dev bf16")
 
 _SD35_MEDIUM = {
     "in_channels": 16, "patch_size": 2, "depth": 24, "input_size": None, "adm_in_channels": 2048, "qk_norm": "rms",
@@ -62,10 +65,63 @@ _MIDDLE_FLUX = {**_FLUX, "hidden_size": 256, "num_heads": 4, "depth": 2, "depth_
                 "axes_dim": [16, 24, 24], "vec_in_dim": 256, "context_in_dim": 256}  # fmt: skip
 
 
+# Two layers of each, for the CPU, and what their prompts are: tokens, their width, width of the pooled vector.
+_SMALL = {
+    "sd3.5_medium": {
+        **_MIDDLE, "depth": 2, "x_block_self_attn_layers": [0], "adm_in_channels": 32,
+        "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 64, "out_features": 128}},
+    },
+    "flux1-dev": {
+        **_FLUX, "hidden_size": 64, "num_heads": 2, "depth": 1, "depth_single_blocks": 1, "axes_dim": [8, 12, 12],
+        "context_in_dim": 64, "vec_in_dim": 32,
+    },
+}  # fmt: skip
+_SMALL_PROMPT = (8, 64, 32)
+
+
 def without_data(name: str):
     """A published model and its weights' dtype, as in "flux1-dev fp8", as a MODEL on the device "meta"."""
     family, dtype = name.split()
-    return _patcher(_config(family, DTYPES[dtype]), torch.bfloat16, torch.device("meta"))
+    return _patcher(_config(family, DTYPES[dtype]), torch.bfloat16, torch.device("meta"), torch.device("cpu"))
+
+
+def random_weights(name: str, device: torch.device, offload: torch.device | None = None, small: bool = False):
+    """One of BUILT, or that in another of DTYPES, with random weights that are made on the device.
+
+    offload: where ComfyUI keeps it while it isn't used; the device itself when None, so that nothing travels.
+    small: two layers of it. Weights of one name are the same in every dtype but for its rounding.
+    """
+    family, dtype = name.split()
+    compute = torch.float32 if dtype == "float32" else torch.bfloat16
+    model = _patcher(_config(family, DTYPES[dtype], small), compute, device, device, offload or device)
+    model.model.to(device)
+    randomise(model.model.diffusion_model, device)
+    model.model.to(model.offload_device)
+    return model
+
+
+@torch.no_grad()
+def randomise(network, device: torch.device):
+    """Fills a network on the device with random weights, whose activations keep order one; gives the network."""
+    generator = torch.Generator(device).manual_seed(0)
+    for parameter in network.parameters():
+        values = torch.empty(parameter.shape, device=device, dtype=torch.bfloat16).normal_(generator=generator)
+        # Scales of norms near 1, the rest small.
+        parameter.copy_(values / parameter[0].numel() ** 0.5 if parameter.ndim > 1 else 1 + 0.1 * values)
+    for name, buffer in network.named_buffers():
+        if name.endswith("pos_embed"):  # SD3's table of positions starts as uninitialised memory
+            buffer.copy_(0.1 * torch.randn(buffer.shape, device=device, generator=generator))
+    return network
+
+
+def random_prompt(name: str, seed: int, small: bool = False) -> list:
+    """The conditioning of a long prompt for it."""
+    family = name.split()[0]
+    *_, tokens, width, pooled = _PUBLISHED[family]
+    tokens, width, pooled = _SMALL_PROMPT if small else (tokens, width, pooled)
+    generator = torch.Generator().manual_seed(seed)
+    vector = torch.randn(1, pooled, generator=generator)
+    return [[torch.randn(1, tokens, width, generator=generator), {"pooled_output": vector}]]
 
 
 def prompt_without_data(name: str) -> list:
@@ -78,11 +134,9 @@ def middle_sized(family: str = "middle", dtype: torch.dtype = torch.float32):
     """A random MODEL on the CPU. "middle": 8 joint blocks, 512 wide, 40 million parameters; "middle flux": 2 double
     and 4 single blocks, 256 wide, 8 million.
     """
-    model = _patcher(_config(family, dtype), None, torch.device("cpu"))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.02)
+    cpu = torch.device("cpu")
+    model = _patcher(_config(family, dtype), None, cpu, cpu)
+    randomise(model.model.diffusion_model, cpu)
     return model
 
 
@@ -91,11 +145,17 @@ def middle_sized_prompt() -> list:
 
 
 def vae():
-    """A VAE of 16 channels. It is a small one: decode_bytes of a KL VAE is ComfyUI's formula, see KL_BYTES."""
+    """A random VAE of 16 channels. It is a small one: what a KL VAE takes is ComfyUI's formula, see kl_vae_bytes."""
     import comfy.sd
     from comfy.taesd.taesd import TAESD
 
-    return comfy.sd.VAE(sd=TAESD(latent_channels=16).state_dict())
+    network, generator = TAESD(latent_channels=16), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            # So that pictures are neither black nor white all over.
+            size = 0.7 / parameter[0].numel() ** 0.5 if parameter.ndim > 1 else 0.01
+            parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
+    return comfy.sd.VAE(sd=network.state_dict())
 
 
 class PublishedVae:
@@ -127,11 +187,12 @@ def published_vae(name: str) -> PublishedVae:
     return PublishedVae(*others.get(name.split()[0], (16, 84_000_000, 2178)))
 
 
-def _config(family: str, dtype: torch.dtype):
+def _config(family: str, dtype: torch.dtype, small: bool = False):
     import comfy.supported_models
 
     middle = {"middle flux": ("Flux", _MIDDLE_FLUX), "middle": ("SD3", _MIDDLE)}
     kind, sizes = middle[family] if family in middle else _PUBLISHED[family][:2]
+    sizes = _SMALL[family] if small else sizes
     if kind in ("Flux", "Chroma"):
         import comfy.ldm.chroma.model
         import comfy.ldm.flux.model
@@ -143,10 +204,10 @@ def _config(family: str, dtype: torch.dtype):
     return getattr(comfy.supported_models, kind)({**sizes, "dtype": dtype})
 
 
-def _patcher(config, compute_dtype, device: torch.device):
+def _patcher(config, compute_dtype, made_on: torch.device, device: torch.device, offload: torch.device | None = None):
     import comfy.model_patcher
 
     dtype = config.unet_config["dtype"]
     config.set_inference_dtype(dtype, None if compute_dtype == dtype else compute_dtype)
-    cpu = torch.device("cpu")
-    return comfy.model_patcher.ModelPatcher(config.get_model({}, device=device), load_device=cpu, offload_device=cpu)
+    model = config.get_model({}, device=made_on)
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload or device)

@@ -10,21 +10,24 @@ import torch
 from mixgrpo_engine.config import TrainConfig
 from mixgrpo_engine.memory import estimate
 from mixgrpo_engine.memory.cards import CARDS, Card
+from mixgrpo_engine.prompts import PromptSet
 from mixgrpo_engine.records.files import write_json
 
-from . import demo_model, full_size, machine
+from . import full_size, machine
+from .comfyui import import_comfyui, node_module
 from .measured_bytes import measured_peak
+from .model_call import model_call
+from .subject import Subject
 
 FILE = "memory.json"
 PIXELS, RANK = 256, 16
 IMAGES = (1, 2, 4, 8)
-SIGMA = 0.5
 
 
 def run(folder: Path) -> Path:
     """Measures, estimates, and writes the figures into the folder."""
-    demo_model.import_comfyui()
-    demo_model.node_module("model.preflight")  # so that all of the pack is loaded by one name
+    import_comfyui()
+    node_module("model.preflight")  # so that all of the pack is loaded by one name
     folder.mkdir(parents=True, exist_ok=True)
     figures = {"machine": machine.describe(), "measured": measure(), "cards": estimate_cards()}
     write_json(folder / FILE, figures)
@@ -49,11 +52,11 @@ def measure() -> list[dict]:
             }
         )
         model, vae, encoded = full_size.middle_sized(), full_size.vae(), _encoded(full_size.middle_sized_prompt())
-        needs = demo_model.node_module("model.preflight").Preflight(model, vae, encoded, [""]).needs(config)
-        policy = demo_model.DemoModel(model, vae, encoded, None, config).policy(config)
-        _update(policy, 1)()  # makes the gradients, which are counted with the adapter
+        subject = Subject(model, vae, encoded, PromptSet(("",), ()), config)
+        needs, policy = subject.preflight().needs(config), subject.policy(config)
+        model_call(policy, 1, gradient=True)()  # makes the gradients, which are counted with the adapter
         for images in IMAGES:
-            measured, estimated = measured_peak(_update(policy, images)), needs.update.of(images)
+            measured, estimated = measured_peak(model_call(policy, images, gradient=True)), needs.update.of(images)
             rows.append(
                 {
                     "gradient_checkpointing": checkpointing,
@@ -72,7 +75,7 @@ def estimate_cards() -> dict[str, dict]:
 
 
 def estimate_card(card: Card) -> dict:
-    preflight = demo_model.node_module("model.preflight")
+    preflight = node_module("model.preflight")
     encoded = _encoded(full_size.prompt_without_data(card.model))
     vae = full_size.published_vae(card.model)
     check = preflight.Preflight(full_size.without_data(card.model), vae, encoded, [""])
@@ -101,12 +104,6 @@ def estimate_card(card: Card) -> dict:
 CONTEXT = estimate.GB  # of a card's memory that its driver, torch and the desktop take
 
 
-def _update(policy, images: int):
-    latents, condition = policy.noise(range(images)), policy.condition([""] * images)
-    condition.plan()
-    return lambda: policy.module(latents, SIGMA, condition).square().mean().backward()
-
-
 @torch.no_grad()
 def _encoded(conditioning: list):
-    return demo_model.node_module("model.conditioning").Encoded({"": conditioning})
+    return node_module("model.conditioning").Encoded({"": conditioning})

@@ -8,16 +8,24 @@ from pathlib import Path
 from . import machine, plots
 
 RUN = ".venv/bin/python -m benchmarks"
-COST_PLOT, REWARD_PLOT = "cost.png", "reward.png"
+REWARD_PLOT = "reward.png"
+COST = {"tiny": "cost", "middle": "cost_middle"}  # model -> its section; a picture of the same name
+MODEL = {
+    "tiny": "the embedded tiny model",
+    "middle": "a random FLUX of middle size (8 million parameters, 2 double and 4 single blocks of 256)",
+}
 
 
 def write(sections: dict[str, dict], folder: Path) -> Path:
     """Writes README.md and the pictures of the sections that there are (of bench.json) into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = ["# Benchmarks", _intro()]
-    if "cost" in sections:
-        plots.cost(sections["cost"]["summary"], folder / COST_PLOT)
-        parts.append(_cost(sections["cost"]))
+    for model, name in COST.items():
+        if name in sections:
+            plots.cost(sections[name]["summary"], folder / f"{name}.png")
+            parts.append(_cost(sections[name], model))
+    if any(name in sections for name in COST.values()):
+        parts.append(_COST_WORDS)
     if "reward" in sections:
         plots.reward(sections["reward"]["runs"], folder / REWARD_PLOT)
         parts.append(_reward(sections["reward"]))
@@ -32,50 +40,56 @@ def write(sections: dict[str, dict], folder: Path) -> Path:
 def _intro() -> str:
     return (
         "Measured on the embedded tiny model (1.1 million parameters, 64x64 pixels) through ComfyUI's model code and "
-        "the engine's own trainer, on the CPU, at the sizes of `workflows/api/shapes_alignment.json`. The algorithms "
+        "the engine's own trainer, on the CPU, at the sizes of `workflows/api/shapes_alignment.json`, and the cost "
+        "also on a random FLUX of middle size, where forwards cost far more than what is around them. The algorithms "
         "are the pack's presets and differ in nothing else: no guidance, no KL, no average of the adapter, a constant "
         "learning rate. A tiny model on a CPU tells how the costs relate; how much reward a large model wins "
         "from each algorithm it can't tell. `bench.json` holds every single figure."
     )
 
 
-def _cost(section: dict) -> str:
-    run, rows = section["settings"]["demo"], section["summary"]
+def _cost(section: dict, model: str) -> str:
+    run, rows = section["settings"]["run"], section["summary"]
     sizes = (
-        f"{run['rollout']['steps']} steps, {run['rollout']['prompts_per_iteration']} prompts x "
-        f"{run['rollout']['group_size']} images, {run['optimizer']['updates']} updates, LoRA rank "
-        f"{run['adapter']['rank']}"
+        f"{run['rollout']['steps']} steps, {_count(run['rollout']['prompts_per_iteration'], 'prompt')} x "
+        f"{run['rollout']['group_size']} images of {run['run']['width']}x{run['run']['height']} pixels, "
+        f"{run['optimizer']['updates']} updates, LoRA rank {run['adapter']['rank']}"
     )
-    table = _table(
+    figures = table(
         ("algorithm", "image-forwards an image: rollout", "update", "seconds an iteration", "rollout",
-         "decode and score", "update", "rest", f"of {rows[0]['variant']}", "rollout and update alone",
-         "overhead: denoiser only", "overhead: denoiser + VAE decode"),
+         "decode and score", "update", "rest", "processor seconds", f"of {rows[0]['variant']}",
+         "of it, window starts 0 to 11", "rollout and update alone", "overhead: denoiser only",
+         "overhead: denoiser + VAE decode"),
         map(_cost_row, rows),
     )  # fmt: skip
     repeats, stride = section["settings"]["repeats"], section["settings"]["stride"]
     places = "all its places" if stride == 1 else f"its places {stride} steps apart"
-    sweeps = "1 sweep" if repeats == 1 else f"{repeats} sweeps"
     return "\n\n".join(
         [
-            "## Cost of an iteration",
-            f"One iteration: {sizes}. The window visits {places} once a sweep; means over {sweeps} "
+            f"## Cost of an iteration: {MODEL[model]}",
+            f"One iteration: {sizes}. The window visits {places} once a sweep; means over {_count(repeats, 'sweep')} "
             f"({rows[0]['iterations']} iterations of each algorithm, which take turns iteration by iteration), in "
             "brackets the lowest and the highest sweep. All images have an advantage, so that none is left out of the "
             "update.",
-            table,
-            f"![Seconds an iteration]({COST_PLOT})",
-            "*Nothing shared*: MixGRPO as other implementations run it, every image with its own copy of the steps "
-            "that a group that shares its noise has in common. *Rollout and update alone*: the same ratio without "
-            "decoding and scoring, which cost the same for every algorithm: much of a tiny model's iteration, little "
-            "of a large one's. *Overhead*: seconds of an iteration / seconds of the model's bare work, timed right "
-            "after it; median over the iterations, in brackets the quartiles. The bare work is the very calls of that "
-            "iteration again (the same batch sizes, in the same order, with ready inputs, with a backward pass where "
-            "the iteration had one), made on ComfyUI's diffusion model with its LoRA directly; *+ VAE decode* counts "
-            "the decoding of the images, too, so that what remains is sampling mathematics, scoring, loss, optimizer "
-            "and bookkeeping.",
+            figures,
+            f"![Seconds an iteration]({COST[model]}.png)",
             f"Machine: {machine.sentence(section['machine'])}.",
         ]
     )
+
+
+_COST_WORDS = (
+    "*Nothing shared*: MixGRPO as other implementations run it, every image with its own copy of the steps that a "
+    "group that shares its noise has in common. *Processor seconds*, and the ratios and overheads made of them, change "
+    "little with what else the machine does. *Window starts 0 to 11*: the same ratio over the places that the window "
+    "visits in the paper's own 300 iterations, where the whole sweep goes on to the last step. *Rollout and update "
+    "alone*: the ratio of their seconds without decoding and scoring, which cost the same for every algorithm: much of "
+    "a tiny model's iteration, little of a large one's. *Overhead*: an iteration / the model's bare work, timed right "
+    "after it; median over the iterations, in brackets the quartiles. The bare work is the very calls of that "
+    "iteration again (the same batch sizes, in the same order, with ready inputs, with a backward pass where the "
+    "iteration had one), made on ComfyUI's diffusion model with its LoRA directly; *+ VAE decode* counts the decoding "
+    "of the images, too, so that what remains is sampling mathematics, scoring, loss, optimizer and bookkeeping."
+)
 
 
 def _cost_row(row: dict) -> list[str]:
@@ -86,7 +100,9 @@ def _cost_row(row: dict) -> list[str]:
         f"{row['forwards']['update']:.2f}",
         _span(seconds["iteration"], "mean", ".2f"),
         *(f"{seconds[phase]['mean']:.3f}" for phase in ("rollout", "score", "update", "rest")),
+        f"{row['processor']['mean']:.2f}",
         _span(row["ratio"], "mean", ".0%"),
+        f"{row['paper_ratio']['mean']:.0%}",
         f"{row['model_ratio']['mean']:.0%}",
         _span(overhead["denoiser"], "median", ".2f"),
         _span(overhead["denoiser_and_vae"], "median", ".2f"),
@@ -96,7 +112,7 @@ def _cost_row(row: dict) -> list[str]:
 def _reward(section: dict) -> str:
     settings, rows = section["settings"], section["summary"]
     run = settings["demo"]
-    table = _table(
+    figures = table(
         ("algorithm", "seeds", "window", "iterations", "image-forwards", "held-out reward before", "after", "gain",
          "strictly right before", "after"),
         map(_reward_row, rows),
@@ -108,7 +124,7 @@ def _reward(section: dict) -> str:
             f"count) at learning rate {run['optimizer']['learning_rate']:g}. The held-out prompts, "
             f"{run['run']['evaluate_images']} images each, are scored with the same noises at the start and "
             f"up to {settings['evaluations']} times after it. Mean and standard deviation over the seeds.",
-            table,
+            figures,
             f"![Held-out reward against seconds of training]({REWARD_PLOT})",
             "The learning rate and the window are the demo's, which were chosen for MixGRPO-Flash; none of the "
             "algorithms was tuned for this comparison.",
@@ -142,7 +158,7 @@ def window_words(window: dict) -> str:
 
 def _scoring(section: dict) -> str:
     settings = section["settings"]
-    table = _table(("way", "seconds a group", "of one batch"), map(_scoring_row, section["summary"]))
+    figures = table(("way", "seconds a group", "of one batch"), map(_scoring_row, section["summary"]))
     return "\n\n".join(
         [
             "## Scoring a group",
@@ -150,7 +166,7 @@ def _scoring(section: dict) -> str:
             "and their prompt, by a CLIP of ViT-B/32's size (random weights), with everything from the image tensor "
             f"to the score. The ways take turns, {settings['rounds']} rounds; medians, in brackets the quartiles; the "
             "ratio is to one batch in the same round.",
-            table,
+            figures,
             "*An image a call*: the same scorer, which remembers the prompt. *Published way*: Pillow, CLIPProcessor "
             "and the network for one image and its prompt at a time, as model cards show it.",
             f"Machine: {machine.sentence(section['machine'])}.",
@@ -164,11 +180,11 @@ def _scoring_row(row: dict) -> list[str]:
 
 def _commands(sections: dict[str, dict]) -> str:
     lines = ["make bench    # all parts; an interrupted one goes on where it stopped"]
-    if "cost" in sections:
-        settings = sections["cost"]["settings"]
-        lines.append(
-            f"{RUN} cost --repeats {settings['repeats']} --stride {settings['stride']}{_threads(sections['cost'])}"
-        )
+    for model, name in COST.items():
+        if name in sections:
+            settings = sections[name]["settings"]
+            sizes = f"--repeats {settings['repeats']} --stride {settings['stride']}"
+            lines.append(f"{RUN} cost --model {model} {sizes}{_threads(sections[name])}")
     if "reward" in sections:
         settings, rows = sections["reward"]["settings"], sections["reward"]["summary"]
         lines.append(
@@ -189,7 +205,11 @@ def _threads(section: dict) -> str:
     return f" --threads {where['threads']}" if where["threads"] < where["cores"] else ""
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'s' * (number != 1)}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -9,7 +9,8 @@ from mixgrpo_engine.records.files import read_json, write_json
 
 
 class ResultsFile:
-    """Sections "cost", "reward" and "scoring", each {"settings", "machine", "summary", and its raw figures}."""
+    """Sections "cost", "cost_middle", "reward" and "scoring", each {"settings", "machine", "summary",
+    and its raw figures}."""
 
     def __init__(self, path: Path):
         """Raises ValueError for a file that is damaged."""

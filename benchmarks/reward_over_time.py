@@ -10,15 +10,15 @@ from pathlib import Path
 
 from mixgrpo_engine.config import TrainConfig
 
-from .demo_model import DemoModel
 from .single_steps import SingleSteps
+from .subject import Subject
 from .variants import REWARD, Variant
 
 UNLIMITED = 10**6  # iterations: the seconds end a run
 
 
 def measure(
-    demo: DemoModel,
+    demo: Subject,
     seconds: float,
     seeds: int,
     evaluations: int,
@@ -40,14 +40,14 @@ def wanted(seeds: int, variants: Sequence[Variant] = REWARD) -> list[tuple[Varia
     return [(variant, seed) for seed in range(seeds) for variant in variants]
 
 
-def train(demo: DemoModel, variant: Variant, seed: int, seconds: float, evaluations: int) -> dict:
+def train(demo: Subject, variant: Variant, seed: int, seconds: float, evaluations: int) -> dict:
     """One run: its window's settings, iterations, seconds, image-forwards and evaluations ("points").
 
     Seconds are those of the iterations: evaluations take none. It ends with the iteration that ends nearest to the
     budget, so that long iterations are neither favoured nor cut short.
     """
     with tempfile.TemporaryDirectory(prefix="mixgrpo-benchmark-") as folder:
-        trainer = SingleSteps(demo, variant, settings(variant, demo.settings, seed), Path(folder) / "run")
+        trainer = SingleSteps(demo, settings(variant, demo.settings, seed), Path(folder) / "run")
         points = [_point(trainer, 0.0)]
         marks = _marks(seconds, evaluations)
         spent = last = 0.0

@@ -19,17 +19,21 @@ from mixgrpo_engine.rollout import Trajectory
 from mixgrpo_engine.training.experience import Sampler
 from mixgrpo_engine.training.trainer import Trainer
 
-from .demo_model import DemoModel
-from .variants import Variant
+from .subject import Subject
 
 
 class SingleSteps(Trainer):
-    """The engine's trainer on the tiny model. Events go to its run folder, as in a real run, and to `events`."""
+    """The engine's trainer. Events go to its run folder, as in a real run, and to `events`."""
 
     def __init__(
-        self, demo: DemoModel, variant: Variant, config: TrainConfig, folder: Path, reward: Reward | None = None
+        self,
+        subject: Subject,
+        config: TrainConfig,
+        folder: Path,
+        reward: Reward | None = None,
+        own_copies: bool = False,
     ):
-        """config: of the variant. folder: of the run, made here. reward: shapes when None."""
+        """folder: of the run, made here. reward: shapes when None. own_copies: see OwnCopies."""
         self.events: list[Event] = []
         run_folder = RunFolder(folder)
 
@@ -38,8 +42,8 @@ class SingleSteps(Trainer):
             self.events.append(event)
 
         rewards = {"shapes": reward or ShapesReward()}
-        super().__init__(demo.policy(config), rewards, demo.prompts, config, run_folder, emit)
-        if variant.own_copies:
+        super().__init__(subject.policy(config), rewards, subject.prompts, config, run_folder, emit)
+        if own_copies:
             self.sampler = OwnCopies(self.policy, self.lockstep, self.rewards, config, self.pulse, self.ranks)
 
     def timed_step(self) -> tuple[Iteration, float]:

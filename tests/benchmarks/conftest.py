@@ -43,6 +43,7 @@ def sample():
             "window": [0, 4],
             "forwards": {"rollout": 10.0, "update": 3.0 + repeat},
             "seconds": {"iteration": seconds, **parts},
+            "processor": seconds,
             "bare": {"denoiser": bare, "vae": bare},
         }
 

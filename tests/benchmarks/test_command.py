@@ -10,6 +10,8 @@ from PIL import Image
 from benchmarks import __main__ as command
 from benchmarks import cost, demo_model, plots, reward_over_time, scoring, variants
 
+COST = ["cost", "cost of the middle model"]
+
 
 @pytest.fixture
 def run(monkeypatch, demo, sample, made_up_run, tmp_path):
@@ -24,8 +26,8 @@ def run(monkeypatch, demo, sample, made_up_run, tmp_path):
             command.main()
             return json.loads((tmp_path / "bench.json").read_text())
 
-        def measure(self, _demo, repeats, stride):
-            self.log.append("cost")
+        def measure(self, subject, repeats, stride):
+            self.log.append("cost" if subject is demo else "cost of the middle model")
             return [sample(variant.name, repeat, 4.0) for repeat in range(repeats) for variant in variants.COST]
 
         def score(self, tokenizer, rounds):
@@ -56,8 +58,8 @@ def interrupted(run, after, *arguments):
 
 
 def test_an_interrupted_bench_goes_on(run):
-    interrupted(run, 5, "--seeds", "2")
-    assert run.log == ["cost", "scoring", ("DanceGRPO", 0), ("Flow-GRPO", 0), ("MixGRPO", 0)]
+    interrupted(run, 6, "--seeds", "2")
+    assert run.log == [*COST, "scoring", ("DanceGRPO", 0), ("Flow-GRPO", 0), ("MixGRPO", 0)]
     found = run("--seeds", "2")
     assert run.log[:2] == [("MixGRPO-Flash", 0), ("MixGRPO-Flash*", 0)] and len(run.log) == 7
     assert len(found["reward"]["runs"]) == 10 and {row["seeds"] for row in found["reward"]["summary"]} == {2}
@@ -66,7 +68,7 @@ def test_an_interrupted_bench_goes_on(run):
 def test_a_finished_bench_starts_again_and_more_seeds_go_on(run):
     run("--seeds", "1")
     run("--seeds", "1")
-    assert len(run.log) == 7
+    assert len(run.log) == 8
     run("reward", "--seeds", "2")
     assert [seed for _, seed in run.log] == [1] * 5
 
@@ -102,18 +104,21 @@ def test_the_report(run, tmp_path, monkeypatch):
     run("--seeds", "2", "--repeats", "3", "--seconds", "40", "--rounds", "7")
     text = (tmp_path / "README.md").read_text()
     lines = text.splitlines()
-    (mix,) = [line for line in lines if line.startswith("| MixGRPO | 10.00 |")]
+    mix, middle = [line for line in lines if line.startswith("| MixGRPO | 10.00 |")]
     # Of iterations, seconds and bare work that are all made up alike.
-    cells = ["4.00", "4.00 (4.00 to 4.00)", "2.000", "0.500", "1.000", "0.500", "100% (100% to 100%)", "100%"]
+    cells = ["4.00", "4.00 (4.00 to 4.00)", "2.000", "0.500", "1.000", "0.500", "4.00"]
+    cells += ["100% (100% to 100%)", "100%", "100%"]
     assert mix == f"| MixGRPO | 10.00 | {' | '.join([*cells, '4.00 (4.00 to 4.00)', '2.00 (2.00 to 2.00)'])} |"
+    assert middle == mix
     (star,) = [line for line in lines if line.startswith("| MixGRPO-Flash* | 2 |")]
     assert "| 4 steps, frozen at the first |" in star
     assert "| 0.500 +- 0.000 | 0.750 +- 0.071 | 0.250 +- 0.071 |" in star
-    assert ".venv/bin/python -m benchmarks cost --repeats 3 --stride 1" in lines
+    assert ".venv/bin/python -m benchmarks cost --model tiny --repeats 3 --stride 1" in lines
+    assert ".venv/bin/python -m benchmarks cost --model middle --repeats 3 --stride 2" in lines
     assert ".venv/bin/python -m benchmarks reward --seconds 40 --seeds 2 --evaluations 6" in lines
     assert "| published way, image by image | 2.00 (2.00 to 2.00) | 4.00 (4.00 to 4.00) |" in lines
     assert ".venv/bin/python -m benchmarks scoring --rounds 7" in lines
-    for name in ("cost.png", "reward.png"):
+    for name in ("cost.png", "cost_middle.png", "reward.png"):
         assert f"]({name})" in text
         with Image.open(tmp_path / name) as picture:
             assert picture.width > 600
@@ -122,7 +127,8 @@ def test_the_report(run, tmp_path, monkeypatch):
 def test_the_report_alone_measures_nothing(run, tmp_path):
     with pytest.raises(SystemExit, match="Measure first"):
         run("report")
-    run("cost")
+    run("cost", "--model", "middle")
+    assert run.log == COST[1:]
     (tmp_path / "README.md").unlink()
     run("report")
     assert run.log == [] and "Cost of an iteration" in (tmp_path / "README.md").read_text()

@@ -49,10 +49,18 @@ def test_summary_by_hand(sample):
     assert dance["ratio"] == {"mean": 1, "low": 1, "high": 1}
     assert mix["seconds"]["iteration"] == {"mean": 3.5, "low": 3, "high": 4}
     assert mix["seconds"]["rollout"] == {"mean": 1.75, "low": 1.5, "high": 2}
-    assert mix["ratio"] == {"mean": 0.4375, "low": 0.375, "high": 0.5}
+    assert mix["ratio"] == mix["paper_ratio"] == {"mean": 0.4375, "low": 0.375, "high": 0.5}
     assert mix["forwards"] == {"rollout": 10, "update": 3.5}
     assert mix["overhead"]["denoiser"] == {"median": 4, "low": 3.5, "high": 4}
     assert dance["overhead"]["denoiser_and_vae"]["median"] == 2
+
+
+def test_the_papers_own_iterations_end_at_its_twelfth_place(sample):
+    reference = [sample("DanceGRPO", 0, 8.0)] * 2
+    early, last, late = (sample("MixGRPO", 0, seconds) | {"window": [start, start + 4]}
+                         for start, seconds in ((0, 2.0), (11, 4.0), (12, 6.0)))  # fmt: skip
+    _, mix = cost.summarise([*reference, early, last, late])
+    assert (mix["ratio"]["mean"], mix["paper_ratio"]["mean"]) == (0.5, 0.375)
 
 
 def test_calls_of_one_module_don_t_mix(small, tmp_path):

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from benchmarks import demo_model, scoring
+from benchmarks import comfyui, scoring
 
 
 @pytest.fixture(scope="module")
 def tokenizer(comfy):
-    return demo_model.clip_tokenizer()
+    return comfyui.clip_tokenizer()
 
 
 def test_rounds(tokenizer, monkeypatch):

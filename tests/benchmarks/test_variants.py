@@ -98,7 +98,7 @@ def test_bare_work_is_the_calls_of_the_iteration(small, tmp_path):
 
 def test_own_copies_are_the_same_images(small, tmp_path):
     trainers = [
-        SingleSteps(small, variant, variant.settings(small.settings), tmp_path / variant.name)
+        SingleSteps(small, variant.settings(small.settings), tmp_path / variant.name, own_copies=variant.own_copies)
         for variant in (variants.MIX_GRPO, variants.UNSHARED)
     ]
     condition = trainers[0].policy.condition(small.prompts.train[:PROMPTS])
