@@ -107,11 +107,11 @@ export class Ballot {
 
   /** All that is shown is equally good. */
   tie() {
-    this.send({ order: [this.places] });
+    return this.send({ order: [this.places] });
   }
 
   skip() {
-    this.send({ skip: true });
+    return this.send({ skip: true });
   }
 
   /** The next sheet comes at once; the answer follows. @param {{order: number[][]}|{skip: true}} answer */

@@ -26,7 +26,10 @@ export function SetView({ name, votes, runs, wide, onGone }) {
   useEffect(() => void ballot.look(), [ballot, votes.version]);
   // Keys are the sheet's where the panel has the focus, the canvas's elsewhere.
   const focus = () => box.current?.focus({ preventScroll: true });
-  useEffect(focus, [wide]);
+  useEffect(() => {
+    const timer = setTimeout(focus); // once the panel has moved there
+    return () => clearTimeout(timer);
+  }, [wide]);
   useEffect(() => {
     for (const { images } of ballot.waiting.slice(1))
       for (const { view } of images) new window.Image().src = votes.routes.viewUrl(view);
@@ -68,10 +71,8 @@ export function SetView({ name, votes, runs, wide, onGone }) {
     <div class="mixgrpo-scroll mixgrpo-votes" data-testid="mixgrpo-votes" tabindex="-1" ref=${box} onKeyDown=${onKey}>
       ${ballot.error && html`<p class="mixgrpo-error">${ballot.error}</p>`}
       ${told &&
-      html`<p>
-        <b data-testid="mixgrpo-progress">${progress(told.votes, ballot.pending)}</b>
-        <span class="mixgrpo-small"> ${told.words}</span>
-      </p>`}
+      html`<p><b data-testid="mixgrpo-progress">${progress(told.votes, ballot.pending)}</b></p>
+        <p class="mixgrpo-small">${told.words}</p>`}
       ${sheet && html`<${Sheet} key=${sheet.id} ballot=${ballot} sheet=${sheet} routes=${votes.routes} runs=${runs} act=${act} />`}
       ${!sheet && (told || ballot.missing) &&
       html`<p class="mixgrpo-hint">${ballot.missing ? "This set is empty: add images to vote on." : "Nothing waits for your vote."}</p>`}
@@ -101,8 +102,9 @@ export function SetView({ name, votes, runs, wide, onGone }) {
 /** @param {number} count @param {boolean} pairs */
 function keys(count, pairs) {
   if (pairs) return "Keys: 1 or \u2190 and 2 or \u2192 choose, 0 equal, S skips, Z takes back, P shows all images.";
-  const numbers = `1 to ${Math.min(count, 9)}`;
-  return `Keys: ${numbers} pick the best, then the worst; Enter after the best is enough. S skips, Z takes back, P shows pairs.`;
+  const rest = "S skips, Z takes back, P shows pairs.";
+  if (count === 2) return `Keys: 1 and 2 choose. ${rest}`;
+  return `Keys: 1 to ${Math.min(count, 9)} pick the best, then the worst; Enter after the best is enough. ${rest}`;
 }
 
 /** @param {{icon: string, label: string, on: boolean, primary?: boolean, onClick: () => void}} props */
