@@ -9,7 +9,7 @@ from torchvision.transforms.functional import to_tensor
 
 from mixgrpo_engine.taste.votes import VoteSet
 from scripts.browser import wait_until_ready
-from tests.browser.test_panel import Panel
+from tests.browser.test_panel_images import SHOW as SHOW_RUN
 from tests.browser.written_runs import HOSTILE, draw, write_run
 from tests.comfyui.graphs import tiny
 
@@ -138,29 +138,28 @@ def test_votes_by_keys_and_taps_survive_a_reload_and_meet_another_page(server, p
 @pytest.mark.parametrize("frontend", ["bundled"], indirect=True)
 def test_a_training_that_asks_is_seen_and_goes_on_after_the_vote(server, page):
     write_run(server.output, "voted-run-11111111", "Voted run")
-    panel = Panel(page)
-    panel.open()
-    panel.open_run("voted-run-11111111")
-    panel.box.get_by_role("tab", name="Newest group").click()
-    panel.button("Vote on this group").click()
+    page.evaluate(SHOW_RUN, "voted-run-11111111")
+    panel = page.get_by_test_id("mixgrpo-panel")
+    panel.get_by_role("tab", name="Newest group").click()
+    panel.get_by_role("button", name="Vote on this group").click()
     page.locator(".p-dialog input").fill("live")
     page.locator(".p-dialog input").press("Enter")
     ballot = Ballot(page, "live")
-    ballot.wait_for(0, 1)
-    assert ballot.box.locator(".mixgrpo-pick").count() == 6
+    ballot.wait_for(0, 2)  # six images: a sheet of four, and one of two
 
     graph = tiny("asks", iterations=20, mode="detached", if_exists="restart")
-    graph["reward"] = {"class_type": "MixGRPO_RewardYou", "inputs": {"votes": "live"}}
+    you = {"votes": "live", "shown": 4, "patience": 0, "unanswered": "left out"}
+    graph["reward"] = {"class_type": "MixGRPO_RewardYou", "inputs": you}
     run_id = server.run(graph)["train"]["run_id"][0]
     try:
         page.wait_for_function("() => document.title.includes('Your vote: ')", timeout=120_000)
         page.locator(".p-toast-message").get_by_text("asks asks for your vote").wait_for()
         assert page.locator(".sidebar-icon-badge").get_by_text("!", exact=True).count() == 1
-        ballot.wait_for(0, 2)
+        ballot.wait_for(0, 3)
         ballot.keys("s")  # the older sheet, which was shown already
         ballot.box.locator(".mixgrpo-asks").wait_for()
         ballot.keys("1", "2")
-        ballot.wait_for(1, 1)  # the next group
+        ballot.wait_for(1, 2)  # the next group
     finally:
         server.post(f"/mixgrpo/runs/{run_id}/cancel")
     page.wait_for_function("() => !document.title.includes('Your vote: ')", timeout=60_000)
