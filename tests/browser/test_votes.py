@@ -1,4 +1,4 @@
-"""Voting in the real frontend: by keys and by taps, with undo, a reload, a second page, and a prompt that is hostile."""
+"""Voting in the real frontend: keys and taps, undo, a reload, a second page, a hostile prompt; a training that asks."""
 
 import re
 
@@ -15,6 +15,7 @@ from tests.comfyui.graphs import tiny
 
 SHOW = "(name) => window.dispatchEvent(new CustomEvent('mixgrpo:show-votes', { detail: { name } }))"
 HACKED = "() => window.hacked"
+BADGE = "() => window.app.extensionManager.getSidebarTabs().find((tab) => tab.id === 'mixgrpo').iconBadge"
 STICKING_OUT = """
 () => [...document.querySelectorAll(".mixgrpo-panel *")]
   .filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > window.innerWidth + 1)
@@ -147,14 +148,14 @@ def test_a_training_that_asks_is_seen_and_goes_on_after_the_vote(server, page):
     ballot = Ballot(page, "live")
     ballot.wait_for(0, 2)  # six images: a sheet of four, and one of two
 
-    graph = tiny("asks", iterations=20, mode="detached", if_exists="restart")
+    graph = tiny("by you", iterations=20, mode="detached", if_exists="restart")
     you = {"votes": "live", "shown": 4, "patience": 0, "unanswered": "left out"}
     graph["reward"] = {"class_type": "MixGRPO_RewardYou", "inputs": you}
     run_id = server.run(graph)["train"]["run_id"][0]
     try:
         page.wait_for_function("() => document.title.includes('Your vote: ')", timeout=120_000)
-        page.locator(".p-toast-message").get_by_text("asks asks for your vote").wait_for()
-        assert page.locator(".sidebar-icon-badge").get_by_text("!", exact=True).count() == 1
+        page.locator(".p-toast-message").get_by_text("by you asks for your vote").wait_for()
+        assert page.evaluate(BADGE) == "!"
         ballot.wait_for(0, 3)
         ballot.keys("s")  # the older sheet, which was shown already
         ballot.box.locator(".mixgrpo-asks").wait_for()
