@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile
@@ -16,11 +17,14 @@ from ...mixgrpo_engine.taste.features import PictureStatistics
 from ...mixgrpo_engine.taste.preference import Preference, in_words
 from ...mixgrpo_engine.taste.votes import Sheet, VoteSet
 from ..answers import Refused, answer, answering, body, switch
-from ..runs import gallery
+from ..runs import gallery, liveness, overview
 from . import news, pictures, sets
 
 ROOT = "/mixgrpo/votes"
 NEXT = 5  # pending sheets that are told, so that a browser can fetch the images ahead
+PAIRS = "pairs", "two images at a time, those that are hardest to tell apart"
+
+_learning = threading.Lock()  # a set's learned taste is kept, and requests come in several threads
 
 
 def add(routes: web.RouteTableDef) -> None:
@@ -41,8 +45,7 @@ async def _list(_request: web.Request) -> web.Response:
 
 
 async def _show(request: web.Request, votes: VoteSet) -> web.Response:
-    in_pairs = switch(request, "pairs", "two images at a time, those that are hardest to tell apart")
-    return answer(await asyncio.to_thread(_told, votes, in_pairs))
+    return answer(await asyncio.to_thread(_told, votes, switch(request, *PAIRS)))
 
 
 async def _vote(request: web.Request, votes: VoteSet) -> web.Response:
@@ -54,12 +57,11 @@ async def _vote(request: web.Request, votes: VoteSet) -> web.Response:
         await asyncio.to_thread(votes.skip, sheet)
     else:
         await asyncio.to_thread(votes.vote, sheet, given["order"])
-    return await _changed(votes)
+    return await _changed(request, votes)
 
 
-async def _undo(_request: web.Request, votes: VoteSet) -> web.Response:
-    await asyncio.to_thread(votes.undo)
-    return await _changed(votes)
+async def _undo(request: web.Request, votes: VoteSet) -> web.Response:
+    return await _changed(request, votes, undone=await asyncio.to_thread(votes.undo))
 
 
 async def _add(request: web.Request, votes: VoteSet) -> web.Response:
@@ -70,7 +72,7 @@ async def _add(request: web.Request, votes: VoteSet) -> web.Response:
         added = await asyncio.to_thread(pictures.add_folder, votes, given.get("type", "output"), given["subfolder"])
     else:
         raise Refused(400, 'The request must hold "run_id", or "subfolder" with "type" output or input.')
-    return await _changed(votes, added=[sheet.id for sheet in added])
+    return await _changed(request, votes, added=[sheet.id for sheet in added])
 
 
 async def _zip(_request: web.Request, votes: VoteSet) -> web.StreamResponse:
@@ -88,40 +90,53 @@ async def _zip(_request: web.Request, votes: VoteSet) -> web.StreamResponse:
 
 async def _delete(_request: web.Request, votes: VoteSet) -> web.Response:
     await asyncio.to_thread(files.remove, votes.folder)
+    _taste.cache_clear()
     news.tell(votes.folder.name)
     return answer({"name": votes.folder.name})
 
 
-async def _changed(votes: VoteSet, **more: Any) -> web.Response:
+async def _changed(request: web.Request, votes: VoteSet, **more: Any) -> web.Response:
     news.tell(votes.folder.name)
-    return answer({**await asyncio.to_thread(_told, votes, False), **more})
+    return answer({**await asyncio.to_thread(_told, votes, switch(request, *PAIRS), more.get("undone", "")), **more})
 
 
 def summary(votes: VoteSet) -> dict[str, Any]:
     """What is told of a set in a list."""
-    state = votes.read()
+    state, learned = votes.read(), _learned(votes)
     return {
         "name": votes.folder.name,
         "votes": len(state.answers),
         "pending": len(state.pending),
         "skipped": len(state.skipped),
         "damaged_lines": state.damaged,
-        # A run that is at work waits for an answer, or would like one.
-        "runs": sorted({sheet.source for sheet in state.pending if sheet.source}),
-    }
-
-
-def _told(votes: VoteSet, in_pairs: bool) -> dict[str, Any]:
-    state = votes.read()
-    learned = _learned(votes)
-    asked = [_sheet(votes, sheet, learned if in_pairs else None, in_pairs) for sheet in state.pending[:NEXT]]
-    return {
-        **summary(votes),
-        "next": asked,
-        "can_undo": bool(state.last),
+        "runs": sorted(_at_work(state.pending)),  # they wait for an answer, or would like one
         "accuracy": learned.accuracy if learned else None,
         "words": in_words(len(state.answers), learned.accuracy) if learned else "No votes yet.",
     }
+
+
+def _told(votes: VoteSet, in_pairs: bool, first: str = "") -> dict[str, Any]:
+    """first: the sheet that is told before all others, if it has no answer."""
+    state, learned = votes.read(), _learned(votes)
+    asked = in_turn(state.pending, _at_work(state.pending), first)[:NEXT]
+    return {
+        **summary(votes),
+        "next": [_sheet(votes, sheet, learned, in_pairs) for sheet in asked],
+        "can_undo": bool(state.last),
+    }
+
+
+def in_turn(pending: list[Sheet], at_work: set[str], first: str = "") -> list[Sheet]:
+    """The newest sheet of a run at work comes first: it is what the run waits for. The others come oldest first."""
+    asked = [sheet for sheet in reversed(pending) if sheet.source in at_work]
+    others = [sheet for sheet in pending if sheet.source not in at_work]
+    return sorted([*asked, *others], key=lambda sheet: sheet.id != first)
+
+
+def _at_work(pending: list[Sheet]) -> set[str]:
+    """The runs of these sheets that are queued or at work."""
+    folders = {name: overview.find(name) for name in {sheet.source for sheet in pending} if name}
+    return {name for name, at in folders.items() if at and overview.summary(at)["state"] in liveness.ACTIVE}
 
 
 def _sheet(votes: VoteSet, sheet: Sheet, learned: Preference | None, in_pairs: bool) -> dict[str, Any]:
@@ -148,12 +163,13 @@ def _hardest(votes: VoteSet, sheet: Sheet, learned: Preference | None) -> list[i
 def _learned(votes: VoteSet) -> Preference | None:
     """What colours, places and sizes alone tell of the votes: a fit of moments, for the panel. None without a vote."""
     try:
-        return _taste(votes.folder.name).learned()
+        with _learning:
+            return _taste(votes.folder.name).learned()
     except ValueError:
         return None
 
 
-@functools.lru_cache(8)
+@functools.lru_cache(64)
 def _taste(name: str) -> TasteReward:
     return TasteReward(sets.of_name(name), [PictureStatistics()], keep=False)
 
@@ -169,6 +185,7 @@ def _with_set(
             raise Refused(404, str(error)) from None
         if not votes.log.exists() and not request.path.endswith("/add"):
             raise Refused(404, f"There is no set of votes '{votes.folder.name}'.")
+        switch(request, *PAIRS)  # refused before anything is changed
         try:
             return await handler(request, votes)
         except ValueError as error:

@@ -38,4 +38,5 @@ def is_used(graph: dict[str, Any]) -> bool:
 def of_graph(graph: dict[str, Any]) -> list[VoteSet]:
     """The sets that a graph's rewards learn from, as far as their names are typed in."""
     named = [node["inputs"].get("votes") for node in graph.values() if node["class_type"] in LEARNERS]
-    return [of_name(name) for name in dict.fromkeys(named) if isinstance(name, str) and NAME.fullmatch(name)]
+    typed_in = dict.fromkeys(name for name in named if isinstance(name, str))
+    return [of_name(name) for name in typed_in if NAME.fullmatch(name)]

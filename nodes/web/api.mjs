@@ -32,7 +32,10 @@ export class RouteError extends Error {
   }
 }
 
-export class RunsApi {
+/** Routes below one path. */
+export class Routes {
+  root = "";
+
   /**
    * @param {(path: string, options?: object) => Promise<Response>} fetchApi  ComfyUI's, which knows the server's place
    * @param {(path: string) => string} apiUrl  a path below the API's root -> an address
@@ -41,6 +44,38 @@ export class RunsApi {
     this.fetchApi = fetchApi;
     this.apiUrl = apiUrl;
   }
+
+  /**
+   * The address of a file. changed: any text that changes when the file does, so that no old one is shown.
+   * @param {View} view @param {string|number} changed
+   */
+  viewUrl(view, changed = "") {
+    const query = { filename: view.filename, subfolder: view.subfolder, type: view.type, changed };
+    return this.apiUrl(withQuery("/view", query));
+  }
+
+  /** @param {string} path */
+  get(path) {
+    return this.request(path);
+  }
+
+  /** @param {string} path @param {object} body */
+  post(path, body = {}) {
+    const headers = { "Content-Type": "application/json" };
+    return this.request(path, { method: "POST", headers, body: JSON.stringify(body) });
+  }
+
+  /** @param {string} path @param {object} [options] @returns {Promise<any>} */
+  async request(path, options) {
+    const answer = await this.fetchApi(`${this.root}${path}`, options);
+    const content = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new RouteError(content.error ?? `The server answered ${answer.status}.`, answer.status);
+    return content;
+  }
+}
+
+export class RunsApi extends Routes {
+  root = "/mixgrpo/runs";
 
   /** @param {{limit?: number, query?: string, state?: string, workflow?: string}} wanted */
   list(wanted = {}) {
@@ -84,8 +119,7 @@ export class RunsApi {
 
   /** @param {string} id @param {"cancel"|"resume"|"save"|"continue"|"restart"|"about"} action @param {object} body */
   act(id, action, body = {}) {
-    const headers = { "Content-Type": "application/json" };
-    return this.request(`/${id}/${action}`, { method: "POST", headers, body: JSON.stringify(body) });
+    return this.post(`/${id}/${action}`, body);
   }
 
   /** All runs of the run's sweep. @param {string} id */
@@ -102,32 +136,10 @@ export class RunsApi {
   reportUrl(id) {
     return this.apiUrl(`/mixgrpo/runs/${id}/report`);
   }
-
-  /**
-   * The address of a file. changed: any text that changes when the file does, so that no old one is shown.
-   * @param {View} view @param {string|number} changed
-   */
-  viewUrl(view, changed = "") {
-    const query = { filename: view.filename, subfolder: view.subfolder, type: view.type, changed };
-    return this.apiUrl(withQuery("/view", query));
-  }
-
-  /** @param {string} path */
-  get(path) {
-    return this.request(path);
-  }
-
-  /** @param {string} path @param {object} [options] @returns {Promise<any>} */
-  async request(path, options) {
-    const answer = await this.fetchApi(`/mixgrpo/runs${path}`, options);
-    const content = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new RouteError(content.error ?? `The server answered ${answer.status}.`, answer.status);
-    return content;
-  }
 }
 
 /** @param {string} path @param {object} values  empty ones are left out */
-function withQuery(path, values) {
+export function withQuery(path, values) {
   const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== "");
   const query = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
   return query ? `${path}?${query}` : path;

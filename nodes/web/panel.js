@@ -1,12 +1,14 @@
 // The run panel: a sidebar tab, a button in the top bar where the frontend has room for one, a command, and toasts.
 //
 // The panel itself is imported when it is opened for the first time: a frontend that never shows it loads little.
-import { api, app, runs, toast } from "./comfy.mjs";
+import { api, app, runs, toast, votes } from "./comfy.mjs";
 import { heldOutChange, measuredReward, outcome } from "./format.mjs";
+import { askForVotes } from "./votes/attention.mjs";
 
 const TAB = "mixgrpo";
 const ICON = "pi pi-chart-line";
 const COMMAND = "mixgrpo.showRuns";
+const VOTE = "mixgrpo.vote";
 
 // One element for as long as the page lives: the frontend renders a tab anew at each return to it.
 const root = document.createElement("div");
@@ -26,10 +28,19 @@ function openTab() {
   app.extensionManager.sidebarTab.activeSidebarTabId = TAB;
 }
 
+/** @param {string} name  of a set of votes, "" for the list of them */
+async function openVotes(name) {
+  openTab();
+  (await loaded()).showVotes(name);
+}
+
 app.registerExtension({
   name: "mixgrpo.panel",
-  commands: [{ id: COMMAND, label: "MixGRPO: show runs", icon: ICON, function: openTab }],
-  menuCommands: [{ path: ["View"], commands: [COMMAND] }],
+  commands: [
+    { id: COMMAND, label: "MixGRPO: show runs", icon: ICON, function: openTab },
+    { id: VOTE, label: "MixGRPO: vote on images", icon: "pi pi-thumbs-up", function: () => openVotes("") },
+  ],
+  menuCommands: [{ path: ["View"], commands: [COMMAND, VOTE] }],
   actionBarButtons: [{ icon: ICON, label: "MixGRPO", tooltip: "MixGRPO runs", onClick: openTab }],
 
   setup() {
@@ -52,7 +63,10 @@ app.registerExtension({
     api.addEventListener("mixgrpo.node", async ({ detail }) => {
       if (panel) (await panel).follow(detail.run_id);
     });
+    window.addEventListener("mixgrpo:show-votes", (event) => openVotes(/** @type {CustomEvent} */ (event).detail.name));
     runs.subscribe(showBadge);
+    votes.subscribe(showBadge);
+    askForVotes(votes, runs);
     runs.onEnd((run) => {
       const better = (run.held_out?.change ?? 0) >= 0;
       const severity = run.state === "finished" ? (better ? "success" : "info") : run.state === "cancelled" ? "warn" : "error";
@@ -60,12 +74,13 @@ app.registerExtension({
       toast(severity, `${run.name}: ${run.state}`, change ? `${measuredReward(run)} ${change}` : outcome(run));
     });
     runs.refresh();
+    votes.refresh();
   },
 });
 
-/** How many runs are at work. */
+/** How many runs are at work, or that one asks for a vote. */
 function showBadge() {
   const tab = app.extensionManager.getSidebarTabs().find((/** @type {any} */ each) => each.id === TAB);
-  const badge = runs.active ? String(runs.active) : null;
+  const badge = votes.runs.length ? "!" : runs.active ? String(runs.active) : null;
   if (tab && tab.iconBadge !== badge) tab.iconBadge = badge;
 }

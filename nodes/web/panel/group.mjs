@@ -1,6 +1,8 @@
 // The newest training group: what is compared with what, and what follows from it.
+import { showVotes, toast, votes } from "../comfy.mjs";
 import { change, number } from "../format.mjs";
 import { html, useState } from "../html.mjs";
+import { askName } from "../votes/setList.mjs";
 import { useFetched } from "./fetched.mjs";
 import { Scores, Thumb, signed } from "./picture.mjs";
 import { Viewer } from "./viewer.mjs";
@@ -37,6 +39,9 @@ export function Group({ id, routes, version }) {
       <p class="mixgrpo-small">${meaning(told.images)}</p>
       <div class="mixgrpo-tools">
         <span class="mixgrpo-small mixgrpo-grow">${means(told.images)}</span>
+        <button class="mixgrpo-button" title="Puts its images to the vote" onClick=${() => vote(id)}>
+          <i class="pi pi-thumbs-up" aria-hidden="true"></i> Vote on this group
+        </button>
         <select
           class="mixgrpo-input"
           aria-label="Order of the images"
@@ -72,6 +77,18 @@ export function Group({ id, routes, version }) {
       onClose=${() => setPlace(null)}
     />`}
   `;
+}
+
+/** @param {string} id */
+async function vote(id) {
+  const name = await askName(votes.lastUsed);
+  if (!name) return;
+  try {
+    await votes.routes.add(name, { run_id: id });
+    showVotes(name);
+  } catch (error) {
+    toast("error", "Vote on this group", /** @type {Error} */ (error).message);
+  }
 }
 
 /** @param {[number, number]} window */

@@ -1,12 +1,13 @@
 // The panel as a whole: which of its views is shown, and how wide.
-import { app, routes, runs } from "../comfy.mjs";
+import { app, routes, runs, votes } from "../comfy.mjs";
 import { html, render, useEffect, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
+import { Votes } from "../votes/votes.mjs";
 import { Compare } from "./compare.mjs";
 import { RunList } from "./runList.mjs";
 import { RunView } from "./runView.mjs";
 
-/** @typedef {{kind: "list"}|{kind: "run", id: string}|{kind: "compare", ids: string[]}} View */
+/** @typedef {{kind: "list"}|{kind: "run", id: string}|{kind: "compare", ids: string[]}|{kind: "votes", name: string}} View */
 
 const BUSY_MS = 10_000;
 
@@ -15,6 +16,8 @@ let showRun = () => {};
 /** @type {(runId: string) => void} */
 let leaveRunFor = () => {};
 let touched = -Infinity; // when somebody has done something in the panel, in ms
+/** @type {(name: string) => void} */
+let showSet = () => {};
 /** @type {() => void} */
 let drawAgain = () => {};
 /** @type {HTMLElement} */
@@ -23,7 +26,7 @@ let root;
 /** Fills the panel's element, once. @param {HTMLElement} element */
 export function mount(element) {
   root = element;
-  for (const name of ["./panel.css", "./gallery.css", "../vendor/uPlot.css"]) {
+  for (const name of ["./panel.css", "./gallery.css", "../votes/votes.css", "../vendor/uPlot.css"]) {
     const link = document.createElement("link");
     Object.assign(link, { rel: "stylesheet", href: new URL(name, import.meta.url).href });
     document.head.append(link);
@@ -53,6 +56,11 @@ export async function follow(runId) {
   if (isActive(runs.get(runId)) && performance.now() - touched > BUSY_MS) leaveRunFor(runId);
 }
 
+/** @param {string} name  of a set of votes, "" for the list of them */
+export function showVotes(name) {
+  showSet(name);
+}
+
 function Panel() {
   const [view, setView] = useState(/** @type {View} */ ({ kind: "list" }));
   const [wide, setWide] = useState(false);
@@ -60,7 +68,10 @@ function Panel() {
   useStore();
   showRun = (id) => setView({ kind: "run", id });
   leaveRunFor = (id) => view.kind === "run" && showRun(id);
+  showSet = (name) => setView({ kind: "votes", name });
   const toList = () => setView({ kind: "list" });
+  const back = view.kind === "votes" ? { label: "All votes", to: () => showSet("") } : { label: "All runs", to: toList };
+  const isPage = view.kind === "list" || (view.kind === "votes" && !view.name);
 
   useEffect(() => {
     if (!wide) return;
@@ -80,11 +91,17 @@ function Panel() {
   return html`
     <div class=${`mixgrpo-panel${wide ? " mixgrpo-wide" : ""}`} data-testid="mixgrpo-panel">
       <header class="mixgrpo-bar">
-        ${view.kind !== "list" &&
-        html`<button class="mixgrpo-icon" title="All runs" aria-label="All runs" onClick=${toList}>
-          <i class="pi pi-arrow-left"></i>
-        </button>`}
-        <b>${view.kind === "list" ? "MixGRPO runs" : view.kind === "compare" ? "Comparison" : "Run"}</b>
+        ${isPage
+          ? html`<nav class="mixgrpo-pages" role="tablist" aria-label="MixGRPO">
+              <button role="tab" aria-selected=${view.kind === "list"} onClick=${toList}>Runs</button>
+              <button role="tab" aria-selected=${view.kind === "votes"} onClick=${() => showSet("")}>
+                Votes${votes.pending ? ` (${votes.pending})` : ""}
+              </button>
+            </nav>`
+          : html`<button class="mixgrpo-icon" title=${back.label} aria-label=${back.label} onClick=${back.to}>
+                <i class="pi pi-arrow-left"></i>
+              </button>
+              <b>${view.kind === "votes" ? `Votes: ${view.name}` : view.kind === "compare" ? "Comparison" : "Run"}</b>`}
         <span class="mixgrpo-space"></span>
         <button
           class="mixgrpo-icon"
@@ -107,6 +124,8 @@ function Panel() {
       html`<${RunView} key=${view.id} id=${view.id} runs=${runs} routes=${routes} theme=${theme} onGone=${toList} />`}
       ${view.kind === "compare" &&
       html`<${Compare} ids=${view.ids} runs=${runs} routes=${routes} theme=${theme} onOpen=${showRun} />`}
+      ${view.kind === "votes" &&
+      html`<${Votes} name=${view.name} votes=${votes} runs=${runs} wide=${wide} onOpen=${showSet} />`}
     </div>
   `;
 }
@@ -115,8 +134,9 @@ function Panel() {
 function useStore() {
   const [, setVersion] = useState(0);
   useEffect(() => {
-    drawAgain = () => root.isConnected && setVersion(runs.version);
-    return runs.subscribe(drawAgain);
+    drawAgain = () => root.isConnected && setVersion(runs.version + votes.version);
+    const ends = [runs.subscribe(drawAgain), votes.subscribe(drawAgain)];
+    return () => ends.forEach((end) => end());
   }, []);
 }
 
