@@ -46,10 +46,18 @@ _WAN22_5B = {
     "ffn_dim": 14336, "num_layers": 30, "patch_size": (1, 2, 2), "freq_dim": 256, "window_size": (-1, -1),
     "qk_norm": True, "cross_attn_norm": True, "eps": 1e-6,
 }  # fmt: skip
+_FLUX2_KLEIN_4B = {
+    "image_model": "flux2", "in_channels": 128, "out_channels": 128, "patch_size": 1, "context_in_dim": 7680,
+    "hidden_size": 3072, "mlp_ratio": 3.0, "num_heads": 24, "depth": 5, "depth_single_blocks": 20,
+    "axes_dim": [32, 32, 32, 32], "theta": 2000, "qkv_bias": False, "guidance_embed": False, "global_modulation": True,
+    "mlp_silu_act": True, "ops_bias": False, "default_ref_method": "index", "ref_index_scale": 10.0,
+    "vec_in_dim": None,
+}  # fmt: skip
 # ComfyUI's name of a model's settings, the settings, tokens of a long prompt and their width, width of the pooled one.
 _PUBLISHED: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
     "sd3.5_medium": ("SD3", _SD35_MEDIUM, 333, 4096, 2048),
     "flux1-dev": ("Flux", _FLUX, 512, 4096, 768),
+    "flux2-klein-base-4b": ("Flux2", _FLUX2_KLEIN_4B, 512, 7680, 0),
     "z_image": ("ZImage", _Z_IMAGE, 512, 2560, 0),
     "qwen_image": ("QwenImage", _QWEN_IMAGE, 512, 3584, 0),
     "chroma1-hd": ("Chroma", _CHROMA, 512, 4096, 0),
@@ -183,7 +191,11 @@ class PublishedVae:
 
 def published_vae(name: str) -> PublishedVae:
     """The one that belongs to a published model."""
-    others = {"qwen_image": (16, 127_000_000, 7000), "wan2.2_ti2v_5B": (48, 705_000_000, 8000, 16)}
+    others = {
+        "qwen_image": (16, 127_000_000, 7000),
+        "wan2.2_ti2v_5B": (48, 705_000_000, 8000, 16),
+        "flux2-klein-base-4b": (128, 84_000_000, 2178, 16),
+    }
     return PublishedVae(*others.get(name.split()[0], (16, 84_000_000, 2178)))
 
 
@@ -193,13 +205,13 @@ def _config(family: str, dtype: torch.dtype, small: bool = False):
     middle = {"middle flux": ("Flux", _MIDDLE_FLUX), "middle": ("SD3", _MIDDLE)}
     kind, sizes = middle[family] if family in middle else _PUBLISHED[family][:2]
     sizes = _SMALL[family] if small else sizes
-    if kind in ("Flux", "Chroma"):
+    if kind in ("Flux", "Flux2", "Chroma"):
         import comfy.ldm.chroma.model
         import comfy.ldm.flux.model
 
         # What newer versions ask for.
-        params = comfy.ldm.flux.model.FluxParams if kind == "Flux" else comfy.ldm.chroma.model.ChromaParams
-        newer = {"txt_ids_dims": [], "vec_in_dim": None}
+        params = comfy.ldm.chroma.model.ChromaParams if kind == "Chroma" else comfy.ldm.flux.model.FluxParams
+        newer = {"txt_ids_dims": [3] if kind == "Flux2" else [], "vec_in_dim": None}
         sizes = {**{key: value for key, value in newer.items() if key in params.__dataclass_fields__}, **sizes}
     return getattr(comfy.supported_models, kind)({**sizes, "dtype": dtype})
 

@@ -29,8 +29,8 @@ Sixty prompts are a beginning, the paper has thousands: put them into a text fil
 ### Nothing of this was run on a GPU
 
 The settings ({width} x {height}, rank {rank}, preset {preset}) are chosen by an **estimate** of the memory: at least \
-{least}, with one image a model call and no scorer on the card.{swapped} The worker estimates it again for your card, chooses \
-the batch sizes by what is free (that is what 0 stands for), and tells it in the run's events.
+{least}, with one image a model call and no scorer on the card.{swapped} The worker estimates it again for your card, \
+chooses the batch sizes by what is free (that is what 0 stands for), and tells it in the run's events.
 
 If memory runs out all the same:
 
@@ -55,8 +55,10 @@ another model take the algorithm and the LoRA's rank from the template of its ca
 `models/diffusion_models` may take the place of the folder's transformer.
 """
 
-SWAPPED = """ {size} of the model's weights, those of {share} blocks, then stay in the computer's own memory and come to \
-the card while they are at work."""
+SWAPPED = (
+    " {size} of the model's weights, those of {share} blocks, then stay in the computer's own memory and come to the "
+    "card while they are at work."
+)
 
 REWARD_FILES = (catalog.HPS, catalog.CLIP_L, catalog.IMAGE_REWARD, catalog.BERT_VOCAB)
 

@@ -40,6 +40,7 @@ class Source:
     steps: int  # of the samples before and after
     smaller: str  # what makes its memory smaller, one line
     remark: str = ""  # what else is special
+    latents: str = "EmptySD3LatentImage"  # node that the samples begin with
 
 
 def checkpoint(file: ModelFile) -> dict:
@@ -109,14 +110,9 @@ def sd35_folder(config: TrainConfig) -> Source:
 
 
 def in_parts(
-    title: str,
-    kind: str,
-    parts: tuple[ModelFile, ModelFile, ModelFile],
-    steps: int,
-    smaller: str = "",
-    remark: str = "",
+    title: str, kind: str, parts: tuple[ModelFile, ModelFile, ModelFile], steps: int, **more: str
 ) -> Callable[[TrainConfig], Source]:
-    """A model whose network, text encoder and VAE are three files. kind: of CLIPLoader."""
+    """A model whose network, text encoder and VAE are three files. kind: of CLIPLoader. more: further fields."""
     network, encoder, vae = parts
 
     def source(_: TrainConfig) -> Source:
@@ -129,8 +125,7 @@ def in_parts(
             model=["1", 0], clip=["2", 0], vae=["3", 0],
             files=parts,
             steps=steps,
-            smaller=smaller or HALF,
-            remark=remark,
+            **{"smaller": HALF, **more},
         )  # fmt: skip
 
     return source
@@ -148,31 +143,26 @@ SOURCES: dict[str, Callable[[TrainConfig], Source]] = {
     "flux_dev_80gb": flux_in_parts,
     "z_image_16gb": in_parts("Z-Image", "lumina2", (files.Z_IMAGE, files.QWEN3_4B, files.FLUX_VAE), 25),
     "qwen_image_24gb": in_parts(
-        "Qwen-Image",
-        "qwen_image",
-        (files.QWEN_IMAGE, files.QWEN_VL, files.QWEN_VAE),
-        20,
-        IN_FP8,
-        "It is trained and sampled without guidance (cfg 1), as the authors of MixGRPO do it: half the time.",
+        "Qwen-Image", "qwen_image", (files.QWEN_IMAGE, files.QWEN_VL, files.QWEN_VAE), 20, smaller=IN_FP8,
+        remark="It is trained and sampled without guidance (cfg 1), as the authors of MixGRPO do it: half the time.",
+    ),
+    "flux2_klein_12gb": in_parts(
+        "FLUX.2 klein", "flux2", (files.KLEIN_4B, files.QWEN3_4B, files.FLUX2_VAE), 20, smaller=IN_FP8,
+        remark="It needs a ComfyUI of January 2026 or newer: 0.3.75 knows FLUX.2 dev, but not klein.",
+        latents="EmptyFlux2LatentImage",
     ),
     "chroma_16gb": in_parts(
-        "Chroma1-HD",
-        "chroma",
-        (files.CHROMA, files.T5_FP8, files.FLUX_VAE),
-        25,
-        IN_FP8,
-        "No such training of Chroma is published: the settings are those of SD3.5, with Chroma's guidance.",
+        "Chroma1-HD", "chroma", (files.CHROMA, files.T5_FP8, files.FLUX_VAE), 25, smaller=IN_FP8,
+        remark="No such training of Chroma is published: the settings are those of SD3.5, with Chroma's guidance.",
     ),
     "wan22_5b_24gb": in_parts(
-        "Wan 2.2 5B",
-        "wan",
-        (files.WAN22_5B, files.UMT5, files.WAN22_VAE),
-        20,
+        "Wan 2.2 5B", "wan", (files.WAN22_5B, files.UMT5, files.WAN22_VAE), 20,
         remark="It learns from videos of 5 frames: a video's score is the mean over its frames, and says nothing of "
         "how it moves.",
+        latents="Wan22ImageToVideoLatent",
     ),
     "diffusers_folder": sd35_folder,
-}
+}  # fmt: skip
 """Template -> its loaders."""
 
 CARD_OF = {"diffusers_folder": "sd35_medium_16gb"}
@@ -218,7 +208,7 @@ def prompt(name: str) -> dict[str, dict]:
             "MixGRPO_ApplyRun", "After the training", model=source.model, run=["12", 0], run_id="", strength=1.0,
             which="last", clip=source.clip, vae=source.vae,
         ),
-        **samples(config, source.steps, name),
+        **samples(config, source, name),
     }  # fmt: skip
 
 
@@ -258,18 +248,18 @@ def adapter(config: TrainConfig) -> dict:
     return values | {"start_from": "none"}
 
 
-def samples(config: TrainConfig, steps: int, name: str) -> dict[str, dict]:
+def samples(config: TrainConfig, source: Source, name: str) -> dict[str, dict]:
     """The same noises through the base model and the tuned one, all of it behind Apply Run (13)."""
     tuned, base, clip, vae = (["13", output] for output in (0, 2, 3, 4))
     shared = {
-        "seed": 42, "steps": steps, "cfg": config.rollout.cfg, "sampler_name": "euler", "scheduler": "simple",
+        "seed": 42, "steps": source.steps, "cfg": config.rollout.cfg, "sampler_name": "euler", "scheduler": "simple",
         "positive": ["14", 0], "negative": ["15", 0], "latent_image": ["16", 0], "denoise": 1.0,
     }  # fmt: skip
     unused = "" if config.rollout.cfg != 1 else " (unused at cfg 1)"
     return {
         "14": node("CLIPTextEncode", "Prompt", clip=clip, text=SHOWN_PROMPT),
         "15": node("CLIPTextEncode", f"Negative prompt{unused}", clip=clip, text=config.run.negative_prompt),
-        "16": latents(config, vae),
+        "16": latents(config, source.latents, vae),
         "17": node("KSampler", "Sample before", model=base, **shared),
         "18": node("KSampler", "Sample after", model=tuned, **shared),
         "19": node("VAEDecode", "Decode before", samples=["17", 0], vae=vae),
@@ -279,12 +269,11 @@ def samples(config: TrainConfig, steps: int, name: str) -> dict[str, dict]:
     }
 
 
-def latents(config: TrainConfig, vae: list) -> dict:
+def latents(config: TrainConfig, kind: str, vae: list) -> dict:
     size = {"width": config.run.width, "height": config.run.height}
     if config.run.frames == 1:
-        return node("EmptySD3LatentImage", "Images of the training's size", **size, batch_size=SAMPLED)
-    size |= {"length": config.run.frames, "batch_size": 1}
-    return node("Wan22ImageToVideoLatent", "A video of the training's size", vae=vae, **size)
+        return node(kind, "Images of the training's size", **size, batch_size=SAMPLED)
+    return node(kind, "A video of the training's size", vae=vae, **size, length=config.run.frames, batch_size=1)
 
 
 def layout(name: str) -> dict:

@@ -68,6 +68,11 @@ QWEN3_4B = _split("qwen_3_4b.safetensors", "text_encoders", "Comfy-Org/z_image_t
 QWEN_IMAGE = _split("qwen_image_fp8_e4m3fn.safetensors", "diffusion_models", _QWEN, "20.4 GB, Apache-2.0")
 QWEN_VL = _split("qwen_2.5_vl_7b_fp8_scaled.safetensors", "text_encoders", _QWEN, "9.4 GB, Apache-2.0")
 QWEN_VAE = _split("qwen_image_vae.safetensors", "vae", _QWEN, "254 MB, Apache-2.0")
+KLEIN_4B = ModelFile(
+    "flux-2-klein-base-4b-fp8.safetensors", "diffusion_models", "black-forest-labs/FLUX.2-klein-base-4b-fp8",
+    "flux-2-klein-base-4b-fp8.safetensors", "about 4 GB, Apache-2.0",
+)  # fmt: skip
+FLUX2_VAE = _split("flux2-vae.safetensors", "vae", "Comfy-Org/flux2-dev", "336 MB, Apache-2.0")
 CHROMA = ModelFile(
     "Chroma1-HD-fp8_scaled_rev2.safetensors", "diffusion_models", "silveroxides/Chroma1-HD-fp8-scaled",
     "Chroma1-HD-fp8_scaled_rev2.safetensors", "about 9 GB, Apache-2.0",
@@ -81,5 +86,5 @@ WAN22_VAE = _split("wan2.2_vae.safetensors", "vae", _WAN, "1.4 GB, Apache-2.0")
 
 FILES = (
     SD35_MEDIUM, CLIP_G, CLIP_L, T5_FP8, T5_FP16, FLUX_DEV_FP8, FLUX_DEV, FLUX_VAE, Z_IMAGE, QWEN3_4B, QWEN_IMAGE,
-    QWEN_VL, QWEN_VAE, CHROMA, WAN22_5B, UMT5, WAN22_VAE,
+    QWEN_VL, QWEN_VAE, KLEIN_4B, FLUX2_VAE, CHROMA, WAN22_5B, UMT5, WAN22_VAE,
 )  # fmt: skip

@@ -30,7 +30,7 @@ class Card:
 
 
 # The MixGRPO authors' later recipe: 16 images of each of 3 prompts, a window of 4 that starts again, a LoRA on
-# attention. Noise levels are the MODEL's own.
+# attention, which in FLUX's kin is part of larger layers. Noise levels are the MODEL's own.
 _UNIRL = "MixGRPO SD3.5 UniRL"
 _512 = {"width": 512, "height": 512, "gradient_checkpointing": True}
 _1024 = {"width": 1024, "height": 1024, "gradient_checkpointing": True}
@@ -54,9 +54,21 @@ CARDS: dict[str, Card] = {
     "Qwen-Image fp8, 512 px, 24 GB": Card(
         24, "qwen_image fp8", _UNIRL, "qwen_image_24gb", {"run": _512, "rollout": {"steps": 12, "shift": 0.0}}
     ),
+    # Flow-Factory, grpo/lora/flux2_klein_base: 8 steps, guidance 4, at 384 px.
+    "FLUX.2 klein base 4B fp8, 512 px, 12 GB": Card(
+        12,
+        "flux2-klein-base-4b fp8",
+        _UNIRL,
+        "flux2_klein_12gb",
+        {"run": _512, "rollout": {"steps": 8, "cfg": 4.0, "shift": 0.0}, "adapter": {"targets": ""}},
+    ),
     # No such training of Chroma is published. Guidance of ComfyUI's own template.
     "Chroma1-HD fp8, 512 px, 16 GB": Card(
-        16, "chroma1-hd fp8", _UNIRL, "chroma_16gb", {"run": _512, "rollout": {"cfg": 3.5, "shift": 0.0}}
+        16,
+        "chroma1-hd fp8",
+        _UNIRL,
+        "chroma_16gb",
+        {"run": _512, "rollout": {"cfg": 3.5, "shift": 0.0}, "adapter": {"targets": ""}},
     ),
     # UniRL, wan22_t2v_14b_mixgrpo: 20 steps, 640 x 480; frames and guidance of Flow-Factory's grpo wan22/t2v. Both
     # train the 14B's two networks at once, which a run here can't: so the 5B, which is one.

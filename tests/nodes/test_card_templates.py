@@ -74,8 +74,7 @@ def test_sampling_waits_for_the_training(twin):
 
 def test_the_images_are_of_the_trainings_size_and_guidance(name, twin):
     config = card_templates.card_of(name)[1].config()
-    kind = "EmptySD3LatentImage" if config.run.frames == 1 else "Wan22ImageToVideoLatent"
-    size = inputs(twin, kind)
+    size = inputs(twin, twin["16"]["class_type"])
     assert (size["width"], size["height"]) == (config.run.width, config.run.height)
     assert size.get("length", 1) == config.run.frames
     samplers = [node["inputs"] for node in twin.values() if node["class_type"] == "KSampler"]

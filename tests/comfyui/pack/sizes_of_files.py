@@ -1,4 +1,4 @@
-"""Text encoders, FLUX, Chroma and KL VAEs as large as their files, where ComfyUI builds the published sizes in any case.
+"""Text encoders, FLUX, Chroma and KL VAEs as large as their files, where ComfyUI always builds the published sizes.
 
 So tiny files go through the real loaders. For a published file nothing changes: its sizes are those that ComfyUI takes.
 """
