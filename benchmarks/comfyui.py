@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
+import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,12 +42,12 @@ def clip_tokenizer() -> Path:
 
 
 def node_module(name: str):
-    """A module of nodes/. The pack gets a name of its own, since ComfyUI has a module `nodes` too."""
-    if PACK not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-        )
-        pack = importlib.util.module_from_spec(spec)
-        sys.modules[PACK] = pack
-        spec.loader.exec_module(pack)
+    """A module of nodes/. The pack gets a name of its own, since ComfyUI has a module `nodes` too.
+
+    Without nodes/__init__.py, which is for a server and asks for what only that one needs.
+    """
+    for package, folder in ((PACK, ROOT), (f"{PACK}.nodes", ROOT / "nodes")):
+        if package not in sys.modules:
+            sys.modules[package] = types.ModuleType(package)
+            sys.modules[package].__path__ = [str(folder)]
     return importlib.import_module(f"{PACK}.nodes.{name}")

@@ -34,7 +34,7 @@ def carry(folder: Path, comfyui: Path) -> Path:
     """Writes the archive and the command into the folder; the command's path. Raises ValueError if it is too large."""
     folder.mkdir(parents=True, exist_ok=True)
     archive, command = folder / ARCHIVE, folder / COMMAND
-    with tarfile.open(archive, "w:gz") as packed:
+    with tarfile.open(archive, "w:gz", compresslevel=3) as packed:
         for name, path in (*_files("pack", ROOT, PACK), *_files("comfyui", comfyui, COMFYUI), *_packages()):
             packed.add(path, name, recursive=False)
     size = archive.stat().st_size
