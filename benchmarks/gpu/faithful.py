@@ -69,7 +69,7 @@ def _runs(check: Check, subject: Subject, strict: bool) -> dict:
 def _train(check: Check, subject: Subject, iterations: int, folder: Path) -> torch.Tensor:
     """The adapter after so many iterations of a run, which goes on where the folder holds one."""
     run = {"iterations": iterations, "checkpoint_every": 1}
-    rollout, optimizer = {"steps": 6, "group_size": 4}, {"learning_rate": 1e-4, "updates": 1}
+    rollout, optimizer = {"steps": 5, "group_size": 2}, {"learning_rate": 1e-4, "updates": 1}
     config = trained.settings(check, 256, run=run, rollout=rollout, optimizer=optimizer)
     trainer = trained.trainer(check, subject, config, folder)
     trainer.run()
