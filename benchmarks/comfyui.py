@@ -31,6 +31,7 @@ def import_comfyui(cpu: bool = True) -> None:
     import comfy.cli_args
 
     comfy.cli_args.args.cpu = cpu
+    comfy.cli_args.args.disable_dynamic_vram = True  # as in a worker
 
 
 def clip_tokenizer() -> Path:

@@ -85,13 +85,23 @@ class AlwaysDifferent(ShapesReward):
         return super().score(images, prompts) + 0.01 * torch.rand(len(images), generator=seeds.generator(0, "chance"))
 
 
+class Brightness:
+    """Brightness and a little chance: as AlwaysDifferent for images of any kind, and cheap."""
+
+    name = "brightness"
+
+    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        chance = torch.rand(len(images), generator=seeds.generator(0, "chance"))
+        return images.flatten(1).mean(1) + 0.01 * chance
+
+
 class Measured:
     """A variant's trainer, with the bare work of its iterations timed beside them."""
 
     def __init__(self, subject: Subject, variant: Variant, config: TrainConfig, folder: Path):
         self.variant = variant
         config = subject.planned(config)
-        self.trainer = SingleSteps(subject, config, folder, AlwaysDifferent(), variant.own_copies)
+        self.trainer = SingleSteps(subject, config, folder, subject.reward or AlwaysDifferent(), variant.own_copies)
         self.images = config.rollout.group_size * config.rollout.prompts_per_iteration
         self.denoiser = BareCalls(self.trainer.policy.module.model.diffusion_model)
         # The models' VAEs are TAESDs: all that decoding costs is in this part of them.

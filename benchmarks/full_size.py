@@ -140,7 +140,7 @@ def prompt_without_data(name: str) -> list:
 
 def middle_sized(family: str = "middle", dtype: torch.dtype = torch.float32):
     """A random MODEL on the CPU. "middle": 8 joint blocks, 512 wide, 40 million parameters; "middle flux": 2 double
-    and 4 single blocks, 256 wide, 8 million.
+    and 4 single blocks, 256 wide, 9 million.
     """
     cpu = torch.device("cpu")
     model = _patcher(_config(family, dtype), None, cpu, cpu)
@@ -160,9 +160,9 @@ def vae():
     network, generator = TAESD(latent_channels=16), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():
-            # So that pictures are neither black nor white all over.
             size = 0.7 / parameter[0].numel() ** 0.5 if parameter.ndim > 1 else 0.01
             parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
+        network.taesd_decoder[-1].bias.fill_(0.5)  # pictures are grey, not black
     return comfy.sd.VAE(sd=network.state_dict())
 
 

@@ -7,10 +7,11 @@ from mixgrpo_engine.prompts import PromptSet
 
 from . import full_size
 from .comfyui import import_comfyui, node_module
+from .cost import Brightness
 from .subject import Subject
 
 PIXELS = 128
-PROMPT = "a red circle on a white background"  # that the shapes' judge can read
+PROMPT = "a red circle"
 SETTINGS = {
     "rollout": {"steps": 25, "group_size": 12, "prompts_per_iteration": 1},
     "optimizer": {"updates": 4},
@@ -24,4 +25,5 @@ def load() -> Subject:
     import_comfyui()
     encoded = node_module("model.conditioning").Encoded({PROMPT: full_size.middle_sized_prompt()})
     model, prompts = full_size.middle_sized("middle flux"), PromptSet((PROMPT,), ())
-    return Subject(model, full_size.vae(), encoded, prompts, TrainConfig.from_dict(SETTINGS))
+    # The shapes' judge would take long over random pictures, which has nothing to do with the training.
+    return Subject(model, full_size.vae(), encoded, prompts, TrainConfig.from_dict(SETTINGS), Brightness())

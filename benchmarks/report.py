@@ -12,7 +12,7 @@ REWARD_PLOT = "reward.png"
 COST = {"tiny": "cost", "middle": "cost_middle"}  # model -> its section; a picture of the same name
 MODEL = {
     "tiny": "the embedded tiny model",
-    "middle": "a random FLUX of middle size (8 million parameters, 2 double and 4 single blocks of 256)",
+    "middle": "a random FLUX of middle size (9 million parameters, 2 double and 4 single blocks of 256)",
 }
 
 

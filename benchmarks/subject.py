@@ -7,6 +7,7 @@ from typing import Any
 
 from mixgrpo_engine.config import TrainConfig
 from mixgrpo_engine.prompts import PromptSet
+from mixgrpo_engine.rewards import Reward
 
 from .comfyui import node_module
 
@@ -18,6 +19,7 @@ class Subject:
     encoded: Any
     prompts: PromptSet
     settings: TrainConfig
+    reward: Reward | None = None  # that its cost is measured with; the demo's judge when None
 
     def preflight(self):
         """The memory estimate for this model and these prompts."""

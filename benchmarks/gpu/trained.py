@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mixgrpo_engine import seeds
 from mixgrpo_engine.config import TrainConfig
 from mixgrpo_engine.prompts import PromptSet
 from mixgrpo_engine.records.events import Iteration, Notice
 
 from .. import full_size
 from ..comfyui import node_module
-from ..cost import LEARNING_RATE
+from ..cost import LEARNING_RATE, Brightness
 from ..single_steps import SingleSteps
 from ..subject import Subject
 from ..variants import MIX_GRPO, Variant
@@ -73,16 +71,6 @@ def step(trainer: SingleSteps) -> tuple[Iteration, float]:
 
 def notices(trainer: SingleSteps) -> list[str]:
     return [event.message for event in trainer.events if isinstance(event, Notice)]
-
-
-class Brightness:
-    """Brightness and a little chance: no two images of a group alike, so that all of them are learned from."""
-
-    name = "brightness"
-
-    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        chance = torch.rand(len(images), generator=seeds.generator(0, "chance"))
-        return images.flatten(1).mean(1) + 0.01 * chance
 
 
 @torch.no_grad()

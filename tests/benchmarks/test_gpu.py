@@ -37,6 +37,7 @@ def test_the_whole_check_with_tiny_models(comfy, tmp_path):
     calm, scarce = figures["out_of_memory"]["runs"]
     assert calm["notices"] == [] and scarce["notices"][0].startswith("Out of memory with 4 images a model call: going")
     assert figures["out_of_memory"]["relative difference of the gradients"] < 1e-2  # bf16, other batch sizes
+    assert [row["deterministic"] for row in figures["resume"]["runs"]] == [False, True]
     assert all(row["two runs equal"] and row["resumed equal"] for row in figures["resume"]["runs"])
     bf16, fp8 = figures["gradient_to_float32"]["against float32"]
     assert bf16["1 - cosine"] < 1e-3 < fp8["1 - cosine"] < 0.1
