@@ -18,7 +18,8 @@ from scripts.setup import NEWEST_FRONTEND
 DOCS = ROOT / "docs"
 RUNS = {"shapes": 1.0, "shapes, half the rate": 0.5}  # name -> times the template's learning rate
 ITERATIONS = 120
-VOTED = 12  # groups in the picture of the votes, but for the last one
+VOTED = 12  # groups that are voted on in the picture of the votes
+VOTED_ON = ("a red circle to the left of a blue square", "three green triangles", "a yellow square at the top")
 OPEN_PANEL = "() => { window.app.extensionManager.sidebarTab.activeSidebarTabId = 'mixgrpo'; }"
 OPEN_WORKFLOW = "async (workflow) => { await window.app.loadGraphData(workflow, true, true); }"
 PALETTE = "async (name) => { await window.app.ui.settings.setSettingValueAsync('Comfy.ColorPalette', name); }"
@@ -87,13 +88,16 @@ def votes_picture(server: ComfyServer) -> None:
     """Groups of the template your_taste, some of them voted on."""
     graph = read(ROOT / "workflows" / "api" / "your_taste.json")
     (group,) = (each["inputs"] for each in graph.values() if each["class_type"] == "MixGRPO_GroupSample")
-    vote = next(key for key, each in graph.items() if each["class_type"] == "MixGRPO_Vote")
-    group["prompt"] = graph[vote]["inputs"]["prompt"] = "a red circle to the left of a blue square"
-    for group["seed"] in range(VOTED):
+    (algorithm,) = (each["inputs"] for each in graph.values() if each["class_type"] == "MixGRPO_Algorithm")
+    (vote,) = (key for key, each in graph.items() if each["class_type"] == "MixGRPO_Vote")
+    algorithm["group_size"] = 4
+    for number in range(VOTED + 1):
+        group["prompt"] = graph[vote]["inputs"]["prompt"] = VOTED_ON[number % len(VOTED_ON)]
+        group["seed"] = number
         server.wait(server.submit(graph, partial_execution_targets=[vote]), 600)
         sheet = server.get("/mixgrpo/votes/my-taste")["next"][0]["id"]
-        if group["seed"] < VOTED - 1:
-            server.post("/mixgrpo/votes/my-taste/vote", {"sheet": sheet, "order": [[0], [1, 2, 3, 4, 5, 6], [7]]})
+        if number < VOTED:
+            server.post("/mixgrpo/votes/my-taste/vote", {"sheet": sheet, "order": [[0], [1, 2], [3]]})
     with open_comfyui(server.url, 1280, 900) as page:
         page.evaluate(OPEN_PANEL)
         page.get_by_role("tab", name="Votes").click()
