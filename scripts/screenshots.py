@@ -1,5 +1,5 @@
-"""Makes the pictures of docs/run_panel.md and docs/nodes.md: `python -m scripts.screenshots`, with a training of the
-tiny model.
+"""Makes the pictures of docs/run_panel.md, docs/nodes.md and docs/taste.md: `python -m scripts.screenshots`, with a
+training of the tiny model.
 
 A real server, the newest frontend, two runs of shapes_alignment that differ in their learning rate.
 """
@@ -18,6 +18,8 @@ from scripts.setup import NEWEST_FRONTEND
 DOCS = ROOT / "docs"
 RUNS = {"shapes": 1.0, "shapes, half the rate": 0.5}  # name -> times the template's learning rate
 ITERATIONS = 120
+VOTED = 12  # groups that are voted on in the picture of the votes
+VOTED_ON = ("a red circle to the left of a blue square", "three green triangles", "a yellow square at the top")
 OPEN_PANEL = "() => { window.app.extensionManager.sidebarTab.activeSidebarTabId = 'mixgrpo'; }"
 OPEN_WORKFLOW = "async (workflow) => { await window.app.loadGraphData(workflow, true, true); }"
 PALETTE = "async (name) => { await window.app.ui.settings.setSettingValueAsync('Comfy.ColorPalette', name); }"
@@ -60,6 +62,7 @@ def main() -> None:
             page.get_by_label("Full screen").click()
             shoot(page, "panel_narrow")
         node_picture(server)
+        votes_picture(server)
         with open_comfyui(server.url, 1600, 1000) as page:
             browse_templates(page)
             shoot(page, "templates")
@@ -79,6 +82,29 @@ def train(server: ComfyServer, name: str, factor: float) -> str:
     algorithm["inputs"]["learning_rate"] *= factor
     prompt[node]["inputs"] |= {"run_name": name, "iterations": ITERATIONS, "evaluate_every": 20}
     return server.run(prompt, 1800)[node]["run_id"][0]
+
+
+def votes_picture(server: ComfyServer) -> None:
+    """Groups of the template your_taste, some of them voted on."""
+    graph = read(ROOT / "workflows" / "api" / "your_taste.json")
+    (group,) = (each["inputs"] for each in graph.values() if each["class_type"] == "MixGRPO_GroupSample")
+    (algorithm,) = (each["inputs"] for each in graph.values() if each["class_type"] == "MixGRPO_Algorithm")
+    (vote,) = (key for key, each in graph.items() if each["class_type"] == "MixGRPO_Vote")
+    algorithm["group_size"] = 4
+    for number in range(VOTED + 1):
+        group["prompt"] = graph[vote]["inputs"]["prompt"] = VOTED_ON[number % len(VOTED_ON)]
+        group["seed"] = number
+        server.wait(server.submit(graph, partial_execution_targets=[vote]), 600)
+        sheet = server.get("/mixgrpo/votes/my-taste")["next"][0]["id"]
+        if number < VOTED:
+            server.post("/mixgrpo/votes/my-taste/vote", {"sheet": sheet, "order": [[0], [1, 2], [3]]})
+    with open_comfyui(server.url, 1280, 900) as page:
+        page.evaluate(OPEN_PANEL)
+        page.get_by_role("tab", name="Votes").click()
+        page.locator("[data-set='my-taste'] button").click()
+        page.get_by_label("Full screen").click()
+        page.get_by_role("button", name="Image 1", exact=True).click()
+        shoot(page, "panel_votes")
 
 
 def node_picture(server: ComfyServer) -> None:

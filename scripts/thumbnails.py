@@ -39,6 +39,10 @@ WORDS = {
         "What people prefer",
         "HPS v2.1|PickScore|ImageReward|CLIPScore|Aesthetic||score, rank, keep",
     ),
+    "your_taste": (
+        "Your taste",
+        "pick the best and the worst:|the training learns from it,||and a scorer of your own|in minutes on a CPU",
+    ),
     "judge_images": ("Ask a judge", "a vision language model|and OCR for quoted text||on a server of yours"),
 }
 

@@ -193,7 +193,8 @@ class LiveReward:
                 self._missed = 0
                 return state.answers.get(sheet.id)
             # A run that nobody looks at any more would learn nothing: then it waits.
-            may_go_on = self.instead is not None or self._missed < MOST_MISSED
+            others_vote = self.instead is not None and state.answers
+            may_go_on = others_vote or self._missed < MOST_MISSED
             if may_go_on and 0 < self.patience < time.monotonic() - started:
                 self._missed += 1
                 return None

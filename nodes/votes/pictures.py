@@ -43,8 +43,12 @@ def add_folder(votes: VoteSet, kind: str, subfolder: str) -> list[Sheet]:
     if kind not in roots:
         raise ValueError(f"type is '{kind[:40]}': choose {' or '.join(roots)}.")
     root = Path(roots[kind]()).resolve()
-    folder = (root / subfolder).resolve()
-    if not folder.is_relative_to(root) or not folder.is_dir():
+    try:
+        folder = (root / subfolder).resolve()
+        is_there = folder.is_relative_to(root) and folder.is_dir()
+    except (OSError, ValueError):  # a name that is too long, or holds what no name may
+        is_there = False
+    if not is_there:
         raise ValueError(f"There is no folder '{subfolder[:80]}' in ComfyUI's {kind} folder.")
     found: dict[tuple[str, tuple[int, int]], list[Path]] = defaultdict(list)
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)[:MOST_FILES]

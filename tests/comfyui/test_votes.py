@@ -106,7 +106,7 @@ def test_a_set_leaves_as_a_zip_and_is_gone_when_it_is_deleted(server):
 
 
 def test_a_killed_training_asks_again_only_what_was_not_answered(server, graphs):
-    graph = graphs.tiny("asks a person", iterations=4, checkpoint_every=4)
+    graph = graphs.tiny("asks a person", iterations=4, checkpoint_every=4, evaluate_every=4)
     graph["reward"] = {"class_type": "MixGRPO_RewardYou", "inputs": {"votes": "person"}}
     run_id = server.start_run(graph)
     order = [[2], [0, 3], [1]]

@@ -8,18 +8,29 @@ from pathlib import Path
 from urllib.parse import quote
 
 import aiohttp
+import torch
 from yarl import URL
 
+from mixgrpo_engine.taste.votes import VoteSet
 from tests.comfyui import graphs
 from tests.faults import hostile
 
 STUB = Path(__file__).parent / "stub"
 READ = ("", "/events", "/history", "/schedule", "/images", "/group", "/log", "/workflow", "/report")
 CHANGE = ("/cancel", "/resume", "/save", "/continue", "/restart", "/about")
-ROUTES = [*(("GET", tail) for tail in READ * 3), *(("POST", tail) for tail in CHANGE), ("DELETE", "")]
+OF_VOTES = ("/vote", "/undo", "/add")
+ROUTES = {
+    "runs": [*(("GET", tail) for tail in READ * 3), *(("POST", tail) for tail in CHANGE), ("DELETE", "")],
+    "votes": [("GET", ""), *(("POST", tail) for tail in OF_VOTES * 2), ("DELETE", "")],
+}
+SET = "a-set"  # of votes
+FIELDS = {
+    "/continue": ("iterations",), "/about": ("name", "note"), "/vote": ("sheet", "order", "skip"),
+    "/add": ("run_id", "type", "subfolder"),
+}  # fmt: skip
 METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS")
 STARTS = ("/restart", "/resume")
-QUERY = ("limit", "offset", "points", "after", "bytes", "loras", "state", "query", "workflow", "x")
+QUERY = ("limit", "offset", "points", "after", "bytes", "loras", "state", "query", "workflow", "pairs", "x")
 LEAST_RUNS, MOST_RUNS = 8, 30
 ALLOWED = {200, 400, 403, 404, 405, 409, 413, 507}
 CLIENTS = 8
@@ -27,16 +38,21 @@ CLIENTS = 8
 
 def make(draw: random.Random, ids: list[str]) -> tuple[str, str, bytes | None, dict[str, str], bool]:
     """(method, path as it goes over the wire, body, headers, whether there is such a route)"""
-    run_id = draw.choice(ids) if ids and draw.random() < 0.7 else quote(_text(draw), safe="")
-    method, tail = draw.choice(ROUTES) if draw.random() < 0.85 else (draw.choice(METHODS), draw.choice(READ + CHANGE))
+    kind = draw.choice(("runs", "runs", "runs", "votes"))
+    known = [SET] if kind == "votes" else ids
+    name = draw.choice(known) if known and draw.random() < 0.7 else quote(_text(draw), safe="")
+    routes = ROUTES[kind]
+    method, tail = draw.choice(routes)
+    if draw.random() < 0.15:
+        method, tail = draw.choice(METHODS), draw.choice(READ + CHANGE + OF_VOTES)
     if method == "DELETE" and draw.random() < 0.9:
         method = "GET"
     if tail in STARTS and draw.random() < 0.9:  # ComfyUI then looks through all its memory, which takes a second
-        run_id = "unknown"
-    root = draw.choice(("", "/api")) + "/mixgrpo/runs"
+        name = "unknown"
+    root = draw.choice(("", "/api")) + f"/mixgrpo/{kind}"
     is_list = draw.random() < 0.1
-    path = root if is_list else f"{root}/{run_id}{tail}"
-    is_route = method == "GET" if is_list else (method, tail) in ROUTES and run_id not in ("", ".", "..")
+    path = root if is_list else f"{root}/{name}{tail}"
+    is_route = method == "GET" if is_list else (method, tail) in routes and name not in ("", ".", "..")
     query = "&".join(f"{draw.choice(QUERY)}={_query(draw)}" for _ in range(draw.choice((0, 0, 0, 1, 1, 2, 3))))
     return method, f"{path}?{query}" if query else path, _body(draw, method, tail), _headers(draw), is_route
 
@@ -55,7 +71,7 @@ def _body(draw: random.Random, method: str, tail: str) -> bytes | None:
         return None
     if draw.random() < 0.1:
         return draw.choice((b"", b"{", b"\xff\xfe", b"[" * 50_000, draw.randbytes(200), b'{"iterations": 1e999}'))
-    known = {"/continue": ("iterations",), "/about": ("name", "note")}.get(tail, ("a",))
+    known = FIELDS.get(tail, ("a",))
     given = {name: hostile.value(draw) for name in draw.sample(known, draw.randint(1, len(known)))}
     return json.dumps(given if draw.random() < 0.8 else hostile.value(draw)).encode()
 
@@ -120,7 +136,8 @@ async def ask(running, count: int, draw: random.Random) -> Counter:
 
 
 def prepare(running) -> None:
-    """Some runs to ask for."""
+    """Some runs to ask for, and a set of votes."""
+    VoteSet(running.output / "mixgrpo" / "votes" / SET).add(torch.rand(2, 8, 8, 3), hostile.MARK)
     for number in range(LEAST_RUNS):
         running.start_run(graphs.train(f"{hostile.MARK} {number}", iterations=3, seed=number))
 

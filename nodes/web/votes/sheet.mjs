@@ -12,7 +12,7 @@ import { Viewer } from "../panel/viewer.mjs";
 export function Sheet({ ballot, sheet, routes, runs, act }) {
   const [enlarged, setEnlarged] = useState(/** @type {number|null} */ (null));
   const { images } = sheet;
-  const columns = images.length === 3 ? 3 : Math.ceil(Math.sqrt(images.length));
+  const rows = Math.floor(Math.sqrt(images.length));
   const pictures = images.map(({ view }, number) => ({
     view, prompt: sheet.prompt, label: `image ${number + 1}`, scores: {}, changed: "",
   }));
@@ -21,7 +21,7 @@ export function Sheet({ ballot, sheet, routes, runs, act }) {
     ${asks && html`<p class="mixgrpo-asks">${runs.get(sheet.source)?.name ?? sheet.source} asks for your vote.</p>`}
     <p class="mixgrpo-prompt" data-testid="mixgrpo-prompt">${sheet.prompt || "(no prompt)"}</p>
     <p class="mixgrpo-small" aria-live="polite">${question(ballot.picks.length, images.length)}</p>
-    <div class="mixgrpo-sheet" style=${{ "--columns": columns, "--rows": Math.ceil(images.length / columns) }}>
+    <div class="mixgrpo-sheet" style=${{ "--rows": rows, "--columns": Math.ceil(images.length / rows) }}>
       ${images.map(({ place }, number) => {
         const pick = ["best", "worst"][ballot.picks.indexOf(place)];
         return html`<figure class="mixgrpo-option" data-pick=${pick} key=${place}>

@@ -156,9 +156,11 @@ def test_prompt_fit_sees_whether_the_model_knows_the_image():
     torch.testing.assert_close(found[:, 3], torch.tensor([1 / 0.85**2] * 2))
 
 
-def test_a_run_that_nobody_looks_at_waits(votes, monkeypatch):
+@pytest.mark.parametrize("learned", [False, True], ids=["left out", "a taste that has no votes"])
+def test_a_run_that_nobody_looks_at_waits(votes, monkeypatch, learned):
     monkeypatch.setattr(taste, "LOOK_SECONDS", 0.01)
-    reward = LiveReward(votes, patience=0.02)
+    instead = TasteReward(votes, [PictureStatistics()]) if learned else None
+    reward = LiveReward(votes, patience=0.02, instead=instead)
     for level in (0.1, 0.2):
         assert reward.score(grey(level, 0.9), ["a"] * 2).isnan().all()
     asked = []
@@ -175,4 +177,4 @@ def test_a_run_that_nobody_looks_at_waits(votes, monkeypatch):
         reward.score(grey(0.3, 0.9), ["a"] * 2)
     votes.vote(votes.read().pending[-1].id, [[1], [0]])
     assert reward.score(grey(0.3, 0.9), ["a"] * 2).tolist() == [0, 1]
-    assert reward.score(grey(0.4, 0.9), ["a"] * 2).isnan().all(), "somebody is there: it is patient again"
+    assert reward.score(grey(0.4, 0.9), ["a"] * 2).isfinite().all() == learned, "somebody is there: it is patient again"

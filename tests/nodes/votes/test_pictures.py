@@ -76,7 +76,9 @@ def test_a_folder_gives_sheets_of_one_prompt_and_one_size(pictures, votes, tmp_p
     assert len(votes.read().sheets) == 3, "the same images are the same sheets"
 
 
-@pytest.mark.parametrize("subfolder", ["..", "../output/drawn", "/etc", "nowhere", "drawn/../..", "link"])
+@pytest.mark.parametrize(
+    "subfolder", ["..", "../output/drawn", "/etc", "nowhere", "drawn/../..", "link", "x" * 300, "x/" * 4000, "a\0b"]
+)
 def test_folders_outside_and_missing_ones_are_refused(pictures, votes, tmp_path, subfolder):
     (tmp_path / "elsewhere").mkdir()
     for number in range(2):
