@@ -9,10 +9,10 @@ A block's trained parameters stay on the device, and so do its vectors (biases, 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -124,6 +124,7 @@ class _Transfers:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._pins = self._stream is not None  # until the system has refused once
         self._pinned: list[int] = []  # addresses
         weakref.finalize(self, _unpin, self._pinned).atexit = False
 
@@ -132,13 +133,17 @@ class _Transfers:
 
         Memory that torch pins itself would be a second copy of it, each tensor rounded up to a power of two.
         """
-        if self._stream is not None and not memory.is_pinned():
+        if self._pins and not memory.is_pinned():
             place = memory.data_ptr()
-            if torch.cuda.cudart().cudaHostRegister(place, memory.nbytes, 0) == 0:
+            self._pins = int(torch.cuda.cudart().cudaHostRegister(place, memory.nbytes, 0)) == 0
+            if self._pins:
                 self._pinned.append(place)
+            else:
+                with contextlib.suppress(RuntimeError):  # the refusal, which the next computation would be told
+                    torch.zeros(1, device=self._device).add_(1)
         return memory
 
-    @contextmanager
+    @contextlib.contextmanager
     def beside(self) -> Iterator[None]:
         """Copies made inside begin when what was asked for before has been computed, and run beside what follows."""
         if self._stream is None:

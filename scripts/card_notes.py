@@ -63,9 +63,10 @@ SWAPPED = (
 REWARD_FILES = (catalog.HPS, catalog.CLIP_L, catalog.IMAGE_REWARD, catalog.BERT_VOCAB)
 
 
-def what_it_does(model: str, card: Card, estimated: dict, smaller: str, remark: str) -> str:
-    """model: its name for people. estimated: the card's entry in benchmarks/results/memory.json. smaller: what makes
-    this model's memory smaller. remark: a last paragraph, or "".
+def what_it_does(model: str, card: Card, preset: str, estimated: dict, smaller: str, remark: str) -> str:
+    """model: its name for people. preset: in words. estimated: the card's entry in benchmarks/results/memory.json.
+
+    smaller: what makes this model's memory smaller. remark: a last paragraph, or "".
     """
     config, blocks = card.config(), estimated["swapped_blocks"]
     return WHAT_IT_DOES.format(
@@ -74,7 +75,7 @@ def what_it_does(model: str, card: Card, estimated: dict, smaller: str, remark: 
         width=config.run.width,
         height=config.run.height,
         rank=config.adapter.rank,
-        preset=card.preset,
+        preset=preset,
         least=estimate.words(estimated["least"]),
         swapped=SWAPPED.format(size=estimate.words(estimated["in_host"]), share=blocks) if blocks else "",
         smaller=smaller,

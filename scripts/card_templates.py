@@ -196,7 +196,10 @@ def prompt(name: str) -> dict[str, dict]:
             held_out=HELD_OUT, split_seed=0,
         ),
         **rewards(),
-        "9": node("MixGRPO_Algorithm", "Algorithm", preset=card.preset, **algorithm(own)),
+        # As the frontend shows it: a preset with other values is none.
+        "9": node(
+            "MixGRPO_Algorithm", "Algorithm", preset=card.preset if own_preset(card) else "custom", **algorithm(own)
+        ),
         "10": node("MixGRPO_LoRA", "LoRA to train", **adapter(config)),
         "11": node(
             "MixGRPO_Train", "Train", model=source.model, clip=source.clip, vae=source.vae, reward=["7", 0],
@@ -210,6 +213,11 @@ def prompt(name: str) -> dict[str, dict]:
         ),
         **samples(config, source, name),
     }  # fmt: skip
+
+
+def own_preset(card: Card) -> bool:
+    """Whether the algorithm's settings are the preset's, all of them."""
+    return not card.settings.keys() - {"run", "adapter"}
 
 
 def rewards() -> dict[str, dict]:
@@ -282,7 +290,10 @@ def layout(name: str) -> dict:
     source = SOURCES[name](card.config())
     folder = SD35_FOLDER if SD35_FOLDER in source.loaders["1"]["inputs"].values() else ""
     estimated = read_json(ESTIMATES)["cards"][key]
-    what_it_does = card_notes.what_it_does(key.split(",")[0], card, estimated, source.smaller, source.remark)
+    changed = "" if own_preset(card) else ", changed for this model"
+    what_it_does = card_notes.what_it_does(
+        key.split(",")[0], card, card.preset + changed, estimated, source.smaller, source.remark
+    )
     return card_layout.layout(source.loaders, what_it_does, card_notes.where_files_go(source.files, folder))
 
 

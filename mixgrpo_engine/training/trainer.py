@@ -84,8 +84,7 @@ class Trainer:
         else:
             # evaluation_mode: no DistributedDataParallel around it. That would reduce gradients at every backward
             # pass, and an update has several; ranks.py does it once.
-            # No placement either: it is on its device, but for what is meant to stay in host memory.
-            self.module = self.accelerator.prepare_model(policy.module, device_placement=False, evaluation_mode=True)
+            self.module = self.accelerator.prepare_model(policy.module, evaluation_mode=True)
             self.optimizer = self.accelerator.prepare_optimizer(optimizer)
             self.ranks.spread(_trained(policy.module))
         self.parameters = _trained(policy.module)

@@ -70,9 +70,7 @@ def test_the_estimate_of_a_swapped_model_is_what_is_allocated(room, build, polic
     for work, line in ((update, needs.update), (rollout, needs.rollout)):
         measured, estimated = measured_peak(work), line.of(1) + beside
         print(f"measured {measured}, estimated {estimated}, resident {line.of(1)}, two blocks {beside}")
-        assert measured <= 1.05 * estimated
-        # A rollout has its peak where it may be that fewer blocks are there.
-        assert line is needs.rollout or estimated <= 1.2 * measured
+        assert measured <= 1.05 * estimated and estimated <= 1.2 * measured
 
 
 def test_a_call_that_fails_leaves_everything_as_it_was(build, policy_of, room):
@@ -111,6 +109,30 @@ def test_only_what_is_not_swapped_goes_to_the_device(build, room, monkeypatch):
         assert each.device.type == ("cpu" if id(each) in staying else "meta"), name
         if id(each) in staying:
             assert each.data_ptr() == before[name][1], "weights are held twice"
+
+
+@pytest.mark.parametrize("allowed", [9, 1])
+def test_host_memory_is_pinned_where_it_is_as_far_as_allowed_and_as_long_as_it_is_used(room, monkeypatch, allowed):
+    """With what CUDA's calls would answer: a GPU isn't there."""
+    pinned, swap = [], room("mixgrpo_engine.block_swap")
+
+    class Cuda:
+        def cudaHostRegister(self, place, size, flags):
+            if len(pinned) == allowed:
+                return 2
+            pinned.append((place, size))
+            return 0
+
+        def cudaHostUnregister(self, place):
+            pinned.remove(next(each for each in pinned if each[0] == place))
+
+    monkeypatch.setattr(torch.cuda, "cudart", Cuda)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: object())
+    transfers, weights = swap._Transfers(torch.device("cuda")), [torch.zeros(4, 4) for _ in range(3)]
+    assert [transfers.prepared(weight) is weight for weight in weights] == [True] * 3
+    assert pinned == [(weight.data_ptr(), weight.nbytes) for weight in weights][:allowed]
+    del transfers
+    assert pinned == []
 
 
 @pytest.mark.parametrize(
