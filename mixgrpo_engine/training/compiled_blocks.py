@@ -70,7 +70,7 @@ class CompiledBlocks:
             raise
         self.ahead = True
 
-    def _call(self, function: Callable, block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, function: Callable, block: Any, *args: Any, **kwargs: Any) -> Any:
         # A view would have code of its own, as the first block's input often is one.
         args, kwargs = tuple(map(_no_view, args)), {name: _no_view(value) for name, value in kwargs.items()}
         with torch.compiler.set_stance("eager_on_recompile") if self.ahead else nullcontext():
@@ -129,13 +129,16 @@ def _obstacle(module: nn.Module, blocks: CompiledBlocks, ranks: Ranks) -> str:
         return "its weights are split over processes"
     if not len(blocks):
         return "its transformer blocks aren't known"
-    # What makes a weight anew for the backward pass can't be compiled; checkpointed blocks need no such thing.
-    if any(getattr(layer, "recasts", False) and _is_quantised(layer.base_layer.weight) for layer in module.modules()):
+    if any(map(_recasts, module.modules())):
         return "quantised layers can be compiled with gradient_checkpointing only"
     return ""
 
 
-def _is_quantised(weight: Tensor) -> bool:
+def _recasts(layer: Any) -> bool:
+    """Whether it makes its weight anew for the backward pass, which can't be compiled: see LeanLinear."""
+    if not getattr(layer, "recasts", False):
+        return False
+    weight = layer.base_layer.weight
     return type(weight.data) is not Tensor or weight.element_size() < 2
 
 
