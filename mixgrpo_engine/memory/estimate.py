@@ -18,6 +18,7 @@ GB = 2**30  # as torch, drivers and the names of cards count
 # What no count of tensors sees: the libraries' own workspace, and room that is free but in pieces.
 WORKSPACE = GB // 2
 SLACK = 0.1  # of what a model call makes
+COMPILED = 0.1  # of it, on top with compiled blocks: what they keep for the backward pass is the compiler's choice
 
 LARGEST_BATCH = 1024  # that the settings allow
 
@@ -133,7 +134,7 @@ class Plan:
 
 def plan(needs: Needs, free: int, config: TrainConfig) -> Plan:
     """The largest model calls that should fit into `free` bytes. Sizes that the settings give stay as they are."""
-    room = (free - needs.always - WORKSPACE) / (1 + SLACK)
+    room = (free - needs.always - WORKSPACE) / (1 + SLACK + COMPILED * config.run.compile_blocks)
     update = min(max(1, needs.update.images_in(room)), states_an_update(config), LARGEST_BATCH)
     rollout = min(max(1, needs.rollout.images_in(room - needs.scorers)), images_an_iteration(config))
     return Plan(

@@ -37,7 +37,7 @@ class Event:
 
 @dataclass
 class Stage(Event):
-    """The run entered a stage: "boot", "waiting", "encode", "load", "train", "resume"."""
+    """The run entered a stage: "boot", "waiting", "encode", "load", "train", "resume", "compile"."""
 
     type: ClassVar[str] = "stage"
     name: str

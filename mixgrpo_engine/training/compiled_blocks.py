@@ -70,11 +70,11 @@ class CompiledBlocks:
             raise
         self.ahead = True
 
-    def _call(self, function: Callable, block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, function: Callable, block: Any, *args: Any, **kwargs: Any) -> Any:
         # A view would have code of its own, as the first block's input often is one.
         args, kwargs = tuple(map(_no_view, args)), {name: _no_view(value) for name, value in kwargs.items()}
         with torch.compiler.set_stance("eager_on_recompile") if self.ahead else nullcontext():
-            return function(block, args, kwargs)
+            return function(type(block).forward, block, args, kwargs)
 
 
 def compile_ahead(
@@ -103,8 +103,7 @@ def compile_ahead(
             call(images).square().mean().backward()
         policy.module.zero_grad()
 
-    if ranks.split or not len(blocks):
-        why = "its weights are split over processes" if ranks.split else "its transformer blocks aren't known"
+    if why := _obstacle(policy.module, blocks, ranks):
         pulse.notice(f"The model isn't compiled, because {why}: the training goes on without.")
         return
     pulse.emit(Stage("compile", f"Compiling the model's {len(blocks)} transformer blocks."))
@@ -122,6 +121,25 @@ def compile_ahead(
     seconds = time.monotonic() - started
     done = f"The model's blocks are compiled, in {seconds:.0f} s." if blocks.ahead else ""
     pulse.emit(Stage("train", done))
+
+
+def _obstacle(module: nn.Module, blocks: CompiledBlocks, ranks: Ranks) -> str:
+    """Why there is nothing to try, in words; "" if there is."""
+    if ranks.split:
+        return "its weights are split over processes"
+    if not len(blocks):
+        return "its transformer blocks aren't known"
+    if any(map(_recasts, module.modules())):
+        return "quantised layers can be compiled with gradient_checkpointing only"
+    return ""
+
+
+def _recasts(layer: Any) -> bool:
+    """Whether it makes its weight anew for the backward pass, which can't be compiled: see LeanLinear."""
+    if not getattr(layer, "recasts", False):
+        return False
+    weight = layer.base_layer.weight
+    return type(weight.data) is not Tensor or weight.element_size() < 2
 
 
 def _sizes(batch_size: int) -> tuple[int, ...]:
@@ -145,9 +163,10 @@ def _function_of(kind: type) -> Callable:
     return types.FunctionType(_run.__code__.replace(co_name=f"run_{kind.__name__}"), globals())
 
 
-def _run(block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+def _run(forward: Callable, block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """forward: of the block's class, which diffusers keeps torch from looking into."""
     # On copies: a compiled function whose inputs are changed in place has no backward pass.
-    return type(block).forward(block, *map(_copy, args), **{name: _copy(value) for name, value in kwargs.items()})
+    return forward(block, *map(_copy, args), **{name: _copy(value) for name, value in kwargs.items()})
 
 
 def _copy(value: Any) -> Any:

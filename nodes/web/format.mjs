@@ -60,6 +60,7 @@ const STAGES = {
   load: "loading models",
   train: "training",
   resume: "going on from the checkpoint",
+  compile: "compiling the model",
 };
 
 /** What a run is doing, in a few words. @param {Run} run */

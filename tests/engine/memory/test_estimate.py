@@ -30,6 +30,11 @@ def test_batches_are_the_largest_that_fit(toy):
     assert all(plan.fits for plan in plans.values())
 
 
+def test_compiled_blocks_are_given_more_room(toy):
+    made = estimate.plan(NEEDS, room_for(11 * GB), toy.config(run={"compile_blocks": True}))
+    assert (made.rollout_batch, made.update_batch) == (10, 4)  # 11 and 5 without
+
+
 def test_a_scorer_on_the_device_takes_its_room_from_the_rollout(toy):
     needs = Needs(**{**vars(NEEDS), "scorers": 4 * GB})
     made = estimate.plan(needs, room_for(13 * GB), toy.config())
