@@ -43,4 +43,5 @@ class Subject:
             adapter=config.adapter,
             seed=config.run.seed,
             gradient_checkpointing=config.run.gradient_checkpointing,
+            swapped_blocks=max(0, config.run.swapped_blocks),
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from mixgrpo_engine import deterministic
 from mixgrpo_engine.records.files import write_json
 
 from .. import comfyui
@@ -46,7 +46,7 @@ def check(options: argparse.Namespace, arguments: Sequence[str]) -> str | int:
     if not (on_gpu or options.tiny):
         return NO_GPU
     comfyui.import_comfyui(cpu=not on_gpu)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic algorithms need it, before CUDA starts
+    deterministic.prepare()
     if not on_gpu:
         torch.set_num_threads(1)  # for tensors this small more cost more than they bring
     made = Check(torch.device("cuda:0" if on_gpu else "cpu"), options.tiny, options.budget)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from mixgrpo_engine.config import AdapterConfig
+from mixgrpo_engine.deterministic import same_bits
 from tests.nodes import tiny_models
 
 from ..comfyui import node_module
@@ -53,7 +52,7 @@ def resume(check: Check) -> dict:
 
 
 def _runs(check: Check, subject: Subject, strict: bool) -> dict:
-    with algorithms(strict):
+    with same_bits(strict):
         whole, again = (_train(check, subject, 2, check.folder()) for _ in range(2))
         folder = check.folder()
         _train(check, subject, 1, folder)
@@ -74,17 +73,6 @@ def _train(check: Check, subject: Subject, iterations: int, folder: Path) -> tor
     trainer = trained.trainer(check, subject, config, folder)
     trainer.run()
     return torch.cat([tensor.detach().flatten().cpu() for tensor in trainer.policy.adapter_state().values()])
-
-
-@contextlib.contextmanager
-def algorithms(strict: bool) -> Iterator[None]:
-    """Inside it torch takes deterministic algorithms only, if strict; one that there isn't is a RuntimeError."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(strict)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 @section(25)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import psutil
 import torch
 
+from mixgrpo_engine.training.compiled_blocks import CompiledBlocks
+
 from ..measured_bytes import measured_peak
 from ..model_call import model_call
 from . import trained
@@ -95,7 +97,11 @@ def counted_waits() -> Iterator[Counter[str]]:
 
 
 # Settings of a run that trade seconds for bytes or bits: name -> (model, values that are compared).
-SWITCHES: dict[str, tuple[str, tuple]] = {"gradient_checkpointing": ("sd3.5_medium bf16", (True, False))}
+SWITCHES: dict[str, tuple[str, tuple]] = {
+    "gradient_checkpointing": ("sd3.5_medium bf16", (True, False)),
+    "swapped_blocks": ("sd3.5_medium bf16", (0, 12)),
+    "compile_blocks": ("sd3.5_medium bf16", (False, True)),
+}
 
 
 @section(40)
@@ -103,12 +109,18 @@ def switches(check: Check) -> dict:
     """Settings that trade seconds for bytes: both, and whether the gradient stays the same."""
     rows = []
     for name, (model, values) in SWITCHES.items():
+        if name == "compile_blocks" and check.small:
+            continue  # the compiler takes longer than all the rest
         subject, before = trained.subject(check, model), None
         for value in values:
             policy = subject.policy(trained.settings(check, run={name: value}))
             trained.stir(policy)
             call = model_call(policy, 2, gradient=True)
             call()
+            if name == "compile_blocks" and value:
+                CompiledBlocks(policy.module).compile(call)
+                policy.module.zero_grad()
+                call()
             found = trained.gradient(policy)
             rows.append(
                 {

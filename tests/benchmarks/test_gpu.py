@@ -41,8 +41,9 @@ def test_the_whole_check_with_tiny_models(comfy, tmp_path):
     assert all(row["two runs equal"] and row["resumed equal"] for row in figures["resume"]["runs"])
     bf16, fp8 = figures["gradient_to_float32"]["against float32"]
     assert bf16["1 - cosine"] < 1e-3 < fp8["1 - cosine"] < 0.1
-    checkpointed, plain = figures["switches"]["settings"]
+    checkpointed, plain, resident, swapped = figures["switches"]["settings"]
     assert checkpointed["GB"] < plain["GB"] and plain["difference of the gradient"] < 1e-2
+    assert swapped["difference of the gradient"] < 1e-2 and resident["setting"] == "swapped_blocks 0"
     assert all(row["finite"] for row in figures["families"]["families"])
     assert figures["diffusers_flux"]["mean |ratio - 1|"] < 1e-4
 
