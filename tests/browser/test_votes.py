@@ -131,7 +131,7 @@ def test_votes_by_keys_and_taps_survive_a_reload_and_meet_another_page(server, p
         page.set_viewport_size({"width": 1600, "height": 1000})
         page.get_by_role("button", name="Back into the side bar").click()
     ballot.box.get_by_role("button", name="Delete", exact=True).click()
-    page.locator(".p-dialog").get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.locator("[data-testid=mixgrpo-sets]").wait_for()
     assert not votes.log.exists() and page.evaluate(HACKED) is None
 
@@ -143,8 +143,8 @@ def test_a_training_that_asks_is_seen_and_goes_on_after_the_vote(server, page):
     panel = page.get_by_test_id("mixgrpo-panel")
     panel.get_by_role("tab", name="Newest group").click()
     panel.get_by_role("button", name="Vote on this group").click()
-    page.locator(".p-dialog input").fill("live")
-    page.locator(".p-dialog input").press("Enter")
+    page.get_by_role("dialog").locator("input").fill("live")
+    page.get_by_role("dialog").locator("input").press("Enter")
     ballot = Ballot(page, "live")
     ballot.wait_for(0, 2)  # six images: a sheet of four, and one of two
 
