@@ -131,3 +131,18 @@ def test_a_killed_training_asks_again_only_what_was_not_answered(server, graphs)
     assert (told["votes"], told["pending"], told["skipped"]) == (4, 0, 0)
     rewards = [event["reward"]["you"] for event in server.events(run_id) if event["type"] == "iteration"]
     assert rewards[-4:] == [0.5] * 4  # 1, two halves and 0
+
+
+def test_a_training_by_the_learned_taste_asks_now_and_then(server, graphs):
+    """The images voted on have another size than the training's."""
+    for number in range(3):
+        server.outputs(vote_graph("learned", prompt=f"colour {number}"))
+        answer(server, "learned", first_waiting(server, "learned"), ONE_OF_TWO)
+    graph = graphs.tiny("by the learned taste", iterations=2)
+    graph["reward"] = {"class_type": "MixGRPO_RewardTaste", "inputs": {"votes": "learned", "ask_every": 2}}
+    run_id = server.start_run(graph)
+    server.wait_for_state(run_id, "finished")
+    (asked,) = waiting(server, "learned")
+    assert asked["source"] == run_id and len(asked["images"]) == 4
+    rewards = [event["reward"]["taste"] for event in server.events(run_id) if event["type"] == "iteration"]
+    assert len(rewards) == 2 and None not in rewards
