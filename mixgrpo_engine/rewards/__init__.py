@@ -18,7 +18,8 @@ class Reward(Protocol):
     It may have more: `strict(images, prompts)` -> 1.0 right, 0.0 wrong, NaN unknown; and `failures`, a list of
     sentences that say why the last call of score() gave NaN; and `remarks`, sentences about that call that people
     should know. `uses_policy` is true for one that calls the trained model itself, and so can't work beside the next
-    rollout. Where scoring may take long it calls go_on() now and then.
+    rollout; `abstains` for one whose silence about all images is a choice, and no failure. Where scoring may take long
+    it calls go_on() now and then.
     """
 
     name: str
@@ -62,6 +63,11 @@ def remarks(reward: Reward) -> list[str]:
 def uses_policy(reward: Reward) -> bool:
     """Whether it calls the model that is trained."""
     return bool(getattr(reward, "uses_policy", False))
+
+
+def abstains(reward: Reward) -> bool:
+    """Whether it may score none of a call's images on purpose."""
+    return bool(getattr(reward, "abstains", False))
 
 
 def check_batch(images: Tensor, prompts: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -59,14 +60,15 @@ class TasteReward:
         self.remarks.clear()
         if not len(images):
             return torch.zeros(0)
-        preference = self.learned()
+        one_group = len(set(prompts)) == 1
+        preference = self.learned() if one_group else self._of_the_run()
         features = self._features(images, prompts)
         if far := int((preference.distance(features) > FAR).sum()):
             self.remarks.append(
                 f"{far} of {len(images)} images look unlike anything in the votes {self.votes.folder.name}: their "
                 "scores are guesses. Vote on newer images, or mix in a general reward."
             )
-        if len(set(prompts)) == 1 and len(images) >= 2:
+        if one_group and len(images) >= 2:
             self._maybe_ask(images, prompts[0], preference.doubt(features))
         return preference.score(features)
 
@@ -78,14 +80,22 @@ class TasteReward:
             self._learned = digest, self._learn(state)
         return self._learned[1]
 
+    def _of_the_run(self) -> Preference:
+        """What a run's held-out images are scored by from first to last: else their scores couldn't be compared."""
+        if not self.source:
+            return self.learned()
+        path = self.votes.folder / f"taste-{self.source}.safetensors"
+        with suppress(ValueError):  # none yet, or a damaged one
+            if (kept := Preference.load(path)).blocks == self._blocks():
+                return kept
+        preference = self.learned()
+        preference.save(path)
+        return preference
+
     def in_words(self) -> str:
         """How well the votes are understood, a sentence."""
         preference = self.learned()
         return in_words(preference.votes, preference.accuracy)
-
-    def prompts(self) -> list[str]:
-        """Those that images were voted on for: their features need them, and so does a text encoder."""
-        return list(dict.fromkeys(sheet.prompt for sheet, _ in self.votes.read().voted()))
 
     def _learn(self, state: State) -> Preference:
         voted = list(state.voted())
@@ -146,6 +156,7 @@ class LiveReward:
     """
 
     name = "you"
+    abstains = True
 
     def __init__(
         self,
@@ -175,14 +186,11 @@ class LiveReward:
         sheet = self.votes.add(images[places], prompts[0], self.source)
         order = self._answer(sheet)
         if order is None:
-            return self._otherwise(images, prompts, "Nobody answered in time.")
+            skipped = sheet.id in self.votes.read().skipped
+            return self._otherwise(images, prompts, "You skipped it." if skipped else "Nobody answered in time.")
         scores = torch.full((len(images),), torch.nan)
         scores[places] = scores_of(order, len(places))
         return scores
-
-    def prompts(self) -> list[str]:
-        """As TasteReward's."""
-        return self.instead.prompts() if self.instead else []
 
     def _answer(self, sheet: Sheet) -> tuple | None:
         """None: skipped, or not answered in time."""

@@ -22,7 +22,7 @@ from ..distributed.ranks import Ranks
 from ..memory.micro_batches import BatchedVelocity, BatchSize
 from ..policy import Condition, Policy
 from ..records.grid import stills, to_bytes
-from ..rewards import Reward, uses_policy
+from ..rewards import Reward, abstains, uses_policy
 from ..rewards.scoring import ScoresByName, and_why, score_by_each
 from ..rollout import Trajectory, Velocity, join, rollout, sample_ode
 from ..schedule import diffusers_sigmas, flash_sigmas
@@ -211,6 +211,9 @@ class Sampler:
         for name, scores in rewards.items():
             failed, reason = int(scores.isnan().sum()), and_why(reasons[name])
             all_failed = failed == len(scores)
+            if all_failed and abstains(self.rewards[name]):
+                self._remark(f"Nothing was learned from an iteration by the reward '{name}'. {reason}")
+                continue
             self.pulse.tolerate(
                 f"reward {name}",
                 all_failed,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...mixgrpo_engine.rewards import Reward, checked_scores, failures, remarks
+from ...mixgrpo_engine.rewards import Reward, checked_scores
 from ...mixgrpo_engine.rewards.mix import RewardMix
 from ..comfy_types import Model, Vae
 
@@ -25,13 +26,8 @@ class FrameMean:
         if hasattr(reward, "strict"):
             self.strict = functools.partial(self._mean, reward.strict)
 
-    @property
-    def failures(self) -> list[str]:
-        return failures(self.reward)
-
-    @property
-    def remarks(self) -> list[str]:
-        return remarks(self.reward)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.reward, name)  # what else a reward may have
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """images: (batch, frames * height, width, 3). float32 (batch,); NaN where a frame couldn't be scored."""

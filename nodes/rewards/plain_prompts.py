@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
-from ...mixgrpo_engine.rewards import Reward, check_reward, failures, remarks, uses_policy
+from ...mixgrpo_engine.rewards import Reward, check_reward
 from ...mixgrpo_engine.rewards.mix import RewardMix
 
 
@@ -26,17 +27,8 @@ class PlainPrompts:
         if hasattr(reward, "strict"):
             self.strict = _plainly(reward.strict)
 
-    @property
-    def failures(self) -> list[str]:
-        return failures(self.reward)
-
-    @property
-    def remarks(self) -> list[str]:
-        return remarks(self.reward)
-
-    @property
-    def uses_policy(self) -> bool:
-        return uses_policy(self.reward)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.reward, name)  # what else a reward may have
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         return _plainly(self.reward.score)(images, prompts)

@@ -178,3 +178,15 @@ def test_a_run_that_nobody_looks_at_waits(votes, monkeypatch, learned):
     votes.vote(votes.read().pending[-1].id, [[1], [0]])
     assert reward.score(grey(0.3, 0.9), ["a"] * 2).tolist() == [0, 1]
     assert reward.score(grey(0.4, 0.9), ["a"] * 2).isfinite().all() == learned, "somebody is there: it is patient again"
+
+
+def test_a_runs_held_out_images_are_scored_by_one_taste(votes):
+    like_bright(votes, 6)
+    reward, held_out = TasteReward(votes, [PictureStatistics()], source="run-1"), (grey(0.2, 0.6), ["a", "b"])
+    first = reward.score(*held_out)
+    like_bright(votes, 12)
+    assert torch.equal(reward.score(*held_out), first)
+    resumed = TasteReward(votes, [PictureStatistics()], source="run-1")
+    assert torch.equal(resumed.score(*held_out), first) and resumed.learned().votes == 12
+    other = TasteReward(votes, [PictureStatistics()], source="run-2")
+    assert not torch.equal(other.score(*held_out), first)

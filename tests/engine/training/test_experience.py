@@ -46,6 +46,20 @@ def test_who_calls_the_trained_model_scores_where_it_runs(toy):
     assert type(_scoring_thread(gpu, [reward])).__name__ == "_AtOnce"
 
 
+def test_who_abstains_fails_nothing(toy, tmp_path):
+    class Silent(toy.ToyReward):
+        abstains = True
+
+        def score(self, images, prompts):
+            self.failures = ["You skipped it."]
+            return torch.full((len(images),), torch.nan)
+
+    trainer = toy.make(tmp_path / "run", toy.config(run={"evaluate_every": 0, "sample_every": 0}), reward=Silent())
+    assert trainer.run() == "finished"
+    told = [event["message"] for event in toy.events(trainer, "notice")]
+    assert sum(message.startswith("Nothing was learned from an iteration by") for message in told) == 1
+
+
 def test_what_a_reward_remarks_is_told_once(toy, tmp_path):
     class Remarks(toy.ToyReward):
         calls = 0
