@@ -1,4 +1,4 @@
-"""`python -m benchmarks [cost | reward | scoring | memory | report | gpu]`: measures parts; or writes the report."""
+"""`python -m benchmarks [PART]`: measures cost, reward, scoring, memory, passes; or writes the report; or checks a GPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import comfyui, cost, demo_model, machine, memory, middle_model, report, reward_over_time, scoring
+from . import comfyui, cost, demo_model, machine, memory, middle_model, passes, report, reward_over_time, scoring
 from .results_file import ResultsFile
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -35,15 +35,15 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description=f"{__doc__.partition(': ')[2]} `python -m benchmarks gpu --help`: full-size models on a GPU.",
+        description="Measures parts; or writes the report. `python -m benchmarks gpu --help`: full-size models on a GPU.",
     )
-    parts = ("all", "cost", "reward", "scoring", "memory", "report")
+    parts = ("all", "cost", "reward", "scoring", "memory", "passes", "report")
     parser.add_argument("part", nargs="?", default="all", choices=parts)
     parser.add_argument("--model", choices=tuple(MODELS), help="cost: one model only, instead of all")
     parser.add_argument("--repeats", type=positive, help="cost: sweeps of the window; tiny 2, middle 1 by default")
     parser.add_argument("--stride", type=positive, help="cost: steps between its places; tiny 1, middle 2 by default")
     parser.add_argument("--seconds", type=positive, default=90, help="reward: training seconds of a run")
-    parser.add_argument("--seeds", type=positive, default=3, help="reward: runs of each algorithm")
+    parser.add_argument("--seeds", type=positive, default=3, help="reward, passes: runs of each kind")
     parser.add_argument("--evaluations", type=positive, default=6, help="reward: evaluations of a run after its start")
     parser.add_argument("--rounds", type=positive, default=15, help="scoring: times that each way is timed")
     parser.add_argument("--threads", type=positive, help="threads of a model call; torch's own choice by default")
@@ -62,6 +62,9 @@ def positive(text: str) -> int:
 def run(options: argparse.Namespace) -> None:
     if options.part == "memory":
         print(f"benchmarks: the figures are in {memory.run(options.results)}")
+        return
+    if options.part == "passes":
+        print(f"benchmarks: the figures are in {passes.run(options.results, options.seeds)}")
         return
     results = ResultsFile(options.output or options.results / "bench.json")
     if options.part != "report":

@@ -17,9 +17,11 @@ from .subject import Subject
 WORKFLOW = ROOT / "workflows" / "api" / "shapes_alignment.json"
 
 
-def load() -> Subject:
+def load(own: bool = False) -> Subject:
     """The embedded model, the demo's prompts encoded, and the demo's settings.
 
+    own: just those. Else what would make algorithms differ in more than the algorithm is left out: guidance, KL, the
+    average of the adapter, several passes, and a learning rate that depends on the number of iterations.
     Raises FileNotFoundError when there is no ComfyUI.
     """
     import_comfyui()
@@ -30,25 +32,23 @@ def load() -> Subject:
     clip = node_module("tiny.text_encoder").load_clip(tiny.TEXT_ENCODER)
     with torch.no_grad():
         encoded = node_module("model.conditioning").encode_prompts(clip, [*prompts.train, *prompts.held_out])
-    return Subject(tiny.load_model(), tiny.load_vae(), encoded, prompts, _settings(workflow))
+    values = _settings(workflow)
+    if not own:
+        values["rollout"] |= {"cfg": 1.0}
+        values["loss"] |= {"kl_weight": 0.0}
+        values["optimizer"] |= {"schedule": "constant", "ema_decay": 0.0, "epochs": 1}
+    return Subject(tiny.load_model(), tiny.load_vae(), encoded, prompts, TrainConfig.from_dict(values))
 
 
-def _settings(workflow: dict) -> TrainConfig:
-    """The workflow's settings, understood by the nodes themselves.
-
-    Left out is what would make algorithms differ in more than the algorithm: guidance, KL, the average of the adapter
-    and a learning rate that depends on the number of iterations.
-    """
+def _settings(workflow: dict) -> dict[str, dict]:
+    """The workflow's settings, understood by the nodes themselves."""
     nodes = node_module("algorithm")
     algorithm = nodes.MixGRPOAlgorithm.execute(**_inputs(workflow, "MixGRPO_Algorithm")).result[0]
     adapter = nodes.MixGRPOLoRA.execute(**_inputs(workflow, "MixGRPO_LoRA")).result[0]
     train = _inputs(workflow, "MixGRPO_Train")
     values = {**algorithm.as_dict(), "adapter": dataclasses.asdict(adapter)}
     values["run"] = {name: train[name] for name in ("width", "height", "evaluate_images", "gradient_checkpointing")}
-    values["rollout"] |= {"cfg": 1.0}
-    values["loss"] |= {"kl_weight": 0.0}
-    values["optimizer"] |= {"schedule": "constant", "ema_decay": 0.0}
-    return TrainConfig.from_dict(values)
+    return values
 
 
 def _inputs(workflow: dict, kind: str) -> dict:
