@@ -1,4 +1,4 @@
-"""`python -m benchmarks [PART]`: measures cost, reward, scoring, memory, passes; or writes the report; or checks a GPU."""
+"""`python -m benchmarks [PART]`: measures all or a part, or writes the report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measures parts; or writes the report. `python -m benchmarks gpu --help`: full-size models on a GPU.",
+        description="Measures all or a part, or writes the report. `python -m benchmarks gpu --help`: on a GPU.",
     )
     parts = ("all", "cost", "reward", "scoring", "memory", "passes", "report")
     parser.add_argument("part", nargs="?", default="all", choices=parts)
