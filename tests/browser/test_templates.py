@@ -58,7 +58,7 @@ def opened(browser, nodes2, template):
 
 def load(page, workflow):
     page.messages.clear()
-    page.evaluate("() => window.app.extensionManager.toast.removeAll()")  # of the template before
+    page.evaluate("() => window.app.extensionManager.toast.removeAll?.()")  # of the template before
     page.evaluate(LOAD, workflow)
 
 
