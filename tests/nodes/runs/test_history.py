@@ -164,11 +164,11 @@ def test_thinned_out_rows_are_means_over_equal_stretches(told, log):
     assert told(after=100)["iterations"] == {"iteration": []}
 
 
-def test_ten_thousand_iterations_are_small(runs, told, log):
+def test_ten_thousand_iterations_are_small(room, told, log):
     log(*(iteration(n, loss=math.sin(n) * 1e-5, kl=math.cos(n) ** 2 / 7) for n in range(1, 10_001)))
     answer = told(points=1000)
     assert len(answer["iterations"]["iteration"]) == 1000 and len(answer["iterations"]) == 19
-    assert len(runs.routes._in_pieces(answer)) < 300_000
+    assert len(room("nodes.answers")._in_pieces(answer)) < 300_000
 
 
 def test_few_histories_stay_in_memory(runs, room, folder):
