@@ -66,13 +66,7 @@ PRESETS: dict[str, Groups] = {
     # The authors' later recipe (Tencent-Hunyuan/UniRL, sd3_mixgrpo): no guidance, no KL, the window starts again.
     "MixGRPO SD3.5 UniRL": _with(_UNIRL, window={"interval": 25, "wrap": True}),
     # The paper's: few and larger steps after the window, by a second-order solver. Its 16 calls an image on average.
-    # On purpose: two passes over the images, which win more in the same time (docs/algorithms.md); the paper has one.
-    "MixGRPO-Flash": _with(
-        _MIX_GRPO,
-        rollout={"flash_ratio": 0.4, "tail_order": 2},
-        window={"interval": 20},
-        optimizer={"epochs": 2},
-    ),
+    "MixGRPO-Flash": _with(_MIX_GRPO, rollout={"flash_ratio": 0.4, "tail_order": 2}, window={"interval": 20}),
     # The paper's cheapest: the window stays at the first steps. Its 8 calls an image.
     "MixGRPO-Flash*": _with(_MIX_GRPO, rollout={"flash_ratio": 0.2, "tail_order": 2}, window={"strategy": "frozen"}),
     # The MixGRPO paper's baseline of arXiv 2505.07818: every step stochastic, a random 60% of them trained (14 of 24).
