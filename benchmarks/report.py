@@ -22,6 +22,10 @@ def write(sections: dict[str, dict], folder: Path) -> Path:
     parts = ["# Benchmarks", _intro()]
     for model, name in COST.items():
         if name in sections:
+            if "run" not in sections[name]["settings"]:
+                raise ValueError(
+                    f"The figures of the cost are an older version's: run `python -m benchmarks cost --model {model}`."
+                )
             plots.cost(sections[name]["summary"], folder / f"{name}.png")
             parts.append(_cost(sections[name], model))
     if any(name in sections for name in COST.values()):

@@ -135,6 +135,15 @@ def test_the_report_alone_measures_nothing(run, tmp_path):
     assert not (tmp_path / "reward.png").exists()
 
 
+def test_figures_of_an_older_version_are_no_report(run, tmp_path):
+    run("cost", "--model", "middle")
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    del figures["cost_middle"]["settings"]["run"]
+    (tmp_path / "bench.json").write_text(json.dumps(figures))
+    with pytest.raises(SystemExit, match="older version's: run `python -m benchmarks cost --model middle`"):
+        run("report")
+
+
 def test_a_number_below_1_is_refused(run, capsys):
     with pytest.raises(SystemExit):
         run("--seeds", "0")
