@@ -136,6 +136,10 @@ def test_viewer_goes_by_arrow_keys_and_escape_closes_nothing_else(page, gallery)
         ("ArrowUp", (PROMPTS[1], "before training")),
     ):
         page.keyboard.press(key)
+        for _ in range(40):  # until it is drawn
+            if shown() == expected:
+                break
+            page.wait_for_timeout(50)
         assert shown() == expected, key
     size = page.viewport_size
     box = viewer.bounding_box()

@@ -34,7 +34,8 @@ export function Viewer({ rows, start, routes, across = "iteration", changes = tr
     return () => element?.close();
   }, []);
 
-  useEffect(() => {
+  // At once: who opens it may press a key before the browser has painted.
+  useLayoutEffect(() => {
     // Before all others: neither the panel's Escape nor the frontend's own key bindings are meant here.
     const onKey = (/** @type {KeyboardEvent} */ event) => {
       event.stopPropagation();
