@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import algorithm, diffusers_model, prompts, rewards, run_files, runs, sampling, scoring, training, votes
+from . import algorithm, diffusers_model, prompts, rewards, run_files, runs, sampling, scoring, training
 from .checked_inputs import checked
 from .tiny import tiny_model
 from .votes import learners, vote
@@ -13,7 +13,6 @@ from .votes import learners, vote
 class MixGRPOExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         runs.register()
-        votes.register()
         rooms = (
             tiny_model, diffusers_model, prompts, rewards, learners, algorithm, training, run_files, sampling, scoring,
             vote,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..records import tensor_files
@@ -102,7 +102,7 @@ class Preference:
             loaded = cls(**tensors, **about)
             if loaded.weights.shape[1:] != (sum(loaded.blocks.values()),):
                 raise ValueError
-        except Exception as error:  # whatever a damaged file makes of it
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ValueError(f"{path} is no learned taste ({error}): learn it anew from its votes.") from error
         return loaded
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 
 def register() -> None:
-    """Adds the routes, the follower and the modules' cache rule to ComfyUI's server.
+    """Adds the routes (those of votes, too), the follower and the modules' cache rule to ComfyUI's server.
 
     Does nothing in a worker, or where no server is.
     """
@@ -31,8 +31,10 @@ def register() -> None:
     if instance is None:
         return
     from .. import fresh_modules
+    from ..votes import routes as votes_routes
     from . import follow, routes
 
     routes.add(instance.routes)
+    votes_routes.add(instance.routes)
     follow.start_with(instance)
     fresh_modules.start_with(instance)

@@ -31,8 +31,8 @@ def let_see(reward: Any, policy: Any, prompts: Iterable[str]) -> None:
     from ..rewards.plain_prompts import without_weights
 
     taste = reward.instead if isinstance(reward, LiveReward) else reward
-    if not isinstance(taste, TasteReward):
-        return
+    if not isinstance(taste, TasteReward) or any(isinstance(each, PromptFit) for each in taste.sources):
+        return  # the last: one that is trained on and watched, too
     as_encoded = {without_weights(prompt): prompt for prompt in prompts}
 
     def velocity(latents: Tensor, sigma: float, texts: Sequence[str]) -> Tensor:
@@ -40,20 +40,3 @@ def let_see(reward: Any, policy: Any, prompts: Iterable[str]) -> None:
 
     taste.sources.append(PromptFit(velocity, policy.encode, policy.fingerprint()))
     reward.uses_policy = True
-
-
-def register() -> None:
-    """Adds the routes to ComfyUI's server; nothing in a worker, or where no server is."""
-    from ..runs.launch import in_worker
-
-    if in_worker():
-        return
-    try:
-        from server import PromptServer
-    except ImportError:
-        return
-    instance = getattr(PromptServer, "instance", None)
-    if instance is not None:
-        from . import routes
-
-        routes.add(instance.routes)

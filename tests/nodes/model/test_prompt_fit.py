@@ -39,7 +39,8 @@ def test_a_training_gives_its_eyes_to_a_taste(policy_of, build, room, tmp_path):
     votes.vote(votes.add(images, "a green cat").id, [[0], [1, 2], [3]])
     reward = engine["rewards.taste"].TasteReward(votes, [engine["taste.features"].PictureStatistics()])
     policy.encoded.conditionings["a (green:1.2) cat"] = policy.encoded.conditionings["green"]
-    room("nodes.votes").let_see(reward, policy, ["a (green:1.2) cat"])
+    for _ in range(2):  # as what is trained on, and as what is watched
+        room("nodes.votes").let_see(reward, policy, ["a (green:1.2) cat"])
     assert [sum(source.blocks.values()) for source in reward.sources] == [27, 8]
     scores = reward.score(images, ["a green cat"] * 4)
     assert scores.isfinite().all() and scores[0] > scores[3]
