@@ -16,6 +16,9 @@ REWARDS = ENGINE / "rewards"
 # Before torch is imported, and for every process that a test starts: several run side by side on the same cores, and
 # for tensors as tiny as the tests' the threads of one process cost more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# More than a hundred processes import the same ComfyUI and pack: compiled once, not in each, whatever the machine says.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_collection_modifyitems(items):

@@ -1,6 +1,7 @@
 """Which custom node packs a worker loads: those of its graph's nodes, and those that the owner names in worker_packs.
 
-Fewer than the server, so that it starts soon and nothing but the graph's packs can break it.
+Fewer than the server, so that it starts soon and nothing but the graph's packs can break it. Each of the files in which
+ComfyUI has most of its own nodes counts as a pack, too: they import libraries for half a second.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from contextlib import suppress
 
 from .. import owner_settings
 
-CUSTOM = "custom_nodes."
+CUSTOM, BUILT_IN = "custom_nodes.", "comfy_extras."
 SETTING, ALL = "worker_packs", "all"
 
 
 def orders(cut: dict) -> dict:
     """What a worker is told: "packs", the names to load; "others", {name: node types} of what else the server has.
 
-    A name is that of a folder in custom_nodes, or of a file without its .py. Raises ValueError with one sentence.
+    A name is that of a folder in custom_nodes, or of a file without its .py; "comfy_extras.nodes_sd3" is one of
+    ComfyUI's own files. Raises ValueError with one sentence.
     """
     there, named = by_name(), set(owner_settings.words(SETTING))
     wanted = of_graph(cut) | (named - {ALL}) | (there.keys() if ALL in named else set())
@@ -53,9 +55,9 @@ def by_name() -> dict[str, list[str]]:
 
 
 def _pack(node: type) -> str:
-    """ "" for ComfyUI's own nodes."""
+    """ "" for nodes that every ComfyUI has loaded."""
     module = getattr(node, "RELATIVE_PYTHON_MODULE", "") or ""
-    return module[len(CUSTOM) :] if module.startswith(CUSTOM) else ""
+    return module.removeprefix(CUSTOM) if module.startswith((CUSTOM, BUILT_IN)) else ""
 
 
 def _installed() -> set[str]:

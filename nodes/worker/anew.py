@@ -26,17 +26,19 @@ FOLDER, ENVIRONMENT = os.getcwd(), dict(os.environ)
 def wider(orders: dict, error: BaseException, reporter: Reporter) -> dict | None:
     """The orders with more packs in them, and a notice that tells it; None when more wouldn't help.
 
-    First the packs whose node types were looked for in vain, then all.
+    First the packs whose node types were looked for in vain, then all: but of ComfyUI's own files nothing else than
+    their node types needs to be loaded by others.
     """
     if not isinstance(error, GraphError):
         return None
     others = orders["others"]
     more = {name for name, kinds in others.items() if error.missing & set(kinds)}
+    every = {name for name in others if not name.startswith(packs.BUILT_IN)}
     if error.lookup and not more:
-        more = set(others)
+        more = every
     if not more:
         return None
-    names = "all packs" if len(more) == len(others) > 3 else ", ".join(sorted(more))
+    names = "all packs" if more == every and len(more) > 3 else ", ".join(sorted(more))
     reporter.emit(
         Notice(
             reporter.checkpoint,

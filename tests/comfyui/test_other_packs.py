@@ -1,4 +1,4 @@
-"""Packs that need another pack's nodes, or leave the working directory, on a server with relative paths."""
+"""Packs that need nodes of another pack or of ComfyUI, or leave the working directory, on a server with relative paths."""
 
 import os
 from pathlib import Path
@@ -29,6 +29,6 @@ def test_a_loader_may_look_up_and_expand_into_another_packs_nodes(server, graphs
     events = server.events(run_id)
     told = [event["message"] for event in events if event["type"] == "notice"]
     (started,) = [each for each in told if "starts again" in each]
-    assert "'Test_Lent" in started and "it starts again with lending, too." in started
+    assert "'Test_Lent" in started and "it starts again with comfy_extras.nodes_sd3, lending, too." in started
     assert len([event for event in events if event["type"] == "stage" and event["name"] == "boot"]) == 2
     assert not [path for path in server.folder(run_id).iterdir() if path.name == "temp"]

@@ -5,17 +5,20 @@ from types import SimpleNamespace
 
 import pytest
 
-GRAPH = {"1": {"class_type": "A"}, "2": {"class_type": "Stock"}}
+GRAPH = {"1": {"class_type": "A"}, "2": {"class_type": "Stock"}, "3": {"class_type": "E"}}
+EXTRA, MORE = "comfy_extras.nodes_extra", "comfy_extras.nodes_more"
 
 
 @pytest.fixture
 def packs(room, tmp_path, monkeypatch):
-    """The module, in a ComfyUI with the packs alpha (A), beta (B, C) and gamma (D); patches has no nodes."""
+    """The module, in a ComfyUI with the packs alpha (A), beta (B, C) and gamma (D), and files of its own: extra (E) and
+    more (F); patches has no nodes."""
     import folder_paths
     import nodes
 
     types = {"A": "alpha", "B": "beta", "C": "beta", "D": "gamma"}
-    classes = {kind: type(kind, (), {"RELATIVE_PYTHON_MODULE": f"custom_nodes.{name}"}) for kind, name in types.items()}
+    modules = {kind: f"custom_nodes.{name}" for kind, name in types.items()} | {"E": EXTRA, "F": MORE}
+    classes = {kind: type(kind, (), {"RELATIVE_PYTHON_MODULE": name}) for kind, name in modules.items()}
     monkeypatch.setattr(nodes, "NODE_CLASS_MAPPINGS", {**classes, "Stock": type("Stock", (), {})})
     for name in ("alpha", "beta", "gamma", "patches"):
         (tmp_path / "custom_nodes" / name).mkdir(parents=True)
@@ -29,16 +32,16 @@ def packs(room, tmp_path, monkeypatch):
     [
         ("", ["alpha"]),
         ("gamma", ["alpha", "gamma"]),
-        ("all", ["alpha", "beta", "gamma"]),
-        ("all, patches", ["alpha", "beta", "gamma", "patches"]),
+        ("all", ["alpha", "beta", MORE, "gamma"]),
+        ("all, patches", ["alpha", "beta", MORE, "gamma", "patches"]),
     ],
 )
 def test_the_graphs_packs_and_those_of_worker_packs_are_loaded(packs, monkeypatch, named, loaded):
     monkeypatch.setenv("MIXGRPO_WORKER_PACKS", named)
     orders = packs.orders(GRAPH)
-    assert orders["packs"] == loaded
-    every = {"alpha": ["A"], "beta": ["B", "C"], "gamma": ["D"]}
-    assert orders["others"] == {name: kinds for name, kinds in every.items() if name not in loaded}
+    assert orders["packs"] == sorted([*loaded, EXTRA])
+    every = {"alpha": ["A"], "beta": ["B", "C"], "gamma": ["D"], EXTRA: ["E"], MORE: ["F"]}
+    assert orders["others"] == {name: kinds for name, kinds in every.items() if name not in orders["packs"]}
 
 
 def test_a_pack_that_isnt_there_is_one_sentence(packs, tmp_path):
@@ -69,12 +72,14 @@ def again(room, packs):
 
 def test_first_with_the_pack_that_a_node_has_looked_for_and_then_with_all(again):
     orders, notice = again({"C", "unknown"}, lookup=False)
-    assert orders["packs"] == ["alpha", "beta"] and orders["others"] == {"gamma": ["D"]}
+    assert orders["packs"] == ["alpha", "beta", EXTRA] and orders["others"] == {"gamma": ["D"], MORE: ["F"]}
     assert notice.startswith("Node 1 (A): 'C'. ") and "it starts again with beta, too." in notice
     assert again({"C"}, lookup=False, orders=orders) is None
     orders, _ = again({"C"}, lookup=True, orders=orders)
-    assert orders["packs"] == ["alpha", "beta", "gamma"]
+    assert orders["packs"] == ["alpha", "beta", EXTRA, "gamma"], "a file of ComfyUI's own has node types only"
     assert again({"C"}, lookup=True, orders=orders) is None
+    orders, notice = again({"F"}, lookup=True, orders=orders)
+    assert MORE in orders["packs"] and orders["others"] == {} and f"it starts again with {MORE}, too." in notice
 
 
 @pytest.mark.parametrize("missing", [set(), {"nobody's"}])

@@ -18,7 +18,10 @@ class LooksUp(Borrowing):
     RETURN_TYPES = ("MODEL",)
 
     def load(self):
-        return nodes.NODE_CLASS_MAPPINGS["Test_LentModel"]().load()
+        of_comfyui = nodes.NODE_CLASS_MAPPINGS.get("EmptySD3LatentImage")
+        lent = nodes.NODE_CLASS_MAPPINGS["Test_LentModel"]()
+        assert of_comfyui is not None
+        return lent.load()
 
 
 class Expands(Borrowing):
