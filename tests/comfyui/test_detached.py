@@ -4,6 +4,8 @@ import json
 import urllib.parse
 import urllib.request
 
+import pytest
+
 from scripts.comfyui_server import ROOT
 
 
@@ -11,9 +13,16 @@ def wait(run_id, timeout=0):
     return {"wait": {"class_type": "MixGRPO_Wait", "inputs": {"run_id": run_id, "timeout": timeout}}}
 
 
-def test_other_prompts_run_while_a_detached_run_trains(server, graphs):
+@pytest.fixture(scope="module")
+def at_work(server, graphs):
+    """The id of a run that trains in the background for a minute."""
     run_id = server.start_run(graphs.train("background", seconds=0.3, iterations=200))
     server.wait_for_iteration(run_id, 1)
+    return run_id
+
+
+def test_other_prompts_run_while_a_detached_run_trains(server, graphs, at_work):
+    run_id = at_work
     assert server.outputs(graphs.stock(), 60)["save"]["images"]
     assert server.run(run_id)["state"] == "running"
     # The same graph joins the run instead of starting a second one.
@@ -23,8 +32,14 @@ def test_other_prompts_run_while_a_detached_run_trains(server, graphs):
     # A Wait node that gives up leaves the run alone.
     assert "isn't finished after 1 s" in server.error(wait(run_id, 1), 60)["exception_message"]
     assert server.run(run_id)["state"] == "running"
-    assert server.request("POST", f"/mixgrpo/runs/{run_id}/cancel")[0] == 200
-    server.wait_for_state(run_id, "cancelled")
+
+
+def test_dead_worker_is_noticed_by_a_waiting_node(server, graphs, at_work):
+    prompt = server.queue(wait(at_work))
+    server.kill_worker(at_work)
+    error = graphs.error_of(server.result(prompt, 30))
+    assert "gone without a word" in error["exception_message"] and "worker.log" in error["exception_message"]
+    assert server.run(at_work)["state"] == "dead"
 
 
 def test_finished_run_is_returned_not_repeated(server, first_graph, first_run):

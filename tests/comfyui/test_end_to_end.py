@@ -64,22 +64,26 @@ def test_worker_loads_the_graphs_packs_only_and_cleans_up(server, first_run):
     assert "Exception during processing" not in log
 
 
-def test_embedded_tiny_model_trains_with_one_loader_for_everything(server, graphs):
-    outputs = server.outputs(graphs.tiny("tiny"))
-    events = server.events(server.run_id(outputs))
+@pytest.fixture(scope="module")
+def by_preset(server, graphs):
+    """The id of a run of the embedded model with a preset and a negative prompt, without a LoRA node."""
+    graph = graphs.tiny("lora by preset")
+    graph["algorithm"]["inputs"] = {"preset": "MixGRPO SD3.5 UniRL", "group_size": 4, "prompts_per_iteration": 1}
+    del graph["lora"], graph["train"]["inputs"]["lora"]
+    graph["train"]["inputs"]["negative_prompt"] = "blurry"
+    return server.run_id(server.outputs(graph))
+
+
+def test_embedded_tiny_model_trains_with_one_loader_for_everything(server, by_preset):
+    events = server.events(by_preset)
     # Model, clip and vae come from one node: it runs once.
     assert [e["name"] for e in events if e["type"] == "stage"] == ["boot", "load", "encode", "train"]
     assert events[-1]["type"] == "done"
     assert all(0 <= e["reward"]["shapes"] <= 1 for e in events if e["type"] == "iteration")
 
 
-def test_a_preset_and_a_negative_prompt_without_a_lora_node(server, graphs):
-    graph = graphs.tiny("lora by preset")
-    graph["algorithm"]["inputs"] = {"preset": "MixGRPO SD3.5 UniRL", "group_size": 4, "prompts_per_iteration": 1}
-    del graph["lora"], graph["train"]["inputs"]["lora"]
-    graph["train"]["inputs"]["negative_prompt"] = "blurry"
-    run_id = server.run_id(server.outputs(graph))
-    run = server.run(run_id)
+def test_a_preset_and_a_negative_prompt_without_a_lora_node(server, by_preset):
+    run_id, run = by_preset, server.run(by_preset)
     assert (run["state"], run["iteration"], run["config"]["run"]["negative_prompt"]) == ("finished", 2, "blurry")
     assert run["config"]["adapter"]["targets"] == "attn., attn1., attention."
     lora = load_file(server.lora(run_id))
@@ -188,8 +192,3 @@ def test_bad_settings_fail_in_the_server_and_start_nothing(server, graphs):
     assert error["node_id"] == "train"
     assert "This Train node builds on another one (node inner)" in error["exception_message"]
     assert len(server.get("/mixgrpo/runs")["runs"]) == before
-
-
-def test_a_guidance_that_the_model_ignores_fails_in_one_sentence(server, graphs):
-    error = server.error(graphs.train("guided", guidance=3.0))
-    assert "no guidance embedding: set it to 0" in str(error)

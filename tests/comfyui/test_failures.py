@@ -55,16 +55,6 @@ def test_reward_that_fails_in_the_middle_fails_the_run_and_can_be_resumed(server
     assert [e["iteration"] for e in server.events(run_id) if e["type"] == "iteration"] == [1, 2]
 
 
-def test_dead_worker_is_noticed_by_a_waiting_node(server, graphs):
-    run_id = server.start_run(graphs.train("shot", seconds=0.3, iterations=100))
-    server.wait_for_iteration(run_id, 1)
-    prompt = server.queue({"wait": {"class_type": "MixGRPO_Wait", "inputs": {"run_id": run_id, "timeout": 0}}})
-    server.kill_worker(run_id)
-    error = graphs.error_of(server.result(prompt, 30))
-    assert "gone without a word" in error["exception_message"] and "worker.log" in error["exception_message"]
-    assert server.run(run_id)["state"] == "dead"
-
-
 def test_node_that_ends_the_workers_process_fails_the_run_by_name(server, graphs):
     graph = graphs.train("exit")
     graph["reward"] = {"class_type": "Test_Anything", "inputs": {"exits": True}}

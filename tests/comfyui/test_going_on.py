@@ -1,4 +1,4 @@
-"""Training that goes on: a finished run with more iterations, and a LoRA file as the start of another run."""
+"""Training that goes on: a finished run with more iterations, a killed one, a LoRA file as another run's start."""
 
 import shutil
 
@@ -14,11 +14,47 @@ def listed(server):
     return spec[1]["options"] if spec[0] == "COMBO" else spec[0]
 
 
-def test_a_finished_run_goes_on_to_the_lora_of_a_longer_one(server, graphs):
+@pytest.fixture(scope="module")
+def of_four(graphs):
+    """`of_four(name)` is the graph of a run of four iterations."""
+
+    def graph(name, iterations=4):
+        return graphs.train(name, iterations=iterations, checkpoint_every=2, evaluate_every=2, deterministic=True)
+
+    return graph
+
+
+@pytest.fixture(scope="module")
+def whole(server, of_four):
+    """The id of a run that nothing has interrupted."""
+    return server.run_id(server.outputs(of_four("whole of four")))
+
+
+def test_a_killed_worker_continues_to_the_same_lora_bit_for_bit(server, graphs, of_four, whole):
+    def held():
+        """The fourth iteration's score lasts: one an iteration, and one an evaluation, came before."""
+        made = of_four("killed")
+        made["reward"]["inputs"]["hold_at"] = 3 + 2 + 1
+        return made
+
+    killed = server.start_run(held())
+    server.wait_for_iteration(killed, 3)
+    server.kill_worker(killed)
+    server.wait_for_state(killed, "dead", seconds=20)
+
+    # The new process counts its scores anew, and doesn't come to that one.
+    assert server.run_id(server.outputs(held())) == killed
+    events = server.events(killed)
+    assert "resume" in [e.get("name") for e in events]
+    # The text encoder wasn't loaded again.
+    assert [e["message"] for e in events if e.get("name") == "load"][-1] == "Loading model, vae, reward."
+    assert graphs.same_tensors(server.lora(whole), server.lora(killed))
+
+
+def test_a_finished_run_goes_on_to_the_lora_of_a_longer_one(server, graphs, of_four, whole):
     """Bit for bit, in the same folder."""
-    whole = server.run_id(server.outputs(graphs.train("whole of four", iterations=4, evaluate_every=2)))
-    first = server.run_id(server.outputs(graphs.train("four in two parts", iterations=2, evaluate_every=2)))
-    outputs = server.outputs(graphs.train("four in two parts", iterations=4, evaluate_every=2))
+    first = server.run_id(server.outputs(of_four("four in two parts", iterations=2)))
+    outputs = server.outputs(of_four("four in two parts"))
     assert server.run_id(outputs) == first
     assert outputs["train"]["text"][0].endswith("Went on from the 2 iterations that the run had before.")
     run = server.run(first)
@@ -26,7 +62,7 @@ def test_a_finished_run_goes_on_to_the_lora_of_a_longer_one(server, graphs):
     assert [e["iteration"] for e in server.events(first) if e["type"] == "iteration"] == [1, 2, 3, 4]
     assert graphs.same_tensors(server.lora(whole), server.lora(first))
     before = len(server.events(first))
-    again = server.outputs(graphs.train("four in two parts", iterations=4, evaluate_every=2), 60)
+    again = server.outputs(of_four("four in two parts"), 60)
     assert (server.run_id(again), len(server.events(first))) == (first, before)
 
 

@@ -1,4 +1,4 @@
-"""Packs that need nodes of another pack or of ComfyUI, or leave the working directory, on a server with relative paths."""
+"""Packs that need nodes of another pack or of ComfyUI, or leave the working directory; relative paths."""
 
 import os
 from pathlib import Path

@@ -26,16 +26,11 @@ def check_it_has_learned(server, run_id):
     assert idle <= {"transformer.transformer_blocks.1.attn.add_q_proj.lora_B.weight"}
 
 
-def test_of_a_compiled_model_the_uncompiled_one_learns(server, graphs):
-    graph = after(graphs.tiny("compiled"), ("TorchCompileModel", {"backend": "cudagraphs"}))
-    run_id = server.run_id(server.outputs(graph))
-    assert any("compiled by torch.compile: the uncompiled network is trained" in n for n in notices(server, run_id))
-    check_it_has_learned(server, run_id)
-
-
-def test_an_attention_without_gradients_is_replaced_and_nodes_are_known_by_their_files(server, graphs):
+def test_what_has_no_place_in_a_training_is_dropped_with_a_notice_each(server, graphs):
+    """A compiled network, an attention without gradients, and a node that is known by its file."""
     graph = after(
-        graphs.tiny("other attention"),
+        graphs.tiny("patched"),
+        ("TorchCompileModel", {"backend": "cudagraphs"}),
         ("RescaleCFG", {"multiplier": 0.7}),
         ("HyperTile", {"tile_size": 32, "swap_size": 2, "max_depth": 0, "scale_depth": False}),
         ("Test_Patch", {"attention": True}),
@@ -43,6 +38,7 @@ def test_an_attention_without_gradients_is_replaced_and_nodes_are_known_by_their
     graph["algorithm"]["inputs"]["cfg"] = 3.0
     run_id = server.run_id(server.outputs(graph))
     told = notices(server, run_id)
+    assert any("compiled by torch.compile: the uncompiled network is trained" in notice for notice in told)
     assert any("an attention of its own" in notice for notice in told)
     assert any("HyperTile doesn't act in training" in notice for notice in told)
     check_it_has_learned(server, run_id)

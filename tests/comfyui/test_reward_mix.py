@@ -33,8 +33,9 @@ def mixed(server, graphs):
 
 
 def test_a_run_with_a_mix_tells_each_scorers_mean(server, mixed):
-    outputs = server.outputs(mixed("mixed"))
-    iterations = [event for event in server.events(server.run_id(outputs)) if event["type"] == "iteration"]
+    run_id = server.run_id(server.outputs(mixed("mixed")))
+    assert server.run(run_id)["state"] == "finished" and server.lora(run_id).exists()
+    iterations = [event for event in server.events(run_id) if event["type"] == "iteration"]
     assert len(iterations) == 2
     assert all(event["reward"].keys() == {"shapes", "image_reward"} for event in iterations)
     assert all(isinstance(value, float) for event in iterations for value in event["reward"].values())

@@ -1,31 +1,6 @@
-"""Killed processes: a worker's work continues bit for bit, a server's death doesn't matter, one GPU is shared."""
+"""A server's death doesn't matter, one GPU is shared, and a worker that doesn't stop is ended."""
 
 from filelock import FileLock
-
-
-def test_killed_worker_continues_to_the_same_lora_bit_for_bit(own_server, graphs):
-    def graph(name):
-        return graphs.train(name, iterations=4, checkpoint_every=2, evaluate_every=2, deterministic=True)
-
-    def held():
-        """The fourth iteration's score lasts: one an iteration, and one an evaluation, came before."""
-        made = graph("killed")
-        made["reward"]["inputs"]["hold_at"] = 3 + 2 + 1
-        return made
-
-    whole = own_server.run_id(own_server.outputs(graph("whole")))
-    killed = own_server.start_run(held())
-    own_server.wait_for_iteration(killed, 3)
-    own_server.kill_worker(killed)
-    own_server.wait_for_state(killed, "dead", seconds=20)
-
-    # The new process counts its scores anew, and doesn't come to that one.
-    assert own_server.run_id(own_server.outputs(held())) == killed
-    events = own_server.events(killed)
-    assert "resume" in [e.get("name") for e in events]
-    # The text encoder wasn't loaded again.
-    assert [e["message"] for e in events if e.get("name") == "load"][-1] == "Loading model, vae, reward."
-    assert graphs.same_tensors(own_server.lora(whole), own_server.lora(killed))
 
 
 def test_run_survives_its_server_and_the_next_server_cancels_it(own_server, graphs):
@@ -63,7 +38,8 @@ def test_cancel_ends_a_scorer_that_does_not_return(own_server, graphs):
     assert "didn't end within 4 s, so the process was ended; its checkpoint holds 2 iterations" in run["message"]
     assert not (own_server.folder(run_id) / "temp").exists()
     # Its process is gone, and with it the lock on the GPU.
-    assert own_server.run_id(own_server.outputs(graph)) == run_id
+    with FileLock(own_server.base / "gpu.lock", timeout=10):
+        pass
 
 
 def test_no_log_holds_an_error_of_logging_itself(own_server, graphs):

@@ -41,5 +41,6 @@ def test_a_sweep_goes_on_past_a_run_that_fails_and_a_list_of_runs_is_waited_for(
     assert [server.run(run_id)["state"] for run_id in ids] == ["failed", "finished"]
     message = graphs.error_of(entry)["exception_message"]
     assert message.startswith("1 of 2 runs didn't finish.") and f"Run {ids[0]} failed: " in message
+    assert "no guidance embedding: set it to 0" in message
     first, second = (server.events(run_id) for run_id in ids)
     assert first[-1]["time"] < second[0]["time"], "one after another"

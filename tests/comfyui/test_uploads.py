@@ -22,9 +22,10 @@ def upload(server, subfolder, name, text):
 
 @pytest.fixture
 def stopped_run(server, graphs):
-    """A run of one's own that has failed, so that it could be resumed."""
-    run_id = server.start_run(graphs.train("stays put", fail="No."))
-    server.wait_for_state(run_id, "failed")
+    """A run of one's own that was cancelled, so that it could be resumed."""
+    run_id = server.start_run(graphs.train("stays put"))
+    server.request("POST", f"/mixgrpo/runs/{run_id}/cancel")
+    server.wait_for_state(run_id, "cancelled")
     return run_id
 
 
