@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...mixgrpo_engine.rewards import Reward, check_reward
 from ...mixgrpo_engine.rewards.mix import RewardMix
+from ...mixgrpo_engine.rewards.references import References
 
 
 def without_weights(prompt: str) -> str:
@@ -30,8 +31,8 @@ class PlainPrompts:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.reward, name)  # what else a reward may have
 
-    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        return _plainly(self.reward.score)(images, prompts)
+    def score(self, images: Tensor, prompts: Sequence[str], *references: Sequence[References]) -> Tensor:
+        return _plainly(self.reward.score)(images, prompts, *references)
 
 
 def by_plain_prompts(rewards: Mapping[str, Reward]) -> dict[str, Reward]:
@@ -46,5 +47,5 @@ def reading_plain_prompts(reward: Reward) -> Reward:
     return PlainPrompts(reward)
 
 
-def _plainly(score: Callable[[Tensor, Sequence[str]], Tensor]) -> Callable[[Tensor, Sequence[str]], Tensor]:
-    return lambda images, prompts: score(images, [without_weights(prompt) for prompt in prompts])
+def _plainly(score: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda images, prompts, *references: score(images, [*map(without_weights, prompts)], *references)
