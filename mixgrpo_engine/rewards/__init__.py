@@ -22,7 +22,10 @@ class Reward(Protocol):
     should know. `uses_policy` is true for one that calls the trained model itself, and so can't work beside the next
     rollout; `abstains` for one whose silence about all images is a choice, and no failure. One with `uses_references`
     gets score(images, prompts, references), a list with one References an image, and strict() alike; the pictures that
-    it can't do without are named in `needed_references`. Where scoring may take long it calls go_on() now and then.
+    it can't do without are named in `needed_references`. `score_videos(videos, prompts)`, videos float (batch, frames,
+    height, width, 3), is asked in the place of the mean over a video's frames; `compares_group` is true for one whose
+    scores only tell the images of one call apart, so that their mean says nothing. Where scoring may take long it calls
+    go_on() now and then.
     """
 
     name: str

@@ -18,7 +18,10 @@ _IMAGES_ONLY = ("QwenImage",)  # BaseModel classes whose latents have a time axi
 
 
 class FrameMean:
-    """A reward of a video: the mean of another reward's scores of its frames. Implements the engine's Reward."""
+    """A reward of a video: the mean of another reward's scores of its frames, or what its score_videos() gives.
+
+    Implements the engine's Reward.
+    """
 
     def __init__(self, reward: Reward, frames: int) -> None:
         """reward: of images. frames: how many an image of `filmstrip` holds."""
@@ -32,6 +35,8 @@ class FrameMean:
 
     def score(self, images: Tensor, prompts: Sequence[str], *references: Sequence[References]) -> Tensor:
         """images: (batch, frames * height, width, 3). float32 (batch,); NaN where a frame couldn't be scored."""
+        if hasattr(self.reward, "score_videos"):
+            return self.reward.score_videos(images.unflatten(1, (self.frames, -1)), prompts, *references)
         return self._mean(functools.partial(checked_scores, self.reward), images, prompts, *references)
 
     def _mean(self, score: Callable[..., Tensor], images: Tensor, *of_videos: Sequence) -> Tensor:

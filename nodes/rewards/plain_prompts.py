@@ -25,8 +25,9 @@ class PlainPrompts:
 
     def __init__(self, reward: Reward) -> None:
         self.reward, self.name = reward, reward.name
-        if hasattr(reward, "strict"):
-            self.strict = _plainly(reward.strict)
+        for name in ("strict", "score_videos"):
+            if hasattr(reward, name):
+                setattr(self, name, _plainly(getattr(reward, name)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.reward, name)  # what else a reward may have

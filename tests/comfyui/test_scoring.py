@@ -108,7 +108,7 @@ def test_judge_images_asks_the_judge_and_reads_the_text(server, image_and_judge)
     graph, judge = image_and_judge
     outputs = server.outputs(graph)
     (call,) = judge.calls
-    assert call.body["model"] == "UnifiedReward" and call.image.size == (480, 160)
+    assert call.body["model"] == "UnifiedReward" and call.images[0].size == (480, 160)
     (file,) = outputs[find(graph, "MixGRPO_SaveScored")]["images"]
     entry = json.loads(picture(server, file).text["mixgrpo_scores"])
     assert entry["parts"] == pytest.approx({"judge": 0.8, "ocr": 1.0})

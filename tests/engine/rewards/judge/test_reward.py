@@ -14,6 +14,7 @@ from aiohttp import web
 from mixgrpo_engine.rewards import Reward, asking
 from mixgrpo_engine.rewards.judge.questions import PRESETS
 from mixgrpo_engine.rewards.judge.reward import JudgeOptions
+from mixgrpo_engine.rewards.remote import client
 from tests.engine.rewards.judge.judges import always, brightness, grays, made, nothing_listens, score
 from tests.fake_judge import chat
 
@@ -49,8 +50,8 @@ def test_the_request_is_a_deterministic_chat_with_picture_and_question(serve):
     assert {k: v for k, v in call.body.items() if k != "messages"} == {
         "model": "vlm", "temperature": 0, "max_tokens": 7, "seed": 5,
     }  # fmt: skip
-    assert call.text == "How bright is picture 128?" and call.url.startswith("data:image/png;base64,")
-    assert call.image.size == (8, 8) and call.brightness == 128
+    assert call.text == "How bright is picture 128?" and call.urls[0].startswith("data:image/png;base64,")
+    assert call.images[0].size == (8, 8) and call.brightness == 128
     assert "Authorization" not in call.request.headers
     score(made(server), 128)
     assert "seed" not in server.calls[1].body
@@ -61,8 +62,8 @@ def test_a_large_picture_is_made_smaller(serve, image_format):
     server = serve(brightness)
     reward = made(server, options={"max_side": 64, "image_format": image_format})
     assert reward.score(torch.full((1, 100, 200, 3), 0.5), [""]).item() == pytest.approx(128, abs=1)
-    assert server.calls[0].image.size == (64, 32)
-    assert server.calls[0].image.format == image_format.upper()
+    assert server.calls[0].images[0].size == (64, 32)
+    assert server.calls[0].images[0].format == image_format.upper()
 
 
 def test_numbers_are_mapped_to_the_unit_range_and_those_outside_are_no_score(serve):
@@ -191,12 +192,12 @@ def test_nothing_is_left_behind(serve):
         ({"to_unit": (5.0, 1.0)}, {}, "minimum must be below the maximum"),
         ({"to_unit": (0.0, float("inf"))}, {}, "minimum must be below the maximum"),
         ({"max_side": 1}, {}, "max_side is 1: it must be from 64 to 4096"),
-        ({"image_format": "gif"}, {}, "image_format is 'gif': it must be one of jpeg, png"),
+        ({"image_format": "gif"}, {}, "image_format is 'gif': it must be one of jpeg, png, webp"),
         ({"max_tokens": 0}, {}, "max_tokens is 0"),
-        ({}, {"concurrency": 0}, "concurrency of the judge is 0"),
-        ({}, {"retries": -1}, "retries of the judge is -1"),
-        ({}, {"timeout": 0}, "timeout of the judge is 0"),
-        ({}, {"deadline": float("nan")}, "deadline of the judge is nan"),
+        ({}, {"concurrency": 0}, "concurrency is 0"),
+        ({}, {"retries": -1}, "retries is -1"),
+        ({}, {"timeout": 0}, "timeout is 0"),
+        ({}, {"deadline": float("nan")}, "deadline is nan"),
     ],
 )
 def test_a_bad_setting_is_one_sentence(options, client, message):
@@ -232,4 +233,4 @@ def test_the_caller_can_stop_it_while_a_server_hangs(serve):
 
     with pytest.raises(Cancelled), asking(cancel):
         score(reward, 1, 2)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("mixgrpo-judge")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(client.THREAD)]
