@@ -49,8 +49,8 @@ def serve(score: Score, host: str = "127.0.0.1", port: int = 8100, videos: bool 
 def application(score: Score, key: str = "", videos: bool = False) -> web.Application:
     """score(images, prompts), or score(images, prompts, references): a list of RGB PIL images, their prompts, and
     {"images": {name: PIL image}, "columns": {name: text}} of each, empty where there are none. It gives a number an
-    image, None where it can't; or (numbers, reasons), a text or None each. It runs in one thread, one request at a
-    time; what it raises is answered as an error of the server, with its words.
+    image, None where it can't; or (numbers, a list of reasons), a text or None each. It runs in one thread, a request
+    at a time; what it raises is answered as an error of the server, with its words.
 
     key: what a request must bring as its bearer token; "" asks for none. videos: score takes videos, lists of PIL
     images, in the place of images; without it a video's score is the mean of its frames'.
@@ -124,8 +124,9 @@ def _scored(
     texts, beside = _repeated(counts, prompts, references)
     wanted = "references" in inspect.signature(score).parameters
     given = score(images, texts, **({"references": beside} if wanted else {}))
-    pair = isinstance(given, tuple) and len(given) == 2 and not isinstance(given[0], (int, float))
-    numbers, reasons = (list(each) for each in given) if pair else (list(given), [None] * len(images))
+    told = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], list)
+    numbers = list(given[0] if told else given)
+    reasons = given[1] if told else [None] * len(numbers)
     if not len(numbers) == len(reasons) == len(images):
         raise ValueError(f"score() gave {len(numbers)} scores and {len(reasons)} reasons for {len(images)} images")
     means: list[float | None] = []

@@ -11,11 +11,13 @@ import pytest
 import torch
 from aiohttp import web
 
-from mixgrpo_engine.rewards import Reward, asking
+from mixgrpo_engine.rewards import Reward, asking, checked_scores
 from mixgrpo_engine.rewards.judge.questions import PRESETS
 from mixgrpo_engine.rewards.judge.reward import JudgeOptions
+from mixgrpo_engine.rewards.references import References
 from mixgrpo_engine.rewards.remote import client
 from tests.engine.rewards.judge.judges import always, brightness, grays, made, nothing_listens, score
+from tests.fake_judge import brightness as brightness_of
 from tests.fake_judge import chat
 
 KEY = "sk-a-secret-0123456789"
@@ -80,6 +82,21 @@ def test_the_published_question_end_to_end(serve):
         2,
     ]
     assert "Text Caption: [picture 0]" in server.calls[0].text
+
+
+def test_an_edit_is_shown_beside_its_source(serve):
+    lines = "Instruction Score (0-10): 9\nPreservation Score (0-10): 4\nQuality Score (0-10): 6"
+    server = serve(always(lambda: chat(lines)))
+    reward = made(server, options={"question": PRESETS["edit"], "to_unit": (0.0, 10.0)})
+    sources = [References({"image": torch.full((3, 4, 4), level / 255)}) for level in (10, 20)]
+    scores = checked_scores(reward, grays(30, 40), ["make it blue"] * 2, sources)
+    assert scores.tolist() == pytest.approx([0.6, 0.6])  # the cube root of 9 x 4 x 6 is 6
+    shown = sorted(tuple(brightness_of(image) for image in call.images) for call in server.calls)
+    assert shown == [(10, 30), (20, 40)]
+    assert "Instruction: [make it blue]" in server.calls[0].text
+    with pytest.raises(ValueError, match="'judge' compares with the picture 'image'.*prompts only"):
+        checked_scores(reward, grays(30), ["make it blue"])
+    assert not made(server).uses_references
 
 
 def test_an_answer_without_a_score_is_nan_with_its_beginning(serve, caplog):
