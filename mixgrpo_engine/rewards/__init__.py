@@ -76,6 +76,11 @@ def abstains(reward: Reward) -> bool:
     return bool(getattr(reward, "abstains", False))
 
 
+def compares_group(reward: Reward) -> bool:
+    """Whether its scores only tell the images of one call apart: their mean says nothing."""
+    return bool(getattr(reward, "compares_group", False))
+
+
 def check_batch(images: Tensor, prompts: Sequence[str]) -> None:
     """Raises ValueError unless images are float (batch, height, width, 3) of some size, with one prompt an image."""
     if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:

@@ -41,8 +41,8 @@ def check_references(reward: Reward, references: Sequence[References] | None) ->
         if missing:
             raise ValueError(
                 f"The reward '{reward.name}' compares with the picture '{missing[0]}' that an image was made from, and "
-                f"{'there are prompts only' if references is None else 'an item has none'}: train on items with that "
-                "picture, or take another reward."
+                f"{'there are prompts only' if references is None else 'an item has none'}: give it (items of "
+                "a training, source and mask of MixGRPO Score), or take another reward."
             )
 
 
