@@ -1,6 +1,5 @@
 """A Python callable as a scorer's server, asked by the reward and by strangers."""
 
-import asyncio
 import base64
 import contextlib
 import io
@@ -12,7 +11,6 @@ import urllib.request
 import numpy as np
 import pytest
 import torch
-from aiohttp import web
 from PIL import Image
 
 from mixgrpo_engine.rewards import checked_scores
@@ -21,33 +19,7 @@ from mixgrpo_engine.rewards.server import application
 from tests.engine.rewards.judge.judges import grays, score
 from tests.engine.rewards.remote.scorers import made
 from tests.fake_judge import brightness
-
-
-@contextlib.contextmanager
-def running(app):
-    """The URL of an application that is served on this machine."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="scorer's server")
-    thread.start()
-
-    def run(coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(20)
-
-    async def start():
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        return runner, site._server.sockets[0].getsockname()[1]
-
-    runner, port = run(start())
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        run(runner.cleanup())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+from tests.scorer_server import running
 
 
 @pytest.fixture
