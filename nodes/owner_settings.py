@@ -14,7 +14,7 @@ from pathlib import Path
 FILE = "mixgrpo.json"
 VARIABLES = {
     "downloads": "MIXGRPO_DOWNLOADS",  # "1" allows the download of known reward models
-    "judge_hosts": "MIXGRPO_JUDGE_HOSTS",  # hosts of VLM judges that graphs may name: see judge_hosts.AllowedHosts
+    "judge_hosts": "MIXGRPO_JUDGE_HOSTS",  # hosts of scorers that graphs may name: see remote/hosts.AllowedHosts
     "judge_key": "MIXGRPO_JUDGE_KEY",  # sent to them as a bearer token
     "stop_seconds": "MIXGRPO_STOP_SECONDS",  # how long a cancelled training may take before its process is ended
     "worker_packs": "MIXGRPO_WORKER_PACKS",  # packs that workers load beside those of the graph: see runs/packs.py

@@ -44,6 +44,11 @@ WORDS = {
         "pick the best and the worst:|the training learns from it,||and a scorer of your own|in minutes on a CPU",
     ),
     "judge_images": ("Ask a judge", "a vision language model|and OCR for quoted text||on a server of yours"),
+    "judge_edits": (
+        "Judge edits",
+        "was the instruction followed?|is the rest as it was?|which edit wins?||beside their source picture",
+    ),
+    "http_reward": ("Your own scorer", "any model, any machine,|any Python||a server in ten lines"),
 }
 
 

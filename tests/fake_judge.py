@@ -1,4 +1,4 @@
-"""A judge's server for the tests: answers as it is told, and remembers what it was asked."""
+"""A server of a judge or another scorer for the tests: answers as it is told, and remembers what it was asked."""
 
 import asyncio
 import base64
@@ -22,25 +22,41 @@ class Call:
 
     @property
     def text(self) -> str:
-        return self.body["messages"][0]["content"][1]["text"]
+        return self.body["messages"][0]["content"][-1]["text"]
 
     @property
-    def url(self) -> str:
-        return self.body["messages"][0]["content"][0]["image_url"]["url"]
+    def urls(self) -> list[str]:
+        if "images" in self.body:
+            return self.body["images"]
+        return [part["image_url"]["url"] for part in self.body["messages"][0]["content"][:-1]]
 
     @property
-    def image(self) -> Image.Image:
-        return Image.open(io.BytesIO(base64.b64decode(self.url.split(",", 1)[1])))
+    def images(self) -> list[Image.Image]:
+        return [opened(url) for url in self.urls]
 
     @property
     def brightness(self) -> float:
-        """0 to 255, of the picture that came."""
-        return float(np.asarray(self.image).mean())
+        """0 to 255, of the last picture that came."""
+        return brightness(self.images[-1])
+
+
+def opened(url) -> Image.Image:
+    """The picture of a data URL."""
+    return Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1])))
+
+
+def brightness(image) -> float:
+    return float(np.asarray(image).mean())
 
 
 def chat(text) -> web.Response:
     """A chat completion with this answer."""
     return web.json_response({"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]})
+
+
+def scored(*scores, **more) -> web.Response:
+    """A scorer's reply."""
+    return web.json_response({"scores": scores, **more})
 
 
 class FakeJudge:

@@ -10,6 +10,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from .references import References, arguments
+
 
 @runtime_checkable
 class Reward(Protocol):
@@ -18,8 +20,12 @@ class Reward(Protocol):
     It may have more: `strict(images, prompts)` -> 1.0 right, 0.0 wrong, NaN unknown; and `failures`, a list of
     sentences that say why the last call of score() gave NaN; and `remarks`, sentences about that call that people
     should know. `uses_policy` is true for one that calls the trained model itself, and so can't work beside the next
-    rollout; `abstains` for one whose silence about all images is a choice, and no failure. Where scoring may take long
-    it calls go_on() now and then.
+    rollout; `abstains` for one whose silence about all images is a choice, and no failure. One with `uses_references`
+    gets score(images, prompts, references), a list with one References an image, and strict() alike; the pictures that
+    it can't do without are named in `needed_references`. `score_videos(videos, prompts)`, videos float (batch, frames,
+    height, width, 3), is asked in the place of the mean over a video's frames; `compares_group` is true for one whose
+    scores only tell the images of one call apart, so that their mean says nothing. Where scoring may take long it calls
+    go_on() now and then.
     """
 
     name: str
@@ -70,6 +76,11 @@ def abstains(reward: Reward) -> bool:
     return bool(getattr(reward, "abstains", False))
 
 
+def compares_group(reward: Reward) -> bool:
+    """Whether its scores only tell the images of one call apart: their mean says nothing."""
+    return bool(getattr(reward, "compares_group", False))
+
+
 def check_batch(images: Tensor, prompts: Sequence[str]) -> None:
     """Raises ValueError unless images are float (batch, height, width, 3) of some size, with one prompt an image."""
     if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:
@@ -92,12 +103,15 @@ def check_reward(reward: object) -> None:
         )
 
 
-def checked_scores(reward: Reward, images: Tensor, prompts: Sequence[str]) -> Tensor:
+def checked_scores(
+    reward: Reward, images: Tensor, prompts: Sequence[str], references: Sequence[References] | None = None
+) -> Tensor:
     """The reward's scores as float32 (batch,) on the CPU; NaN where it failed, gave infinity, or got a broken image.
 
-    Raises ValueError with one sentence when it doesn't give one number an image.
+    references: one an image, for the rewards that use them. Raises ValueError with one sentence when it doesn't give
+    one number an image, or needs references that there aren't.
     """
-    given = reward.score(images, list(prompts))
+    given = reward.score(*arguments(reward, images, prompts, references))
     try:
         scores = torch.as_tensor(given, dtype=torch.float32).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
@@ -112,3 +126,13 @@ def checked_scores(reward: Reward, images: Tensor, prompts: Sequence[str]) -> Te
         )
     intact = images.flatten(1).isfinite().all(1).cpu()
     return torch.where(intact & scores.isfinite(), scores, torch.nan)
+
+
+def strict_scores(
+    reward: Reward, images: Tensor, prompts: Sequence[str], references: Sequence[References] | None = None
+) -> Tensor | None:
+    """The reward's strict(), float32 (batch,) on the CPU: 1 right, 0 wrong, NaN unknown; None of one that has none."""
+    strict = getattr(reward, "strict", None)
+    if strict is None:
+        return None
+    return torch.as_tensor(strict(*arguments(reward, images, prompts, references))).float().cpu()

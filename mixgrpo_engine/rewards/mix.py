@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from . import Reward, check_reward, checked_scores, failures
+from .references import References, uses_references
 
 NORMALISATIONS = ("none", "batch")
 
@@ -36,15 +37,26 @@ class RewardMix:
         self.rewards, self.weights, self.normalisation = dict(rewards), dict(weights), normalisation
         self.failures: list[str] = []
 
-    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """float32 (batch,); NaN where a scorer with a weight above 0 has failed."""
-        return self.combine(self.score_parts(images, prompts))
+    @property
+    def uses_references(self) -> bool:
+        return any(map(uses_references, self.rewards.values()))
 
-    def score_parts(self, images: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """name -> float32 (batch,): the scorers' own scores. Raises ValueError when one doesn't give one an image."""
+    @property
+    def needed_references(self) -> tuple[str, ...]:
+        needed = (name for reward in self.rewards.values() for name in getattr(reward, "needed_references", ()))
+        return tuple(dict.fromkeys(needed))
+
+    def score(self, images: Tensor, prompts: Sequence[str], references: Sequence[References] | None = None) -> Tensor:
+        """float32 (batch,); NaN where a scorer with a weight above 0 has failed."""
+        return self.combine(self.score_parts(images, prompts, references))
+
+    def score_parts(
+        self, images: Tensor, prompts: Sequence[str], references: Sequence[References] | None = None
+    ) -> dict[str, Tensor]:
+        """name -> float32 (batch,): the scorers' own scores. Raises ValueError as checked_scores() does."""
         scores, self.failures = {}, []
         for name, reward in self.rewards.items():
-            scores[name] = checked_scores(reward, images, prompts)
+            scores[name] = checked_scores(reward, images, prompts, references)
             self.failures += [f"{name}: {reason}" for reason in failures(reward)]
         return scores
 

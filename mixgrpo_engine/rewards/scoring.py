@@ -11,6 +11,7 @@ from torch import Tensor
 from ..memory.micro_batches import is_out_of_memory
 from . import Reward, asking, check_batch, checked_scores, failures, remarks
 from .mix import RewardMix, parts
+from .references import References
 
 REASONS_TOLD = 2  # of the sentences of a scorer about some images
 
@@ -30,18 +31,23 @@ class ScoresByName:
 
 @torch.no_grad()
 def score_by_each(
-    rewards: Mapping[str, Reward], images: Tensor, prompts: Sequence[str], ask: Callable[[], None] = lambda: None
+    rewards: Mapping[str, Reward],
+    images: Tensor,
+    prompts: Sequence[str],
+    ask: Callable[[], None] = lambda: None,
+    references: Sequence[References] | None = None,
 ) -> ScoresByName:
     """Scores by every scorer; NaN where one failed, gave infinity, or got an image that isn't finite.
 
     images: float (images, height, width, 3) in 0..1. ask: called by scorers that take long; may raise to stop them.
-    Raises ValueError for a scorer that doesn't give one number an image, RuntimeError for one that runs out of memory.
+    references: one an image. Raises ValueError as checked_scores() does, RuntimeError for a scorer that runs out of
+    memory.
     """
     scores = ScoresByName({}, {})
     with asking(ask):
         for name, reward in rewards.items():
             try:
-                scores.values[name] = checked_scores(reward, images, prompts)
+                scores.values[name] = checked_scores(reward, images, prompts, references)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -75,8 +81,14 @@ class Scored:
     reasons: tuple[str, ...]
 
 
-def score_images(reward: Reward, batches: Sequence[Tensor], prompts: Sequence[str]) -> Scored:
-    """batches: each float (images, height, width, 3) in 0..1, of one size; prompts: one an image, over all batches.
+def score_images(
+    reward: Reward,
+    batches: Sequence[Tensor],
+    prompts: Sequence[str],
+    references: Sequence[References] | None = None,
+) -> Scored:
+    """batches: each float (images, height, width, 3) in 0..1, of one size; prompts and references: one an
+    image, over all batches.
 
     The reward is called once for each size. Raises ValueError for what isn't a reward, and as checked_scores does.
     """
@@ -90,7 +102,8 @@ def score_images(reward: Reward, batches: Sequence[Tensor], prompts: Sequence[st
         starts = [sum(counts[:place]) for place in places]
         rows = [row for place, start in zip(places, starts, strict=True) for row in range(start, start + counts[place])]
         images = batches[places[0]] if len(places) == 1 else torch.cat([batches[place] for place in places])
-        for name, values in _score_parts(reward, images, [prompts[row] for row in rows], reasons).items():
+        given = None if references is None else [references[row] for row in rows]
+        for name, values in _score_parts(reward, images, [prompts[row] for row in rows], given, reasons).items():
             scores[name][rows] = values
     return Scored(reward.name, combine(reward, scores), scores, _shares(weights), _explained(scores, reasons))
 
@@ -115,12 +128,14 @@ def _places_by_size(batches: Sequence[Tensor]) -> dict[tuple, list[int]]:
     return places
 
 
-def _score_parts(reward: Reward, images: Tensor, prompts: list[str], reasons: list[str]) -> dict[str, Tensor]:
+def _score_parts(
+    reward: Reward, images: Tensor, prompts: list[str], references: list[References] | None, reasons: list[str]
+) -> dict[str, Tensor]:
     if isinstance(reward, RewardMix):
-        scores = reward.score_parts(images, prompts)
+        scores = reward.score_parts(images, prompts, references)
         reasons += reward.failures
         return scores
-    scores = {reward.name: checked_scores(reward, images, prompts)}
+    scores = {reward.name: checked_scores(reward, images, prompts, references)}
     reasons += [f"{reward.name}: {reason}" for reason in failures(reward)]
     return scores
 

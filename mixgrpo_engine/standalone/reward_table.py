@@ -17,6 +17,7 @@ from .. import rewards
 from ..rewards import Reward
 
 if TYPE_CHECKING:
+    from ..rewards.judge.pair_questions import PairQuestion
     from ..rewards.judge.questions import Question
 
 Made = TypeVar("Made")
@@ -29,9 +30,13 @@ REWARDS = {
     "clip_score": ("clip_score", "ClipScoreReward"),
     "aesthetic": ("aesthetic", "AestheticReward"),
     "judge": ("judge.reward", "JudgeReward"),
+    "pairwise_judge": ("judge.pairwise", "PairwiseJudgeReward"),
+    "http": ("remote.http_reward", "HTTPReward"),
     "ocr": ("ocr", "OcrReward"),
     "jpeg": ("jpeg", "JpegReward"),
     "shapes": ("shapes", "ShapesReward"),
+    "clip_similarity": ("clip_similarity", "ClipSimilarityReward"),
+    "outside_mask": ("outside_mask", "OutsideMaskReward"),
 }
 
 # Variables that only the machine's owner sets: a run file may come from somebody else, and travels.
@@ -43,17 +48,18 @@ def load(name: str, options: Mapping, home: Path, device: str) -> Reward:
 
     An argument that is itself a group of options (ModelOptions: device, dtype, batch_size ...) is given by that
     group's own fields, without naming it. home: what relative paths belong to. device: where scorers with a network
-    run, unless options says otherwise. A judge's hosts and key come from the environment, never from options.
+    run, unless options says otherwise. Hosts and key of scorers at other hosts come from the environment, never from
+    options.
 
     Raises ValueError with one sentence for a name or an option that there isn't.
     """
     kind = _find(name)
     arguments, groups = _parameters(kind)
     given = dict(options)
-    secret = _judge_secrets() if name == "judge" else {}
+    secret = _remote_secrets() if "allowed_hosts" in arguments else {}
     arguments = {key: hint for key, hint in arguments.items() if key not in secret}
-    if name == "judge" and "question" in given:
-        given["question"] = _question(given["question"])
+    if "question" in given and name in ASKED:
+        given["question"] = ASKED[name](given["question"])
     values = {key: _value(given.pop(key), hint, home) for key, hint in arguments.items() if key in given}
     for argument, group in groups.items():
         hints = typing.get_type_hints(group)
@@ -71,7 +77,7 @@ def load(name: str, options: Mapping, home: Path, device: str) -> Reward:
     return _construct(kind, {**values, **secret}, name)
 
 
-def _judge_secrets() -> dict:
+def _remote_secrets() -> dict:
     """allowed_hosts and key, from the environment. A key only goes to hosts that are named beside it."""
     hosts = [host.strip() for host in os.environ.get(JUDGE_HOSTS, "").split(",") if host.strip()]
     key = os.environ.get(JUDGE_KEY, "")
@@ -81,17 +87,34 @@ def _judge_secrets() -> dict:
 
 
 def _question(value: object) -> Question:
-    """A judge's question: the name of a built-in one, or {"text": ..., "templates": [...], "scale": [...]}."""
+    """A judge's question: a built-in one's name or {"text": ..., "templates": [...], "scale": [...], "source": ...}."""
     from ..rewards.judge.questions import PRESETS, Question
 
-    if isinstance(value, dict) and {"text", "templates"} <= value.keys() <= {"text", "templates", "scale"}:
-        scale = value.get("scale")
-        return Question(str(value["text"]), tuple(value["templates"]), tuple(scale) if scale else None)
+    if isinstance(value, dict) and {"text", "templates"} <= value.keys() <= {"text", "templates", "scale", "source"}:
+        scale, source = value.get("scale"), bool(value.get("source"))
+        return Question(str(value["text"]), tuple(value["templates"]), tuple(scale) if scale else None, source)
     if not isinstance(value, str) or value not in PRESETS:
         raise ValueError(
             f"The reward 'judge' has no question {value!r}: choose {', '.join(PRESETS)}, or give text and templates."
         )
     return PRESETS[value]
+
+
+def _pair_question(value: object) -> PairQuestion:
+    """A question about two pictures: the name of a built-in one, or {"text": ..., "source": true or false}."""
+    from ..rewards.judge.pair_questions import PAIR_PRESETS, PairQuestion
+
+    if isinstance(value, dict) and {"text"} <= value.keys() <= {"text", "source"}:
+        return PairQuestion(str(value["text"]), source=bool(value.get("source")))
+    if not isinstance(value, str) or value not in PAIR_PRESETS:
+        raise ValueError(
+            f"The reward 'pairwise_judge' has no question {value!r}: choose {', '.join(PAIR_PRESETS)}, or give a text."
+        )
+    return PAIR_PRESETS[value]
+
+
+# Scorers that are asked in words -> how a run file's question becomes theirs.
+ASKED: dict[str, Callable[[object], object]] = {"judge": _question, "pairwise_judge": _pair_question}
 
 
 def _find(name: str) -> type[Reward]:

@@ -11,13 +11,17 @@ from torch import Tensor
 
 from ...mixgrpo_engine.rewards import Reward, checked_scores
 from ...mixgrpo_engine.rewards.mix import RewardMix
+from ...mixgrpo_engine.rewards.references import References
 from ..comfy_types import Model, Vae
 
 _IMAGES_ONLY = ("QwenImage",)  # BaseModel classes whose latents have a time axis that only ever holds one image
 
 
 class FrameMean:
-    """A reward of a video: the mean of another reward's scores of its frames. Implements the engine's Reward."""
+    """A reward of a video: the mean of another reward's scores of its frames, or what its score_videos() gives.
+
+    Implements the engine's Reward.
+    """
 
     def __init__(self, reward: Reward, frames: int) -> None:
         """reward: of images. frames: how many an image of `filmstrip` holds."""
@@ -29,12 +33,15 @@ class FrameMean:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.reward, name)  # what else a reward may have
 
-    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+    def score(self, images: Tensor, prompts: Sequence[str], *references: Sequence[References]) -> Tensor:
         """images: (batch, frames * height, width, 3). float32 (batch,); NaN where a frame couldn't be scored."""
-        return self._mean(functools.partial(checked_scores, self.reward), images, prompts)
+        if hasattr(self.reward, "score_videos"):
+            return self.reward.score_videos(images.unflatten(1, (self.frames, -1)), prompts, *references)
+        return self._mean(functools.partial(checked_scores, self.reward), images, prompts, *references)
 
-    def _mean(self, score: Callable[[Tensor, Sequence[str]], Tensor], images: Tensor, prompts: Sequence[str]) -> Tensor:
-        scores = score(single_frames(images, self.frames), [prompt for prompt in prompts for _ in range(self.frames)])
+    def _mean(self, score: Callable[..., Tensor], images: Tensor, *of_videos: Sequence) -> Tensor:
+        of_frames = ([each for each in given for _ in range(self.frames)] for given in of_videos)
+        scores = score(single_frames(images, self.frames), *of_frames)
         return torch.as_tensor(scores, dtype=torch.float32).reshape(-1, self.frames).mean(1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import jpeg, judge, neural, ocr, shapes
+from . import http, jpeg, judge, neural, ocr, outside_mask, shapes
 from .reward_type import REWARD
 
 NODES = [
@@ -11,6 +11,8 @@ NODES = [
     *judge.NODES,
     *ocr.NODES,
     *jpeg.NODES,
+    *http.NODES,
+    *outside_mask.NODES,
 ]
 
 __all__ = ["NODES", "REWARD"]

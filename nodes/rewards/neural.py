@@ -1,4 +1,4 @@
-"""The nodes of the scorers with a neural network: HPS, PickScore, ImageReward, CLIPScore and the aesthetic predictor.
+"""The nodes of the scorers with a neural network: HPS, PickScore, ImageReward, CLIPScore, CLIP similarity, Aesthetic.
 
 A node only finds its files; the network is read when it first scores. So a graph that trains never loads it here.
 """
@@ -32,6 +32,14 @@ def _weights_input(name: str, slot: files_of.Slot, tooltip: str) -> io.Combo.Inp
     return io.Combo.Input(name, options=offered, default=offered[0], tooltip=tooltip)
 
 
+def _activation_input() -> io.Combo.Input:
+    return io.Combo.Input(
+        "activation", options=list(ACTIVATIONS), default=ACTIVATIONS[0],
+        tooltip="The CLIP's activation function, which its weights don't tell: quick_gelu for OpenAI's, gelu for "
+        "LAION's. auto goes by config.json beside the file, else by the size: quick_gelu for ViT-B and ViT-L.",
+    )  # fmt: skip
+
+
 def _options_inputs() -> list:
     return [
         io.Combo.Input(
@@ -54,12 +62,13 @@ def _options_inputs() -> list:
     ]  # fmt: skip
 
 
-def _schema(node_id: str, name: str, description: str, inputs: list, output: str) -> io.Schema:
+def _schema(node_id: str, name: str, description: str, inputs: list, output: str, *words: str) -> io.Schema:
+    """words: by which it is found, in the place of those of rewards for preference."""
     return io.Schema(
         node_id=node_id,
         display_name=f"MixGRPO Reward: {name}",
         category=REWARDS,
-        **found_by("reward model", "preference", "aesthetic", "RLHF", "image score"),
+        **found_by(*(words or ("reward model", "preference", "aesthetic", "RLHF", "image score"))),
         description=description,
         inputs=[*inputs, *_options_inputs()],
         outputs=[REWARD.Output(display_name="reward", tooltip=output)],
@@ -207,12 +216,7 @@ class MixGRPORewardCLIPScore(io.ComfyNode):
                     "The matching text encoder from ComfyUI's text_encoders folder, if weights holds the image encoder "
                     "alone; none for a whole CLIP.",
                 ),
-                io.Combo.Input(
-                    "activation", options=list(ACTIVATIONS), default=ACTIVATIONS[0],
-                    tooltip="The CLIP's activation function, which its weights don't tell: quick_gelu for OpenAI's, "
-                    "gelu for LAION's. auto goes by config.json beside the file, else by the size: quick_gelu for "
-                    "ViT-B and ViT-L.",
-                ),
+                _activation_input(),
             ],
             "100 x the cosine between image and prompt, mostly 15 to 40; higher is better.",
         )  # fmt: skip
@@ -246,6 +250,45 @@ class MixGRPORewardCLIPScore(io.ComfyNode):
             text_weights=obtain(files_of.CLIP_TEXT, text_weights),
             activation=activation,
         )
+
+
+class MixGRPORewardCLIPSimilarity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return _schema(
+            "MixGRPO_RewardCLIPSimilarity",
+            "CLIP Similarity",
+            "How much an edited image still looks like its source picture, as CLIP sees it (CLIP-I). Best when nothing "
+            "is edited: mix it with a reward that reads the prompt. It needs a source picture.",
+            [
+                _weights_input(
+                    "weights", files_of.CLIP,
+                    "A whole CLIP such as model.safetensors of openai/clip-vit-large-patch14, or an image encoder from "
+                    "ComfyUI's clip_vision folder.",
+                ),
+                _activation_input(),
+            ],
+            "The cosine between image and source, mostly 0.5 to 1; 1 is the same picture.",
+            "edit", "CLIP-I", "identity", "image similarity", "preservation",
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, weights: str | None = None) -> bool | str:
+        return _usable((files_of.CLIP, weights))
+
+    @classmethod
+    def fingerprint_inputs(cls, weights: str | None = None, **options: Any) -> tuple:
+        return _stamps(options, (files_of.CLIP, weights))
+
+    @classmethod
+    def execute(
+        cls, weights: str, activation: str, device: str, dtype: str, batch_size: int, keep_loaded: bool
+    ) -> io.NodeOutput:
+        from ...mixgrpo_engine.rewards.clip_similarity import ClipSimilarityReward
+
+        _need_transformers("CLIP Similarity")
+        files = [obtain(files_of.CLIP, weights)]
+        return _make(ClipSimilarityReward, files, (device, dtype, batch_size, keep_loaded), activation=activation)
 
 
 class MixGRPORewardAesthetic(io.ComfyNode):
@@ -300,4 +343,5 @@ NODES = [
     MixGRPORewardImageReward,
     MixGRPORewardCLIPScore,
     MixGRPORewardAesthetic,
+    MixGRPORewardCLIPSimilarity,
 ]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...mixgrpo_engine.rewards import Reward, check_reward
 from ...mixgrpo_engine.rewards.mix import RewardMix
+from ...mixgrpo_engine.rewards.references import References
 
 
 def without_weights(prompt: str) -> str:
@@ -24,14 +25,15 @@ class PlainPrompts:
 
     def __init__(self, reward: Reward) -> None:
         self.reward, self.name = reward, reward.name
-        if hasattr(reward, "strict"):
-            self.strict = _plainly(reward.strict)
+        for name in ("strict", "score_videos"):
+            if hasattr(reward, name):
+                setattr(self, name, _plainly(getattr(reward, name)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.reward, name)  # what else a reward may have
 
-    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        return _plainly(self.reward.score)(images, prompts)
+    def score(self, images: Tensor, prompts: Sequence[str], *references: Sequence[References]) -> Tensor:
+        return _plainly(self.reward.score)(images, prompts, *references)
 
 
 def by_plain_prompts(rewards: Mapping[str, Reward]) -> dict[str, Reward]:
@@ -46,5 +48,5 @@ def reading_plain_prompts(reward: Reward) -> Reward:
     return PlainPrompts(reward)
 
 
-def _plainly(score: Callable[[Tensor, Sequence[str]], Tensor]) -> Callable[[Tensor, Sequence[str]], Tensor]:
-    return lambda images, prompts: score(images, [without_weights(prompt) for prompt in prompts])
+def _plainly(score: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda images, prompts, *references: score(images, [*map(without_weights, prompts)], *references)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...mixgrpo_engine.rewards import Reward
+from ...mixgrpo_engine.rewards import Reward, compares_group
+from ...mixgrpo_engine.rewards.mix import parts
+from ...mixgrpo_engine.rewards.references import check_references
 from ...mixgrpo_engine.rewards.scoring import combine, score_images
 from ..comfy_types import Model, Vae
 from ..model.conditioning import Encoded
@@ -48,6 +50,7 @@ def evaluate(
     """
     import comfy.utils
 
+    _check(reward)
     reward = reward_of_videos(reading_plain_prompts(reward), sampling.frames)
     bar = comfy.utils.ProgressBar(len(models) * len(prompts) * sampling.model_steps(), node_id)
     scores, shown, reasons, shares = {}, {}, [], {}
@@ -67,6 +70,17 @@ def evaluate(
         reasons += [reason for each in scored for reason in each.reasons]
     totals = _totals(reward, scores) if len(shares) > 1 else None
     return Result(list(prompts), scores, totals, shares, list(dict.fromkeys(reasons)), shown)
+
+
+def _check(reward: Reward) -> None:
+    """Raises ValueError with one sentence for a reward that can't compare two models; before any is sampled."""
+    for name, scorer in parts(reward)[0].items():
+        check_references(scorer, None)
+        if compares_group(scorer):
+            raise ValueError(
+                f"The reward '{name}' compares images of one model with each other, so both models would get 1/2: "
+                "connect another reward to MixGRPO Evaluate."
+            )
 
 
 def _totals(reward: Reward, scores: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:

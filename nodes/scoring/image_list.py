@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ...mixgrpo_engine.prompt_files import of_text
+from ...mixgrpo_engine.rewards.references import IMAGE, MASK, References
+
+Value = TypeVar("Value")
 
 
 def one(values: Sequence | None, default: Any = None) -> Any:
@@ -44,16 +47,44 @@ def prompts_of(prompt: Sequence[str], prompt_per_line: bool, sizes: Sequence[int
                 "prompt_per_line off."
             )
         return lines
-    if len(texts) == 1:
-        return texts * total
-    if len(texts) == len(sizes):
-        return [text for text, size in zip(texts, sizes, strict=True) for _ in range(size)]
-    if len(texts) != total:
+    return _one_an_image("prompt", texts, sizes)
+
+
+def references_of(
+    source: Sequence[Tensor] | None, mask: Sequence[Tensor] | None, sizes: Sequence[int]
+) -> list[References] | None:
+    """What each image was made from; None where nothing is connected. sizes: images in each batch.
+
+    source: IMAGE values; mask: MASK values, (height, width) or a batch of them; one picture for all images, one for
+    each batch, or one an image. Raises ValueError when the numbers don't fit.
+    """
+    given = {
+        IMAGE: [picture.movedim(-1, 0) for batch in batches(source or []) for picture in batch] if source else [],
+        MASK: [picture[None] for batch in mask or [] for picture in batch.reshape(-1, *batch.shape[-2:])],
+    }
+    names = {IMAGE: "source", MASK: "mask"}
+    spread = {name: _one_an_image(names[name], pictures, sizes) for name, pictures in given.items() if pictures}
+    if not spread:
+        return None
+    each = [dict(zip(spread, pictures, strict=True)) for pictures in zip(*spread.values(), strict=True)]
+    # Images of one source share its References: whoever sends or looks at it does so once.
+    made: dict[tuple, References] = {}
+    return [made.setdefault(tuple(map(id, pictures.values())), References(pictures)) for pictures in each]
+
+
+def _one_an_image(name: str, given: Sequence[Value], sizes: Sequence[int]) -> list[Value]:
+    """given: one for all images, one for each batch, or one an image."""
+    total = sum(sizes)
+    if len(given) == 1:
+        return [*given] * total
+    if len(given) == len(sizes):
+        return [each for each, size in zip(given, sizes, strict=True) for _ in range(size)]
+    if len(given) != total:
         raise ValueError(
-            f"prompt is a list of {len(texts)} and there are {total} images in {len(sizes)} batches: give one prompt "
-            "for all, one a batch, or one an image."
+            f"{name} is a list of {len(given)} and there are {total} images in {len(sizes)} batches: give one for all, "
+            "one a batch, or one an image."
         )
-    return texts
+    return [*given]
 
 
 def select(images: Sequence[Tensor], places: Sequence[int]) -> list[Tensor]:

@@ -12,7 +12,7 @@ from ..rewards import REWARD
 from ..rewards.cancelling import until_cancelled
 from ..rewards.plain_prompts import reading_plain_prompts
 from . import score_list
-from .image_list import batches, one, prompts_of
+from .image_list import batches, one, prompts_of, references_of
 
 PROMPT_TOOLTIP = (
     "What the images should show: one prompt for all of them. With prompt_per_line: one line an image. Or connect a "
@@ -40,6 +40,16 @@ class MixGRPOScore(io.ComfyNode):
                 REWARD.Input("reward", tooltip="Any reward, or a MixGRPO Reward Mix for several at once."),
                 io.String.Input("prompt", multiline=True, default="", tooltip=PROMPT_TOOLTIP),
                 io.Boolean.Input("prompt_per_line", default=False, tooltip=PER_LINE_TOOLTIP),
+                io.Image.Input(
+                    "source", optional=True,
+                    tooltip="The picture that the images were made from, for rewards that compare with it: one for all "
+                    "images, one a batch, or one an image.",
+                ),
+                io.Mask.Input(
+                    "mask", optional=True,
+                    tooltip="Where an edit may change the source (white), for rewards that look outside it: one for "
+                    "all images, one a batch, or one an image.",
+                ),
             ],
             outputs=[
                 io.Float.Output(
@@ -63,12 +73,14 @@ class MixGRPOScore(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images: list[Tensor], reward: list[Reward], prompt: list[str], prompt_per_line: list[bool]
-    ) -> io.NodeOutput:
+        cls, images: list[Tensor], reward: list[Reward], prompt: list[str], prompt_per_line: list[bool],
+        source: list[Tensor] | None = None, mask: list[Tensor] | None = None,
+    ) -> io.NodeOutput:  # fmt: skip
         pictures = batches(images)
-        prompts = prompts_of(prompt, one(prompt_per_line), [len(batch) for batch in pictures])
+        sizes = [len(batch) for batch in pictures]
+        prompts, references = prompts_of(prompt, one(prompt_per_line), sizes), references_of(source, mask, sizes)
         with until_cancelled():
-            scored = score_images(reading_plain_prompts(one(reward)), pictures, prompts)
+            scored = score_images(reading_plain_prompts(one(reward)), pictures, prompts, references)
         report = score_list.report(scored, prompts)
         text = score_list.table(report)
         return io.NodeOutput(

@@ -18,7 +18,7 @@ from scripts.comfyui_server import ROOT, ComfyServer
 from scripts.model_files import FILES
 from scripts.setup import NEWEST_FRONTEND
 from tests.engine.rewards import tiny_published
-from tests.fake_judge import chat, fake_judge
+from tests.fake_judge import chat, fake_judge, scored
 from tests.pictures import writing
 
 FOLDER = Path(__file__).parent
@@ -48,10 +48,13 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="session")
 def judge():
-    """A VLM's server that likes every picture; what it was asked is in `calls`."""
+    """A server of judges and of other scorers that likes every picture; what it was asked is in `calls`."""
 
     async def respond(call):
-        return chat("Alignment Score (1-5): 4")
+        if "images" in call.body:
+            return scored(*range(len(call.body["images"])))
+        lines = ("Alignment Score (1-5): 4", "Instruction Score: 6", "Preservation Score: 6", "Quality Score: 6")
+        return chat("\n".join([*lines, "Image 1 is better."]))
 
     with fake_judge(respond) as judge:
         yield judge

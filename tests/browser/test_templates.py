@@ -252,7 +252,7 @@ def test_runs_when_it_is_queued_in_the_browser(server, browser, nodes2, template
             }
             if (node.type === "EmptySD3LatentImage") set(node, "batch_size", 4);
             if (node.type === "MixGRPO_Evaluate") set(node, "images_per_prompt", 1);
-            if (node.type === "MixGRPO_RewardJudge") set(node, "urls", judge);
+            if (node.type.startsWith("MixGRPO_Reward")) set(node, "urls", judge);
           }
         }
         """,

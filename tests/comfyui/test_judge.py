@@ -1,4 +1,4 @@
-"""A VLM judge as the reward of a real run: servers that fail now and then, are down, or were never allowed."""
+"""Judges and other scorers at other hosts as rewards of real runs: they fail now and then, are down, never allowed."""
 
 import asyncio
 import json
@@ -6,7 +6,9 @@ import json
 import pytest
 from aiohttp import web
 
-from tests.fake_judge import chat, fake_judge
+from mixgrpo_engine.rewards.server import application
+from tests.fake_judge import brightness, chat, fake_judge
+from tests.scorer_server import running
 
 JUDGE = {"model": "vlm", "preset": "custom", "question": "{prompt}?", "score_template": "Score: {score}"}
 
@@ -73,14 +75,45 @@ def test_a_judge_that_is_down_fails_the_run_after_a_bounded_number_of_tries(serv
     assert 0 < tries <= 3 * images * 2
 
 
-def test_a_host_that_is_not_allowed_is_refused_at_once(server, judged, owner):
+def test_a_run_learns_from_an_http_scorer_and_from_comparisons(server, graphs, judged, owner):
+    shown = []
+
+    def score(images, prompts):
+        shown.extend(prompts)
+        return [brightness(image) for image in images]
+
+    async def brighter(call):
+        first, second = map(brightness, call.images)
+        return chat("Image 1 is better." if first > second else "Image 2 is better.")
+
+    with running(application(score)) as url, fake_judge(brighter) as judge:
+        owner(url.removeprefix("http://"), f"127.0.0.1:{judge.port}")
+        graph = judged("other hosts", judge.url)
+        graph["pairwise"] = {
+            "class_type": "MixGRPO_RewardPairwiseJudge", "inputs": {"urls": judge.url, "model": "vlm"},
+        }  # fmt: skip
+        graph["http"] = {"class_type": "MixGRPO_RewardHTTP", "inputs": {"urls": url}}
+        graph["reward"] = {
+            "class_type": "MixGRPO_RewardMix", "inputs": {"reward_1": ["http", 0], "reward_2": ["pairwise", 0]},
+        }  # fmt: skip
+        outputs = server.outputs(graph)
+    steps = [event for event in server.events(server.run_id(outputs)) if event["type"] == "iteration"]
+    assert len(steps) == 2 and set(shown) <= {"red", "blue", "green"}
+    for step in steps:
+        assert step["reward"]["http"] > 0 and step["reward"]["pairwise_judge"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("kind", ["MixGRPO_RewardJudge", "MixGRPO_RewardPairwiseJudge", "MixGRPO_RewardHTTP"])
+def test_a_host_that_is_not_allowed_is_refused_at_once(server, judged, owner, kind):
     async def respond(call):
         raise AssertionError("This host was never allowed.")
 
     with fake_judge(respond) as judge:
         for hosts in ([], [f"127.0.0.1:{judge.port + 1}"]):
             owner(*hosts)
-            graph = server._with_defaults(judged("never", judge.url))
+            graph = judged("never", judge.url)
+            graph["reward"] = {"class_type": kind, "inputs": {"urls": judge.url}}
+            graph = server._with_defaults(graph)
             status, answer = server.request("POST", "/prompt", {"prompt": graph})
             assert status == 400, answer
             details = json.dumps(answer["node_errors"])

@@ -9,11 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
+from mixgrpo_engine.rewards.files import catalog
 from mixgrpo_engine.rewards.jpeg import JpegReward
+from mixgrpo_engine.rewards.server import application
 from mixgrpo_engine.rewards.shapes import ShapesReward
 from scripts.comfyui_server import ROOT
-from tests.fake_judge import chat, fake_judge
+from tests.engine.rewards import tiny_clips
+from tests.fake_judge import brightness, chat, fake_judge
 from tests.pictures import writing
+from tests.scorer_server import running
 
 
 def workflow(name):
@@ -87,20 +91,27 @@ def test_scores_are_saved_also_when_everything_else_comes_from_the_cache(server,
 
 
 @pytest.fixture
-def image_and_judge(server):
+def owner(server):
+    """`owner(url, ...)` allows a server's host, and writes other settings of the owner's."""
+    file = server.base / "user" / "mixgrpo.json"
+    yield lambda url, **more: file.write_text(json.dumps({"judge_hosts": [url.removeprefix("http://")], **more}))
+    file.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def image_and_judge(server, owner):
     """The template judge_images for a picture that says HELLO WORLD, and a judge that gives it 4 of 5 points."""
 
     async def respond(call):
         return chat("Alignment Score (1-5): 4" if "yellow hair" in call.text else "What?")
 
-    owner, image = server.base / "user" / "mixgrpo.json", server.base / "input" / "example.png"
+    image = server.base / "input" / "example.png"
     writing("HELLO WORLD").save(image)
     with fake_judge(respond) as judge:
-        owner.write_text(json.dumps({"judge_hosts": [f"127.0.0.1:{judge.port}"]}))
+        owner(judge.url)
         graph = workflow("judge_images")
         graph[find(graph, "MixGRPO_RewardJudge")]["inputs"]["urls"] = judge.url
         yield graph, judge
-    owner.unlink()
     image.unlink()
 
 
@@ -108,11 +119,65 @@ def test_judge_images_asks_the_judge_and_reads_the_text(server, image_and_judge)
     graph, judge = image_and_judge
     outputs = server.outputs(graph)
     (call,) = judge.calls
-    assert call.body["model"] == "UnifiedReward" and call.image.size == (480, 160)
+    assert call.body["model"] == "UnifiedReward" and call.images[0].size == (480, 160)
     (file,) = outputs[find(graph, "MixGRPO_SaveScored")]["images"]
     entry = json.loads(picture(server, file).text["mixgrpo_scores"])
     assert entry["parts"] == pytest.approx({"judge": 0.8, "ocr": 1.0})
     assert entry["score"] == pytest.approx(0.9)
+
+
+def test_http_reward_asks_a_server_of_a_python_callable(server, owner):
+    asked = []
+
+    def score(images, prompts):
+        asked.append([image.size for image in images])
+        # The second one can't be scored.
+        return [brightness(image) if place != 1 else None for place, image in enumerate(images)]
+
+    with running(application(score, key="sk-1")) as url:
+        owner(url, judge_key="sk-1")
+        graph = workflow("http_reward")
+        graph[find(graph, "MixGRPO_RewardHTTP")]["inputs"]["urls"] = url
+        outputs = server.outputs(graph)
+    assert asked == [[(64, 64)] * 8]
+    shown, scored = outputs[find(graph, "PreviewImage")]["images"], outputs[find(graph, "MixGRPO_Score")]
+    exact = [brightness(picture(server, file).convert("RGB")) for file in shown]
+    assert scored["scores"] == pytest.approx([exact[0], None, *exact[2:]])
+    assert "1 of 8 images: the scorer gave no score" in scored["text"][0]
+    assert len(outputs[find(graph, "MixGRPO_SaveScored")]["images"]) == 2
+
+
+def test_judge_edits_shows_judges_the_source(server, owner):
+    async def respond(call):
+        if "Instruction Score" in call.text:
+            return chat("Instruction Score (0-10): 9\nPreservation Score (0-10): 4\nQuality Score (0-10): 6")
+        # The edit that went too far has white letters.
+        first, second = map(brightness, call.images[1:])
+        return chat("Image 1 is better." if first < second else "Image 2 is better.")
+
+    folder, image = server.base / "models" / "reward_models", server.base / "input" / "example.png"
+    folder.mkdir(parents=True, exist_ok=True)
+    clip = tiny_clips.saved(tiny_clips.transformers_clip("quick_gelu"), folder / catalog.CLIP_L.name)
+    writing("HELLO").save(image)
+    with fake_judge(respond) as judge:
+        owner(judge.url)
+        graph = workflow("judge_edits")
+        for kind in ("MixGRPO_RewardJudge", "MixGRPO_RewardPairwiseJudge"):
+            graph[find(graph, kind)]["inputs"]["urls"] = judge.url
+        outputs = server.outputs(graph)
+        assert sorted(len(call.images) for call in judge.calls) == [2, 2, 3, 3]
+        assert all(np.array_equal(pixels(call.images[0]), pixels(judge.calls[0].images[0])) for call in judge.calls)
+    best, worst = (
+        json.loads(picture(server, file).text["mixgrpo_scores"])["parts"]
+        for file in outputs[find(graph, "MixGRPO_SaveScored")]["images"]
+    )
+    assert best["judge"] == worst["judge"] == pytest.approx(0.6)
+    assert (best["pairwise_judge"], worst["pairwise_judge"]) == (1, 0)
+    # White paper may change and black letters may not: the negative of all of it turns the letters white.
+    assert best["outside_mask"] == 1 and worst["outside_mask"] < 0.2
+    assert best["clip_similarity"] != worst["clip_similarity"]
+    clip.unlink()
+    image.unlink()
 
 
 def greys(*grays):

@@ -1,15 +1,19 @@
-"""What a VLM judge is asked, and how its answer becomes a number."""
+"""What a VLM judge is asked about one picture, and how its answer becomes a number."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
+
+from ..remote.client import start_of
 
 PROMPT, SCORE = "{prompt}", "{score}"
 MAX_TEMPLATE, MAX_ANSWER = 200, 20_000  # letters
 # Of bounded length, and never a part of a longer one: 45 is no 4, 1.2.3 is no 1.2.
-_NUMBER = r"([-+]?(?:\d{1,12}(?:\.\d{1,12})?|\.\d{1,12}))(?!\d|\.\d)"
+# UnifiedReward 2 writes 2.694700002670288.
+NUMBER = r"([-+]?(?:\d{1,12}(?:\.\d{1,20})?|\.\d{1,20}))(?!\d|\.\d)"
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,16 @@ class Question:
         nothing but {score} wants an answer of nothing but the number. A template is no regular expression, because
         it may come with a stranger's graph, and some of those take years.
     scale: (lowest, highest) number that makes sense; None takes any.
+    source: the picture that this one was made from is shown first.
+    others: more numbers of the same answer, none below 0. The score is the geometric mean of all of them, so that none
+        can make up for another: an edit that does nothing keeps the picture perfectly (VIEScore, arXiv 2312.14867).
     """
 
     text: str
     templates: tuple[str, ...]
     scale: tuple[float, float] | None = None
+    source: bool = False
+    others: tuple[Question, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError with one sentence for a question that can't work."""
@@ -48,7 +57,11 @@ class Question:
 
     def read(self, answer: str) -> float:
         """The score in an answer. Raises ValueError, saying why, when it holds none."""
-        text = _plain(answer.rpartition("</think>")[2])
+        numbers = [self._own(answer), *(other.read(answer) for other in self.others)]
+        return math.prod(max(0.0, each) for each in numbers) ** (1 / len(numbers)) if self.others else numbers[0]
+
+    def _own(self, answer: str) -> float:
+        text = plain(answer)
         for template in self.templates:
             found = _find(template, text)
             if found:
@@ -63,24 +76,23 @@ class Question:
         return number
 
 
-def start_of(text: str, length: int = 120) -> str:
-    """The beginning of a text for a message: one line, printable."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * length]).split())
-    return line if len(line) <= length else line[:length].rstrip() + " ..."
+def plain(answer: str) -> str:
+    """What counts of an answer: after the thinking, without the marks of Markdown."""
+    return _unmarked(answer.rpartition("</think>")[2])
 
 
-def _plain(text: str) -> str:
+def _unmarked(text: str) -> str:
     # Its end: the score of a long answer stands there.
     return re.sub(r"[*`]", "", text[-MAX_ANSWER:]).strip()
 
 
 def _find(template: str, text: str) -> str | None:
     """The last number at {score}. Time is linear in the text: between fixed words there is only white space."""
-    before, after = (_words(part) for part in _plain(template).split(SCORE))
+    before, after = (_words(part) for part in _unmarked(template).split(SCORE))
     if not before and not after:
-        match = re.fullmatch(_NUMBER + r"\.?", text)
+        match = re.fullmatch(NUMBER + r"\.?", text)
         return match.group(1) if match else None
-    pattern = r"\s*".join(part for part in (before or r"(?<![\d.])", _NUMBER, after) if part)
+    pattern = r"\s*".join(part for part in (before or r"(?<![\d.])", NUMBER, after) if part)
     matches = re.findall(pattern, text, re.IGNORECASE)
     return matches[-1] if matches else None
 
@@ -114,9 +126,32 @@ _OVERALL = (
 )
 
 
-def _axis(name: str) -> Question:
+_EDIT = (
+    "The first picture is the original. The second one is what an editing model made of it by an instruction. Judge "
+    "the edit on three axes, each with a number from 0 (worst) to 10 (best), decimals allowed:\n"
+    "- Instruction: was everything done that the instruction asks for, in the right place and in the right way? 0 if "
+    "nothing of it was.\n"
+    "- Preservation: is everything else as it was: people and their faces, objects, background, style, framing? 10 if "
+    "nothing else has changed.\n"
+    "- Quality: does the second picture look right in itself: natural light and shadows, no seams, blur or broken "
+    "parts?\n"
+    "Answer with exactly these three lines:\n"
+    "Instruction Score (0-10): X\n"
+    "Preservation Score (0-10): Y\n"
+    "Quality Score (0-10): Z\n"
+    "\n"
+    "Instruction: [{prompt}]"
+)
+
+
+def _axis(name: str, text: str = _AXES, asked: str = "1-5", highest: float = 5.0, **more: Any) -> Question:
+    templates = (f"{name} Score ({asked}): {SCORE}", f"{name} Score: {SCORE}", f"{name}: {SCORE}")
     # 0 too: judges use it, though they are asked for 1 to 5.
-    return Question(_AXES, (f"{name} Score (1-5): {SCORE}", f"{name} Score: {SCORE}", f"{name}: {SCORE}"), (0.0, 5.0))
+    return Question(text, templates, (0.0, highest), **more)
+
+
+def _edit_axis(name: str, *others: Question) -> Question:
+    return _axis(name, _EDIT, "0-10", 10.0, source=True, others=others)
 
 
 PRESETS = {
@@ -124,5 +159,12 @@ PRESETS = {
     "coherence": _axis("Coherence"),
     "style": _axis("Style"),
     "overall": Question(_OVERALL, (f"Final Score: {SCORE}", f"Overall Score: {SCORE}"), (0.0, 5.0)),
+    "edit": _edit_axis("Instruction", _edit_axis("Preservation"), _edit_axis("Quality")),
+    "edit instruction": _edit_axis("Instruction"),
+    "edit preservation": _edit_axis("Preservation"),
+    "edit quality": _edit_axis("Quality"),
 }
-"""Questions of their own answer formats, by name. MixGRPO trains on "semantic" (its UnifiedReward reward)."""
+"""Questions of their own answer formats, by name. MixGRPO trains on "semantic" (its UnifiedReward reward).
+
+UnifiedReward 2 answers the first three, too.
+"""

@@ -80,17 +80,23 @@ class ModelReward(Generic[Network]):
         """The network in float32 on the CPU. Raises FileNotFoundError or ValueError with one sentence."""
         raise NotImplementedError
 
-    def score_batch(self, module: Network, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """images: float32 (batch, height, width, 3) in 0..1 on the device; returns (batch,)."""
+    def score_batch(self, module: Network, images: Tensor, beside: Sequence) -> Tensor:
+        """images: float32 (batch, height, width, 3) in 0..1 on the device; beside: their prompts, or what else the
+        subclass judges them by. Returns (batch,).
+        """
         raise NotImplementedError
 
-    @torch.no_grad()
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """float32 (batch,) on the CPU; NaN, with a sentence in `failures`, for an image that could not be scored.
 
         Raises ValueError for a wrong shape, and what load() raises.
         """
         check_batch(images, prompts)
+        return self.score_beside(images, prompts)
+
+    @torch.no_grad()
+    def score_beside(self, images: Tensor, beside: Sequence) -> Tensor:
+        """The same; beside: what each image is judged by, as score_batch() takes it."""
         self.failures.clear()
         if not len(images):
             return torch.zeros(0)
@@ -100,7 +106,7 @@ class ModelReward(Generic[Network]):
         if broken.any():
             self.failures.append(f"{int(broken.sum())} of {len(images)} images hold values that aren't finite numbers.")
         with self.residence.occupied(module):
-            scores = self._batch_size.run(lambda size: self._in_batches(module, images, prompts, size), len(images))
+            scores = self._batch_size.run(lambda size: self._in_batches(module, images, beside, size), len(images))
         lost = int((~scores.isfinite() & ~broken).sum())
         if lost:
             advice = "bfloat16 or float32" if self.options.dtype == "float16" else "other weights"
@@ -130,12 +136,12 @@ class ModelReward(Generic[Network]):
         self._module = None
         gc.collect()
 
-    def _in_batches(self, module: Network, images: Tensor, prompts: Sequence[str], size: int) -> Tensor:
+    def _in_batches(self, module: Network, images: Tensor, beside: Sequence, size: int) -> Tensor:
         size = size or len(images)
         parts = []
         for start in range(0, len(images), size):
             go_on()
             rows = slice(start, start + size)
             batch = images[rows].to(self.options.device).nan_to_num(0.0).clamp(0, 1)
-            parts.append(self.score_batch(module, batch, prompts[rows]).float().cpu())
+            parts.append(self.score_batch(module, batch, beside[rows]).float().cpu())
         return torch.cat(parts)

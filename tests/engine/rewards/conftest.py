@@ -1,10 +1,10 @@
-"""Fixtures of the judge's tests."""
+"""Fixtures of the tests of judges and other scorers at other hosts."""
 
 import contextlib
 
 import pytest
 
-from mixgrpo_engine.rewards.judge import client
+from mixgrpo_engine.rewards.remote import client
 from tests.fake_judge import fake_judge
 
 
@@ -15,6 +15,6 @@ def short_waits(monkeypatch):
 
 @pytest.fixture
 def serve():
-    """`serve(respond)` is a running fake judge."""
+    """`serve(respond)` is a running fake server."""
     with contextlib.ExitStack() as stack:
         yield lambda respond: stack.enter_context(fake_judge(respond))

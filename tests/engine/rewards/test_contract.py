@@ -8,12 +8,16 @@ import torch
 from mixgrpo_engine.rewards import check_batch
 from mixgrpo_engine.rewards.aesthetic import AestheticReward
 from mixgrpo_engine.rewards.clip_score import ClipScoreReward
+from mixgrpo_engine.rewards.clip_similarity import ClipSimilarityReward
 from mixgrpo_engine.rewards.hps import HPSReward
 from mixgrpo_engine.rewards.image_reward import ImageRewardReward
 from mixgrpo_engine.rewards.jpeg import JpegReward
+from mixgrpo_engine.rewards.judge.pairwise import PairwiseJudgeReward, PairwiseOptions
 from mixgrpo_engine.rewards.judge.reward import JudgeOptions, JudgeReward
 from mixgrpo_engine.rewards.ocr import OcrReward
+from mixgrpo_engine.rewards.outside_mask import OutsideMaskReward
 from mixgrpo_engine.rewards.pick_score import PickScoreReward
+from mixgrpo_engine.rewards.remote.http_reward import HTTPOptions, HTTPReward
 from mixgrpo_engine.rewards.shapes import ShapesReward
 from mixgrpo_engine.standalone.reward_table import REWARDS
 
@@ -25,9 +29,13 @@ SCORERS = {
     "clip_score": lambda: ClipScoreReward("none", "none"),
     "aesthetic": lambda: AestheticReward("none", "none"),
     "judge": lambda: JudgeReward(JudgeOptions(("http://127.0.0.1:9",), "none")),
+    "pairwise_judge": lambda: PairwiseJudgeReward(PairwiseOptions(("http://127.0.0.1:9",), "none")),
+    "http": lambda: HTTPReward(HTTPOptions(("http://127.0.0.1:9",))),
     "ocr": OcrReward,
     "compressibility": JpegReward,
     "shapes": ShapesReward,
+    "clip_similarity": lambda: ClipSimilarityReward("none"),
+    "outside_mask": OutsideMaskReward,
 }
 WRONG = {
     "channels first": (torch.zeros(2, 3, 8, 8), ["", ""], r"must be \(batch, height, width, 3\), not \(2, 3, 8, 8\)"),

@@ -355,6 +355,22 @@ class TestRewardTable:
         with pytest.raises(PermissionError):
             reward_table.load("judge", options, tmp_path, "cpu")
 
+    def test_other_scorers_at_other_hosts_take_them_from_there_too(self, tmp_path, monkeypatch):
+        for name in (reward_table.JUDGE_HOSTS, reward_table.JUDGE_KEY):
+            monkeypatch.delenv(name, raising=False)
+        urls = {"urls": ["http://127.0.0.1:1"], "retries": 0}
+        pairs = {**urls, "model": "m", "question": "think", "calls": 24}
+        assert reward_table.load("pairwise_judge", pairs, tmp_path, "cpu").options.calls == 24
+        asked = reward_table.load("pairwise_judge", {**pairs, "question": {"text": "Which?"}}, tmp_path, "cpu")
+        assert asked.options.question.text == "Which?"
+        with pytest.raises(ValueError, match="no question .Which\?.: choose better"):
+            reward_table.load("pairwise_judge", {**pairs, "question": "Which?"}, tmp_path, "cpu")
+        assert reward_table.load("http", {**urls, "batch_size": 2}, tmp_path, "cpu").options.batch_size == 2
+        monkeypatch.setenv(reward_table.JUDGE_HOSTS, "judge.example")
+        for name, options in (("pairwise_judge", pairs), ("http", urls)):
+            with pytest.raises(PermissionError):
+                reward_table.load(name, options, tmp_path, "cpu")
+
     def test_jpeg_and_every_other_name_has_its_class(self, tmp_path):
         assert reward_table.load("jpeg", {"quality": 50}, tmp_path, "cpu").quality == 50
         for name in reward_table.REWARDS:

@@ -24,6 +24,24 @@ def test_a_videos_score_is_the_mean_over_its_frames(room):
     assert not hasattr(rewards["bright"], "strict")
 
 
+def test_frames_of_a_video_share_its_references(room):
+    class Columns:
+        name, uses_references = "columns", True
+
+        def score(self, images, prompts, references):
+            assert prompts == ["red"] * 3 + ["blue"] * 3
+            return torch.tensor([float(each.columns["score"]) for each in references])
+
+    references = room("mixgrpo_engine.rewards.references").References
+    rewards = room("nodes.rewards.plain_prompts").by_plain_prompts({"columns": Columns()})
+    rewards = room("nodes.model.video").by_frames(rewards, 3)
+    given = [references(columns={"score": score}) for score in ("1", "2")]
+    scored = room("mixgrpo_engine.rewards.scoring").score_by_each(
+        rewards, torch.zeros(2, 12, 5, 3), ["(red:1.3)", "blue"], references=given
+    )
+    assert scored.values["columns"].tolist() == [1, 2]
+
+
 def test_a_slow_scorer_of_frames_can_be_stopped_and_a_wrong_one_is_named(room):
     rewards = room("mixgrpo_engine.rewards")
 

@@ -1,5 +1,6 @@
-"""The nodes of the judge, of OCR and of JPEG size: schema, help, checks, and what they make."""
+"""The nodes of judges, of the HTTP scorer, of OCR, JPEG size and the mask: schema, help, checks, what they make."""
 
+import functools
 import importlib.util
 import json
 
@@ -11,9 +12,13 @@ from tests.fake_judge import chat, fake_judge
 
 NODES = {
     "judge": "MixGRPO_RewardJudge",
+    "pairwise": "MixGRPO_RewardPairwiseJudge",
+    "http": "MixGRPO_RewardHTTP",
     "ocr": "MixGRPO_RewardOCR",
     "jpeg": "MixGRPO_RewardJPEG",
+    "outside_mask": "MixGRPO_RewardOutsideMask",
 }
+REMOTE = ("judge", "pairwise", "http")
 
 
 @pytest.fixture
@@ -29,19 +34,25 @@ def user_folder(tmp_path, monkeypatch, room):
 
 @pytest.fixture
 def node(room):
-    """`node("judge")` is the class of that module's only node."""
-    return lambda name: room(f"nodes.rewards.{name}").NODES[0]
+    """`node("judge")` is the class of that node."""
+    nodes = {each.define_schema().node_id: each for each in room("nodes.rewards").NODES}
+    return lambda name: nodes[NODES[name]]
 
 
 @pytest.fixture
-def judge(node, user_folder):
-    """`judge(**changes)` executes the judge's node, other inputs at their defaults; its reward."""
+def made(node, user_folder):
+    """`made(name, **changes)` executes a node, other inputs at their defaults; its reward."""
 
-    def execute(**changes):
-        widgets = {widget.id: widget.default for widget in node("judge").define_schema().inputs}
-        return node("judge").execute(**{**widgets, **changes}).result[0]
+    def execute(name, **changes):
+        widgets = {widget.id: widget.default for widget in node(name).define_schema().inputs}
+        return node(name).execute(**{**widgets, **changes}).result[0]
 
     return execute
+
+
+@pytest.fixture
+def judge(made):
+    return functools.partial(made, "judge")
 
 
 def allow(user_folder, *hosts, **others):
@@ -65,6 +76,10 @@ def test_jpeg(node):
         assert node("jpeg").execute(kind).result[0].name == kind
 
 
+def test_outside_mask(node):
+    assert node("outside_mask").execute().result[0].needed_references == ("image", "mask")
+
+
 def test_ocr(node, monkeypatch):
     assert node("ocr").execute().result[0].name == "ocr"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -72,14 +87,15 @@ def test_ocr(node, monkeypatch):
         node("ocr").execute()
 
 
+@pytest.mark.parametrize("name", REMOTE)
 @pytest.mark.parametrize("hosts", [(), ("127.0.0.1:8001",), ("localhost:8000",)])
-def test_a_host_that_is_not_allowed_is_refused_before_and_at_execution(node, judge, user_folder, hosts):
+def test_a_host_that_is_not_allowed_is_refused_before_and_at_execution(node, made, user_folder, hosts, name):
     allow(user_folder, *hosts)
-    refusal = node("judge").validate_inputs(urls="http://127.0.0.1:8000")
+    refusal = node(name).validate_inputs(urls="http://127.0.0.1:8000")
     assert "127.0.0.1:8000 isn't on the list" in refusal
     assert "MIXGRPO_JUDGE_HOSTS" in refusal and "mixgrpo.json" in refusal
     with pytest.raises(ValueError) as error:
-        judge()
+        made(name, urls="http://127.0.0.1:8000")
     assert str(error.value) == refusal
 
 
@@ -94,16 +110,18 @@ def test_an_allowed_host_passes_and_one_bad_url_of_many_does_not(node, judge, us
     assert [server.address.port for server in judge()._client.servers] == [8000]
 
 
-def test_the_environment_allows_too(node, user_folder, monkeypatch):
+@pytest.mark.parametrize("name", REMOTE)
+def test_the_environment_allows_too(node, user_folder, monkeypatch, name):
     monkeypatch.setenv("MIXGRPO_JUDGE_HOSTS", "127.0.0.1:8000")
-    assert node("judge").validate_inputs(urls="http://127.0.0.1:8000") is True
+    assert node(name).validate_inputs(urls="http://127.0.0.1:8000") is True
 
 
-def test_what_the_owner_changes_makes_the_node_run_again(node, user_folder):
-    before = node("judge").fingerprint_inputs(urls="x")
-    assert before == node("judge").fingerprint_inputs(urls="x")
+@pytest.mark.parametrize("name", REMOTE)
+def test_what_the_owner_changes_makes_the_node_run_again(node, user_folder, name):
+    before = node(name).fingerprint_inputs(urls="x")
+    assert before == node(name).fingerprint_inputs(urls="x")
     allow(user_folder, "127.0.0.1:8000")
-    assert node("judge").fingerprint_inputs(urls="x") != before
+    assert node(name).fingerprint_inputs(urls="x") != before
 
 
 def test_every_setting_arrives(judge, user_folder):
@@ -119,6 +137,41 @@ def test_every_setting_arrives(judge, user_folder):
     assert (options.max_side, options.image_format, options.max_tokens, options.seed) == (640, "png", 6, 7)
     assert (client.concurrency, client.timeout, client.retries, client.deadline) == (2, 3, 4, 5)
     assert [server.key for server in reward._client.servers] == ["sk-1", "sk-1"]
+
+
+def test_every_setting_of_the_comparison_arrives(made, room, user_folder):
+    allow(user_folder, "h:1", judge_key="sk-1")
+    reward = made(
+        "pairwise", urls="http://h:1", model=" vlm ", preset="custom", question="Which {prompt}?", calls=24,
+        concurrency=2, timeout=3.0, retries=4, deadline=5.0, max_side=640, image_format="webp", max_tokens=6, seed=7,
+        show_source=True,
+    )  # fmt: skip
+    options, client = reward.options, reward._client.options
+    assert options.urls == ("http://h:1",) and options.model == "vlm" and options.calls == 24
+    assert options.question.text == "Which {prompt}?" and reward.needed_references == ("image",)
+    assert (options.max_side, options.image_format, options.max_tokens, options.seed) == (640, "webp", 6, 7)
+    assert (client.concurrency, client.timeout, client.retries, client.deadline) == (2, 3, 4, 5)
+    assert [server.key for server in reward._client.servers] == ["sk-1"]
+    presets = room("mixgrpo_engine.rewards.judge.pair_questions").PAIR_PRESETS
+    assert made("pairwise", urls="http://h:1", preset="think").options.question is presets["think"]
+
+
+def test_every_setting_of_the_http_scorer_arrives(made, user_folder):
+    allow(user_folder, "h:1", judge_key="sk-1")
+    reward = made(
+        "http", urls="http://h:1/a/b", batch_size=3, concurrency=2, timeout=3.0, retries=4, deadline=5.0, max_side=640,
+        image_format="webp",
+    )  # fmt: skip
+    options, client = reward.options, reward._client.options
+    assert (options.batch_size, options.max_side, options.image_format) == (3, 640, "webp")
+    assert (client.concurrency, client.timeout, client.retries, client.deadline) == (2, 3, 4, 5)
+    assert [(server.address.url, server.key) for server in reward._client.servers] == [("http://h:1/a/b", "sk-1")]
+
+
+@pytest.mark.parametrize("preset, needs", [("semantic", ()), ("edit", ("image",)), ("custom", ("image",))])
+def test_questions_about_edits_need_the_source(judge, user_folder, preset, needs):
+    allow(user_folder, "127.0.0.1:8000")
+    assert judge(preset=preset, show_source=True).needed_references == needs
 
 
 def test_defaults_ask_the_semantic_question_and_map_nothing(judge, room, user_folder):

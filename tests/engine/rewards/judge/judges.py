@@ -4,9 +4,9 @@ import socket
 
 import torch
 
-from mixgrpo_engine.rewards.judge.client import ClientOptions
 from mixgrpo_engine.rewards.judge.questions import Question
 from mixgrpo_engine.rewards.judge.reward import JudgeOptions, JudgeReward
+from mixgrpo_engine.rewards.remote.client import ClientOptions
 from tests.fake_judge import chat
 
 QUESTION = Question("How bright is {prompt}?", ("Score: {score}",))

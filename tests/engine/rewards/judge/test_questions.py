@@ -2,7 +2,8 @@
 
 import pytest
 
-from mixgrpo_engine.rewards.judge.questions import MAX_ANSWER, PRESETS, Question, start_of
+from mixgrpo_engine.rewards.judge.questions import MAX_ANSWER, PRESETS, Question
+from mixgrpo_engine.rewards.remote.client import start_of
 
 # The layouts that UnifiedReward's model card and evaluation code show.
 AXES = """---
@@ -17,6 +18,10 @@ FINAL = """ocean (location): 0
 clouds (object): 1
 day time (attribute): 1
 Final Score: 2.33"""
+
+EDIT = """Instruction Score (0-10): 8
+Preservation Score (0-10): 2
+Quality Score (0-10): 4"""
 
 
 @pytest.mark.parametrize(
@@ -33,10 +38,21 @@ Final Score: 2.33"""
         ("overall", "At first I said Final Score: 1.\nFinal  score :\n 4.0/5", 4),
         ("overall", "**Final Score: 3.5**.", 3.5),
         ("overall", "Overall Score: 3", 3),
+        # UnifiedReward 2's.
+        (
+            "semantic",
+            "Alignment Score (1-5): 2.694700002670288\nCoherence Score (1-5): 2.371500015258789",
+            2.694700002670288,
+        ),
+        ("edit instruction", EDIT, 8),
+        ("edit preservation", EDIT, 2),
+        ("edit quality", EDIT, 4),
+        ("edit", EDIT, 4),  # the geometric mean
+        ("edit", "Instruction Score (0-10): 0\nPreservation Score (0-10): 10\nQuality Score (0-10): 10", 0),
     ],
 )
 def test_published_answers(name, answer, number):
-    assert PRESETS[name].read(answer) == number
+    assert PRESETS[name].read(answer) == pytest.approx(number)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +68,8 @@ def test_published_answers(name, answer, number):
         ("overall", "<think>Final Score: 4</think>"),
         ("overall", "Final Score: 5" + "0" * 400),
         ("overall", ""),
+        ("edit", "Instruction Score (0-10): 8\nQuality Score (0-10): 4"),
+        ("edit", "Instruction Score (0-10): 8\nPreservation Score (0-10): 12\nQuality Score (0-10): 4"),
     ],
 )
 def test_an_answer_without_a_sensible_number_is_refused_with_its_beginning(name, answer):
@@ -68,8 +86,11 @@ def test_the_questions_ask_for_what_is_read(name):
     # Whoever answers in the layout that the question asks for is understood.
     shown = [line for line in asked.splitlines() if line.endswith((" X", " Y", " Z"))]
     answer = "\n".join(line[:-1] + str(number) for number, line in enumerate(shown, 1))
-    wanted = {"semantic": 1, "coherence": 2, "style": 3, "overall": 1}[name]
-    assert question.read(answer) == wanted
+    axes = {"semantic": 1, "coherence": 2, "style": 3, "overall": 1}
+    edits = {"edit instruction": 1, "edit preservation": 2, "edit quality": 3, "edit": 6 ** (1 / 3)}
+    wanted = {**axes, **edits}[name]
+    assert question.source == (name in edits)
+    assert question.read(answer) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize(

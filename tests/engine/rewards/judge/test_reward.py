@@ -11,10 +11,13 @@ import pytest
 import torch
 from aiohttp import web
 
-from mixgrpo_engine.rewards import Reward, asking
+from mixgrpo_engine.rewards import Reward, asking, checked_scores
 from mixgrpo_engine.rewards.judge.questions import PRESETS
 from mixgrpo_engine.rewards.judge.reward import JudgeOptions
+from mixgrpo_engine.rewards.references import References
+from mixgrpo_engine.rewards.remote import client
 from tests.engine.rewards.judge.judges import always, brightness, grays, made, nothing_listens, score
+from tests.fake_judge import brightness as brightness_of
 from tests.fake_judge import chat
 
 KEY = "sk-a-secret-0123456789"
@@ -49,8 +52,8 @@ def test_the_request_is_a_deterministic_chat_with_picture_and_question(serve):
     assert {k: v for k, v in call.body.items() if k != "messages"} == {
         "model": "vlm", "temperature": 0, "max_tokens": 7, "seed": 5,
     }  # fmt: skip
-    assert call.text == "How bright is picture 128?" and call.url.startswith("data:image/png;base64,")
-    assert call.image.size == (8, 8) and call.brightness == 128
+    assert call.text == "How bright is picture 128?" and call.urls[0].startswith("data:image/png;base64,")
+    assert call.images[0].size == (8, 8) and call.brightness == 128
     assert "Authorization" not in call.request.headers
     score(made(server), 128)
     assert "seed" not in server.calls[1].body
@@ -61,8 +64,8 @@ def test_a_large_picture_is_made_smaller(serve, image_format):
     server = serve(brightness)
     reward = made(server, options={"max_side": 64, "image_format": image_format})
     assert reward.score(torch.full((1, 100, 200, 3), 0.5), [""]).item() == pytest.approx(128, abs=1)
-    assert server.calls[0].image.size == (64, 32)
-    assert server.calls[0].image.format == image_format.upper()
+    assert server.calls[0].images[0].size == (64, 32)
+    assert server.calls[0].images[0].format == image_format.upper()
 
 
 def test_numbers_are_mapped_to_the_unit_range_and_those_outside_are_no_score(serve):
@@ -79,6 +82,21 @@ def test_the_published_question_end_to_end(serve):
         2,
     ]
     assert "Text Caption: [picture 0]" in server.calls[0].text
+
+
+def test_an_edit_is_shown_beside_its_source(serve):
+    lines = "Instruction Score (0-10): 9\nPreservation Score (0-10): 4\nQuality Score (0-10): 6"
+    server = serve(always(lambda: chat(lines)))
+    reward = made(server, options={"question": PRESETS["edit"], "to_unit": (0.0, 10.0)})
+    sources = [References({"image": torch.full((3, 4, 4), level / 255)}) for level in (10, 20)]
+    scores = checked_scores(reward, grays(30, 40), ["make it blue"] * 2, sources)
+    assert scores.tolist() == pytest.approx([0.6, 0.6])  # the cube root of 9 x 4 x 6 is 6
+    shown = sorted(tuple(brightness_of(image) for image in call.images) for call in server.calls)
+    assert shown == [(10, 30), (20, 40)]
+    assert "Instruction: [make it blue]" in server.calls[0].text
+    with pytest.raises(ValueError, match="'judge' compares with the picture 'image'.*prompts only"):
+        checked_scores(reward, grays(30), ["make it blue"])
+    assert not made(server).uses_references
 
 
 def test_an_answer_without_a_score_is_nan_with_its_beginning(serve, caplog):
@@ -191,12 +209,12 @@ def test_nothing_is_left_behind(serve):
         ({"to_unit": (5.0, 1.0)}, {}, "minimum must be below the maximum"),
         ({"to_unit": (0.0, float("inf"))}, {}, "minimum must be below the maximum"),
         ({"max_side": 1}, {}, "max_side is 1: it must be from 64 to 4096"),
-        ({"image_format": "gif"}, {}, "image_format is 'gif': it must be one of jpeg, png"),
+        ({"image_format": "gif"}, {}, "image_format is 'gif': it must be one of jpeg, png, webp"),
         ({"max_tokens": 0}, {}, "max_tokens is 0"),
-        ({}, {"concurrency": 0}, "concurrency of the judge is 0"),
-        ({}, {"retries": -1}, "retries of the judge is -1"),
-        ({}, {"timeout": 0}, "timeout of the judge is 0"),
-        ({}, {"deadline": float("nan")}, "deadline of the judge is nan"),
+        ({}, {"concurrency": 0}, "concurrency is 0"),
+        ({}, {"retries": -1}, "retries is -1"),
+        ({}, {"timeout": 0}, "timeout is 0"),
+        ({}, {"deadline": float("nan")}, "deadline is nan"),
     ],
 )
 def test_a_bad_setting_is_one_sentence(options, client, message):
@@ -232,4 +250,4 @@ def test_the_caller_can_stop_it_while_a_server_hangs(serve):
 
     with pytest.raises(Cancelled), asking(cancel):
         score(reward, 1, 2)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("mixgrpo-judge")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(client.THREAD)]

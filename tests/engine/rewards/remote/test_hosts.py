@@ -3,7 +3,8 @@
 import pytest
 from yarl import URL
 
-from mixgrpo_engine.rewards.judge.hosts import AllowedHosts, address
+from mixgrpo_engine.rewards.judge.chat import completions_path
+from mixgrpo_engine.rewards.remote.hosts import AllowedHosts, address
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ from mixgrpo_engine.rewards.judge.hosts import AllowedHosts, address
     ],
 )
 def test_addresses(url, asked):
-    where = address(url)
+    where = address(url, path=completions_path)
     assert where.url == asked
     # The library that asks understands it as the check does.
     assert (URL(where.url).host, URL(where.url).port, URL(where.url).path) == (where.host, where.port, where.path)
@@ -92,5 +93,5 @@ def test_an_empty_list_allows_nothing():
               "a b", "[localhost]:8000:1", "user@localhost", "*:8000"],
 )  # fmt: skip
 def test_a_bad_entry_is_one_sentence(entry):
-    with pytest.raises(ValueError, match="list of judges' hosts holds .*write an entry as"):
+    with pytest.raises(ValueError, match="list of allowed hosts holds .*write an entry as"):
         AllowedHosts([entry])

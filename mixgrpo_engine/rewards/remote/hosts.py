@@ -1,14 +1,13 @@
-"""Where a judge may be asked: checks the addresses that a graph names against the hosts that their owner allows."""
+"""Which servers may be asked: checks the addresses that a graph names against the hosts that their owner allows."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-CHAT = "/chat/completions"
 ANY = "*"
 PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
@@ -17,7 +16,7 @@ _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
 @dataclass(frozen=True)
 class Address:
-    """A judge's address, every part of it checked: what is asked is what was allowed."""
+    """A server's address, every part of it checked: what is asked is what was allowed."""
 
     scheme: str
     host: str  # lower case, without brackets or a dot at its end
@@ -35,33 +34,34 @@ class Address:
         return f"{self.scheme}://{_bracketed(self.host)}{port}{self.path}"
 
 
-def address(url: str) -> Address:
-    """The address of an OpenAI-compatible server, from http://host:8000, .../v1 or .../v1/chat/completions.
+def address(url: str, who: str = "judge", path: Callable[[str], str] = str) -> Address:
+    """The address that is asked for a URL of http or https. path: makes the path of the one that is written.
 
-    Raises ValueError with one sentence for anything else; credentials are refused, as they'd travel with the graph.
+    Raises ValueError with one sentence, which calls the server `who`, for anything else; credentials are refused, as
+    they'd travel with the graph.
     """
     url = url.strip()
     wanted = "write it as http://host:port or https://host/v1"
     # Before it is split: what comes back of a split is not the same for every library.
     if "@" in url:
         raise ValueError(
-            "A judge's URL holds a name or password, which would travel with the workflow: leave it out, and let the "
-            "server's owner set the key."
+            f"The {who}'s URL holds a name or password, which would travel with the workflow: leave it out, and let "
+            "the server's owner set the key."
         )
     if not url.isascii() or not url.isprintable() or re.search(r"[\s\\?#%]", url):
-        raise ValueError(f"The judge's URL '{_shown(url)}' has letters that don't belong there: {wanted}.")
+        raise ValueError(f"The {who}'s URL '{_shown(url)}' has letters that don't belong there: {wanted}.")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ValueError(f"The judge's URL '{_shown(url)}' can't be read: {wanted}.") from None
+        raise ValueError(f"The {who}'s URL '{_shown(url)}' can't be read: {wanted}.") from None
     if parts.scheme not in PORTS:
-        raise ValueError(f"The judge's URL '{_shown(url)}' isn't http or https: {wanted}.")
+        raise ValueError(f"The {who}'s URL '{_shown(url)}' isn't http or https: {wanted}.")
     host = _host(parts.hostname or "")
     # The host is written back: were it another one than what was split off, it would be seen here.
     if not host or port == 0 or not _PATH.fullmatch(parts.path):
-        raise ValueError(f"The judge's URL '{_shown(url)}' can't be read: {wanted}.")
-    return Address(parts.scheme, host, port or PORTS[parts.scheme], _chat_path(parts.path))
+        raise ValueError(f"The {who}'s URL '{_shown(url)}' can't be read: {wanted}.")
+    return Address(parts.scheme, host, port or PORTS[parts.scheme], path(parts.path))
 
 
 class AllowedHosts:
@@ -92,7 +92,7 @@ def _entry(entry: str) -> tuple[str, str]:
     port = (match and match.group(2)) or ""
     if not host or (port not in ("", ANY) and not 0 < int(port) < 65536):
         raise ValueError(
-            f"The list of judges' hosts holds '{_shown(text)}': write an entry as host:port, host, host:* or "
+            f"The list of allowed hosts holds '{_shown(text)}': write an entry as host:port, host, host:* or "
             "[IPv6]:port, without http:// and path."
         )
     return host, port if port in ("", ANY) else str(int(port))
@@ -112,11 +112,6 @@ def _host(text: str) -> str:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _chat_path(path: str) -> str:
-    path = path.rstrip("/")
-    return path if path.endswith(CHAT) else (path or "/v1") + CHAT
 
 
 def _shown(text: str) -> str:
