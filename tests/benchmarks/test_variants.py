@@ -6,7 +6,7 @@ import torch
 from benchmarks import cost, variants
 from benchmarks.single_steps import SingleSteps
 from mixgrpo_engine import seeds
-from mixgrpo_engine.training.policy_update import trained_places
+from mixgrpo_engine.training.update_plan import trained_places
 from tests.benchmarks.conftest import GROUP, IMAGES, PROMPTS, UPDATES
 
 
