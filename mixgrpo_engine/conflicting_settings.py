@@ -1,4 +1,4 @@
-"""What settings ask of each other, beside the bounds that each has of its own (config.py)."""
+"""What settings ask of each other, beside the bounds that each has of its own (config/)."""
 
 from __future__ import annotations
 
