@@ -11,7 +11,7 @@ from .cost import PHASES
 
 PHASE_NAMES = {"rollout": "rollout", "score": "decode and score", "update": "update", "rest": "rest"}
 PHASE_COLORS = {"rollout": "#4477aa", "score": "#ccbb44", "update": "#ee6677", "rest": "#999999"}
-VARIANT_COLORS = ("#999999", "#ccbb44", "#4477aa", "#228833", "#aa3377", "#66ccee")
+VARIANT_COLORS = ("#999999", "#ccbb44", "#4477aa", "#228833", "#aa3377", "#66ccee", "#ee6677")
 GRID_POINTS = 200  # of the mean line
 
 

@@ -12,7 +12,7 @@ from mixgrpo_engine.presets import preset
 ALGORITHM = {
     "rollout": ("transition", "eta", "shared_noise", "flash_ratio", "tail_order", "tail_variant"),
     "window": ("size", "trained_share", "strategy"),
-    "loss": ("surrogate",),
+    "loss": ("surrogate", "nft_beta", "old_decay", "old_decay_growth"),
 }
 
 
@@ -38,11 +38,12 @@ class Variant:
 
 DANCE_GRPO = Variant("DanceGRPO", "DanceGRPO")
 FLOW_GRPO = Variant("Flow-GRPO", "Flow-GRPO")
+NFT = Variant("DiffusionNFT", "DiffusionNFT")
 UNSHARED = Variant("MixGRPO, nothing shared", "MixGRPO", own_copies=True)
 MIX_GRPO = Variant("MixGRPO", "MixGRPO")
 FLASH = Variant("MixGRPO-Flash", "MixGRPO-Flash")
 FLASH_STAR = Variant("MixGRPO-Flash*", "MixGRPO-Flash*")
 
 # UNSHARED learns the very same as MixGRPO, so there is no reward of its own to measure.
-COST = (DANCE_GRPO, FLOW_GRPO, UNSHARED, MIX_GRPO, FLASH, FLASH_STAR)
-REWARD = (DANCE_GRPO, FLOW_GRPO, MIX_GRPO, FLASH, FLASH_STAR)
+COST = (DANCE_GRPO, FLOW_GRPO, NFT, UNSHARED, MIX_GRPO, FLASH, FLASH_STAR)
+REWARD = (DANCE_GRPO, FLOW_GRPO, NFT, MIX_GRPO, FLASH, FLASH_STAR)

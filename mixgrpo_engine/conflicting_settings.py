@@ -1,4 +1,4 @@
-"""What settings ask of each other, beside the bounds that each has of its own (config.py)."""
+"""What settings ask of each other, beside the bounds that each has of its own (config/)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ def conflicts(c: TrainConfig) -> Iterator[tuple[bool, str]]:
     yield r.transition == "cps" and r.eta >= 2, f"eta is {r.eta}: with cps it must be below 2."
     wanted = f"it must be 1 to {r.steps - 1} (the last step is not trained), or 0 for all of them."
     yield size >= r.steps, f"window_size is {size} with {r.steps} steps: {wanted}"
+    nft, loss = c.loss.surrogate == "nft", c.loss
+    wanted = "with the surrogate nft no step is random, and they would all be the same: switch it off."
+    yield nft and r.shared_noise, f"shared_noise lets a group's images start alike: {wanted}"
+    wanted = "with the surrogate nft, which has no random steps, it must be velocity."
+    yield nft and loss.kl_weight > 0 and loss.kl_space != "velocity", f"kl_space is {loss.kl_space}: {wanted}"
+    wanted = "with the surrogate nft, which has no random steps, it must be uniform."
+    yield nft and loss.step_weights != "uniform", f"step_weights is {loss.step_weights}: {wanted}"
     images = r.group_size * r.prompts_per_iteration
     yield updates > images, f"updates is {updates} with {images} images an iteration: it must be 1 to {images}."
     wanted = f"with balanced minibatches it must be {r.group_size} at most."

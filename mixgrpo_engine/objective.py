@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-SURROGATES = ("clip", "ratio_norm", "kl_mask")
+SURROGATES = ("clip", "ratio_norm", "kl_mask", "nft")  # nft: forward_process.py
+STEP_WEIGHTS = ("uniform", "noise")
 KL_SPACES = ("velocity", "mean", "flow_grpo")
 
 
@@ -53,6 +56,15 @@ def kl_mask_loss(
     moves_on = ((advantages > 0) & (ratio > 1)) | ((advantages < 0) & (ratio < 1))
     too_far = mean_shift / (2 * std**2) >= threshold
     return -torch.where(too_far & moves_on, 0.0, ratio * advantages).mean()
+
+
+def noise_weights(stds: Sequence[float]) -> list[float]:
+    """TempFlow-GRPO's weights of the steps' losses (arXiv 2508.04324): each step's std over their mean.
+
+    The more noise a step adds, the more of the image is decided in it.
+    """
+    mean = sum(stds) / len(stds)
+    return [std / mean for std in stds]
 
 
 def velocity_kl(velocity: Tensor, base_velocity: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Published settings by name: what each differs in from the defaults of config.py, which are MixGRPO's for FLUX.1.
+"""Published settings by name: what each differs in from the defaults of config/, which are MixGRPO's for FLUX.1.
 
 Each says where its numbers are from, and what differs on purpose. In all of them the number of prompts is that of one
 GPU of the source's 8 to 32, rounded up.
@@ -107,6 +107,23 @@ PRESETS: dict[str, Groups] = {
         window=_FIRST_HALF,
         loss={"surrogate": "kl_mask"},
         optimizer={"weight_decay": 0.0},
+    ),
+    # arXiv 2508.04324 on Flow-GRPO's settings: the images of a group share their start and part at one random step,
+    # whose loss weighs what its noise does. On purpose: one such step an iteration, where the paper takes all.
+    "TempFlow-GRPO": _with(
+        _FLOW_GRPO,
+        rollout={"shared_noise": True},
+        window={"size": 1, "strategy": "random"},
+        loss={"step_weights": "noise", "kl_weight": 0.01, "kl_space": "flow_grpo"},
+    ),
+    # arXiv 2509.16117, the code's recipes of one reward on SD3.5 M (texts and several rewards: beta .1; several: 25
+    # steps). On purpose: the same noise levels for all images of an iteration (all but the last, next to 0), where its
+    # code leaves out one of ten at random for each image; the LoRA starts as in Flow-GRPO above.
+    "DiffusionNFT": _with(
+        _FLOW_GRPO,
+        rollout={"prompts_per_iteration": 6, "cfg": 1.0, "tail_order": 2},
+        loss={"surrogate": "nft", "kl_weight": 0.0001},
+        optimizer={"updates": 1, "ema_decay": 0.9},
     ),
 }
 

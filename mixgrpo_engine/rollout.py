@@ -21,11 +21,12 @@ class Trajectory:
     latents: Tensor  # (batch, ...), sigma = 0
     window: range  # step indices of the window
     states: Tensor  # (window steps + 1, batch, ...): the latents before each window step, and after the last
-    log_probs: Tensor  # (window steps, batch)
+    log_probs: Tensor | None  # (window steps, batch); None where no step is random (forward_process.py)
     forwards: int  # image-forwards actually run
     sigmas: Tensor  # (steps + 1,), on the CPU
     shared_noise: bool = False  # the images of a group have the same first state
     means: Tensor | None = None  # (window steps, batch, ...): the transitions' means, where they were asked for
+    velocities: Tensor | None = None  # (window steps, batch, ...): the old policy's, where no step is random
 
 
 @torch.no_grad()
@@ -109,18 +110,24 @@ def join(trajectories: Sequence[Trajectory]) -> Trajectory:
     first = trajectories[0]
     if len(trajectories) == 1:
         return first
-    means = [each.means for each in trajectories if each.means is not None]
-    assert len(means) in (0, len(trajectories))  # all of them have kept their means, or none
     return Trajectory(
         torch.cat([each.latents for each in trajectories]),
         first.window,
         torch.cat([each.states for each in trajectories], dim=1),
-        torch.cat([each.log_probs for each in trajectories], dim=1),
+        _side_by_side([each.log_probs for each in trajectories]),
         sum(each.forwards for each in trajectories),
         first.sigmas,
         first.shared_noise,
-        torch.cat(means, dim=1) if means else None,
+        _side_by_side([each.means for each in trajectories]),
+        _side_by_side([each.velocities for each in trajectories]),
     )
+
+
+def _side_by_side(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """What all trajectories have kept, or none."""
+    kept = [part for part in parts if part is not None]
+    assert len(kept) in (0, len(parts))
+    return torch.cat(kept, dim=1) if kept else None
 
 
 @torch.no_grad()

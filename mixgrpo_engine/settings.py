@@ -1,4 +1,4 @@
-"""What config.py says of each setting, and says only once.
+"""What config/ says of each setting, and says only once.
 
 Widgets, checks, the command line's help, docs/settings.md and the templates' values are made from it.
 """
@@ -16,7 +16,7 @@ CHOICES_TOLD = 10  # in one sentence
 
 @dataclass(frozen=True)
 class Setting:
-    """One field of one of config.py's groups."""
+    """One field of one of config/'s groups."""
 
     group: str
     field: str

@@ -20,7 +20,7 @@ LORA = io.Custom("MIXGRPO_LORA")
 """An AdapterConfig."""
 
 CUSTOM = "custom"
-"""The preset of those who choose every field themselves: a field that isn't given has config.py's default."""
+"""The preset of those who choose every field themselves: a field that isn't given has config/'s default."""
 
 DEFAULT_PRESET = "MixGRPO"
 ALGORITHM_SETTINGS = sorted((each for each in SETTINGS if each.place), key=lambda each: each.place or 0)

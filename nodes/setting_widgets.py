@@ -1,4 +1,4 @@
-"""Widgets of the settings that mixgrpo_engine/config.py describes."""
+"""Widgets of the settings that mixgrpo_engine/config describes."""
 
 from __future__ import annotations
 

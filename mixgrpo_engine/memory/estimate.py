@@ -154,9 +154,10 @@ def states_an_update(config: TrainConfig) -> int:
 
 
 def adapter_bytes(parameters: Iterable[Tensor], config: TrainConfig) -> int:
-    """Of trained parameters with their gradients, optimizer state, and average if there is one."""
+    """Of trained parameters with their gradients, optimizer state, and averages if there are any."""
     values = sum(parameter.numel() for parameter in parameters)
-    return values * (BYTES_A_TRAINED_VALUE + (4 if config.optimizer.ema_decay else 0))
+    averages = bool(config.optimizer.ema_decay) + (config.loss.surrogate == "nft")
+    return values * (BYTES_A_TRAINED_VALUE + 4 * averages)
 
 
 def trajectory_bytes(latent_values: int, config: TrainConfig) -> int:

@@ -78,8 +78,8 @@ class Iteration(Event):
     reward_std: float  # mean over groups of the standard deviation inside a group
     loss: float
     grad_norm: float  # before clipping, mean over the updates
-    ratio_deviation: float  # mean |ratio - 1| over the last update
-    clip_fraction: float  # share of ratios outside 1 +- clip_range
+    ratio_deviation: float | None  # mean |ratio - 1| over the last update; None where no step is random
+    clip_fraction: float | None  # share of ratios outside 1 +- clip_range; None likewise
     forwards: int  # image-forwards so far, rollout and update together
     seconds: dict[str, float]
     eta_seconds: float  # estimated time left

@@ -9,7 +9,7 @@ from ..settings import KINDS, Setting
 
 INTRODUCTION = """# Settings
 
-Made by `python -m mixgrpo_engine settings > docs/settings.md` from `mixgrpo_engine/config.py`.
+Made by `python -m mixgrpo_engine settings > docs/settings.md` from `mixgrpo_engine/config/`.
 How to add one: [Extending](extending.md#a-setting).
 
 A run file names a setting by its group and its name: `"settings": {"rollout": {"steps": 25}}`. In ComfyUI the groups

@@ -1,8 +1,8 @@
-"""A moving average of the adapter's weights: the policy that is evaluated and saved, while the last one samples."""
+"""Moving averages of the adapter's weights: of the policy that is evaluated and saved, and of the one that samples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,19 +12,24 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ..distributed.sharding import copy_into, gathered_in_main
 
 
+def warm_up(updates: int) -> float:
+    """The most weight that the past has in the first iterations, or the start would linger on."""
+    return (1 + updates) / (10 + updates)
+
+
 class AdapterAverage:
     """EMA of some parameters, updated once an iteration."""
 
-    def __init__(self, parameters: Sequence[Tensor], decay: float) -> None:
-        """decay: weight of the past an iteration; the first iterations count more, or the start would linger on."""
-        self.parameters, self.decay = list(parameters), decay
+    def __init__(self, parameters: Sequence[Tensor], decay: float, start: Callable[[int], float] = warm_up) -> None:
+        """decay: weight of the past an iteration; start(number of the update, from 1): the most that it is by then."""
+        self.parameters, self.decay, self.start = list(parameters), decay, start
         self.averages = [parameter.detach().clone() for parameter in self.parameters]
         self.updates = 0
 
     @torch.no_grad()
     def update(self) -> None:
         self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        decay = min(self.decay, self.start(self.updates))
         get_ema_multi_avg_fn(decay)(self.averages, [parameter.detach() for parameter in self.parameters], None)
 
     @contextmanager

@@ -1,6 +1,6 @@
 """Checkpoints: saved whole or not at all, and resumed exactly.
 
-What accelerate keeps (the optimizer's state and all random states), the adapter and its average; not the frozen base
+What accelerate keeps (the optimizer's state and all random states), the adapter and its averages; not the frozen base
 model. Weights that are split over processes (sharding.py) are put together by accelerate, so that another number of
 processes may go on. Nothing that is read back is run as code: tensors are safetensors, the rest is loaded as weights
 only.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
@@ -31,7 +31,7 @@ from ..records.readable import words_of
 from .adapter_average import AdapterAverage
 
 ADAPTER = "adapter.safetensors"
-AVERAGE = "average.safetensors"
+AVERAGE, OLD = "average.safetensors", "old.safetensors"
 PROGRESS = "progress.json"
 LORA = "lora.safetensors"  # for users of the model, while the adapter is for going on
 
@@ -48,12 +48,12 @@ class Checkpoints:
         folder: Path,
         accelerator: Accelerator,
         policy: Policy,
-        average: AdapterAverage | None = None,
+        averages: Mapping[str, AdapterAverage] | None = None,
         keep: int = 2,
         split: bool = False,
         export: Callable[[Path], None] | None = None,
     ) -> None:
-        """keep: how many stay; split: whether the weights are split over processes.
+        """averages: by their files' names. keep: how many stay; split: whether the weights are split over processes.
 
         export(path) writes the LoRA of now, which a checkpoint then holds, too; the main process calls it.
         """
@@ -62,7 +62,7 @@ class Checkpoints:
         self.keep = keep
         self._accelerator = accelerator
         self._policy = policy
-        self._average = average
+        self._averages = averages or {}
         accelerator.register_save_state_pre_hook(self._save_adapter)
         accelerator.register_load_state_pre_hook(self._load_adapter)
 
@@ -183,17 +183,17 @@ class Checkpoints:
         if is_main and not self.split:  # else accelerate has saved them already
             tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
             save_file(tensors, os.path.join(folder, ADAPTER))
-        if self._average and (is_main or self.split):
-            average = self._average.state()
+        for name, average in self._averages.items():
+            state = average.state() if is_main or self.split else {}
             if is_main:
-                save_file(average, os.path.join(folder, AVERAGE))
+                save_file(state, os.path.join(folder, name))
         weights.clear()  # tells accelerate that the model is taken care of
 
     def _load_adapter(self, models: list, folder: str) -> None:
         if not self.split:
             self._policy.load_adapter_state(load_file(os.path.join(folder, ADAPTER)))
-        if self._average:
-            self._average.load_state(load_file(os.path.join(folder, AVERAGE)))
+        for name, average in self._averages.items():
+            average.load_state(load_file(os.path.join(folder, name)))
         models.clear()
 
     def _anywhere(self, flag: bool) -> bool:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import ParamSpec, TypeVar
@@ -19,6 +20,7 @@ from .. import seeds
 from ..config import RolloutConfig, TrainConfig
 from ..distributed.lockstep import Lockstep
 from ..distributed.ranks import Ranks
+from ..forward_process import forward_rollout
 from ..memory.micro_batches import BatchedVelocity, BatchSize
 from ..policy import Condition, Policy
 from ..records.grid import stills, to_bytes
@@ -28,6 +30,7 @@ from ..rollout import Trajectory, Velocity, join, rollout, sample_ode
 from ..schedule import diffusers_sigmas, flash_sigmas
 from ..solvers import DPMSolverPP, dpm_tail
 from .pulse import Pulse, Stopped
+from .update_plan import trained_places
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -64,7 +67,8 @@ class Sampler:
         self.config, self.pulse, self.ranks = config.rollout, pulse, ranks
         self.seed, self.frames = config.run.seed, config.run.frames
         self.sigmas = policy_sigmas(policy, self.config)
-        self.keep_means = config.loss.surrogate != "clip"
+        self.surrogate = config.loss.surrogate
+        self.trained_places = partial(trained_places, config)
         name = "settings.rollout.batch_size" if ranks.split else "rollout_batch_size"
         self.batch_size = BatchSize(self.config.batch_size, name, pulse.notice, alone=not ranks.split)
         self._scoring = _scoring_thread(policy.device, rewards.values())
@@ -157,19 +161,25 @@ class Sampler:
             sigmas = flash_sigmas(sigmas, window, config.flash_ratio, shift)
         images = range(first * config.group_size, (first + len(condition)) * config.group_size)
         starts = range(first, first + len(condition)) if config.shared_noise else images
-        noise = self.policy.noise(seeds.start_seeds(self.seed, iteration, starts))
+        noise = self.policy.noise(seeds.start_seeds(self.seed, iteration, starts)).to(self.policy.device)
+        velocity = self.velocity(condition, self.batch_size.size)
+        solver = dpm_tail(config.tail_order, config.tail_variant)
+        generators = seeds.window_generators(self.seed, iteration, images)
+        if self.surrogate == "nft":
+            places = self.trained_places(len(window), iteration)
+            return forward_rollout(velocity, noise, sigmas, window, places, generators=generators, solver=solver)
         return rollout(
-            self.velocity(condition, self.batch_size.size),
-            noise.to(self.policy.device),
+            velocity,
+            noise,
             sigmas,
             window,
             transition=config.transition,
             eta=config.eta,
             group_size=config.group_size,
-            tail=dpm_tail(config.tail_order, config.tail_variant),
-            generator=seeds.window_generators(self.seed, iteration, images),
+            tail=solver,
+            generator=generators,
             shared_noise=config.shared_noise,
-            keep_means=self.keep_means,
+            keep_means=self.surrogate != "clip",
         )
 
     def velocity(self, condition: Condition, batch_size: int, phase: str = "rollout") -> BatchedVelocity:

@@ -11,11 +11,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from .. import seeds
 from ..config import TrainConfig
 from ..distributed.lockstep import Lockstep
 from ..distributed.ranks import Ranks
 from ..distributed.sharding import gathered
+from ..forward_process import nft_loss
 from ..memory.micro_batches import BatchSize
 from ..objective import (
     flow_grpo_kl,
@@ -32,6 +32,7 @@ from ..transfers import send
 from ..transitions import TRANSITIONS, log_prob
 from .gradient_audit import GradientAudit
 from .pulse import Pulse
+from .update_plan import learning_rate, minibatches, step_weights, trained_places
 
 LEAST_SCALE = 1.0  # of mixed precision's scaler: while it is above, a step that it skips only finds the right scale
 
@@ -42,9 +43,9 @@ class UpdateReport:
 
     loss: float = 0.0
     grad_norm: float = 0.0  # before clipping, mean over the updates
-    ratio_deviation: float = 0.0  # mean |ratio - 1| of the last update
+    ratio_deviation: float | None = None  # mean |ratio - 1| of the last update; None where no step is random
     deviations: dict[str, float] = field(default_factory=dict)  # the same of each pass, by its number, if several
-    clip_fraction: float = 0.0  # share of ratios outside 1 +- clip_range
+    clip_fraction: float | None = None  # share of ratios outside 1 +- clip_range; None likewise
     forwards: int = 0  # image-forwards
     steps: int = 0  # of the optimizer
     kl: float | None = None  # to the base model, mean over the updates; None where none is asked for
@@ -75,6 +76,7 @@ class Minibatch:
     places: Sequence[int]  # trained steps, counted from the window's first
     size: int  # of the whole minibatch: those without an advantage and other processes' count, too
     fresh: bool = False  # the policy is still the one that sampled the images: ratios are 1 but for rounding
+    weights: Sequence[float] | None = None  # of the window's steps in the loss; None: all alike
 
     @property
     def terms(self) -> int:
@@ -132,6 +134,7 @@ class PolicyUpdate:
         self.forwards = 0
         drawn = minibatches(self.config, len(advantages), iteration)
         places = trained_places(self.config, len(trajectory.window), iteration)
+        weights = step_weights(self.config, trajectory)
         # An image without advantage has nothing to teach: it is left out of the model calls, and of the KL with them.
         with_signal = (advantages != 0).cpu()
         mine = self.ranks.share(len(advantages) // self.config.rollout.group_size)
@@ -148,7 +151,7 @@ class PolicyUpdate:
             if not reports and self.ranks.count == 1:
                 self.pulse.raise_if_stopped()  # until the first step an iteration can be given up as if not begun
             own = signal[(signal >= mine.start) & (signal < mine.stop)] - mine.start
-            minibatch = Minibatch(trajectory, condition, advantages, own, places, len(rows), fresh=not reports)
+            minibatch = Minibatch(trajectory, condition, advantages, own, places, len(rows), not reports, weights)
             report = self._gradient(minibatch, len(signal))
             # Mixed precision's scaler finds its own scale, and can't take a gradient twice.
             while not report.finite and self.accelerator.scaler is None and self.policy.rescale_gradients():
@@ -165,10 +168,13 @@ class PolicyUpdate:
         if not reports:
             return UpdateReport()
         loss, _, clipped, kl, norm = (sum(values) / len(reports) for values in zip(*reports, strict=True))
-        forwards = sum(self.ranks.joined([self.forwards]))
-        asked = self.config.loss.kl_weight > 0
-        by_pass = {name: sum(values) / len(values) for name, values in passes.items() if len(passes) > 1}
-        return UpdateReport(loss, norm, reports[-1].deviation, by_pass, clipped, forwards, steps, kl if asked else None)
+        report = UpdateReport(loss, norm, forwards=sum(self.ranks.joined([self.forwards])), steps=steps)
+        if self.config.loss.kl_weight > 0:
+            report.kl = kl
+        if trajectory.log_probs is not None:
+            report.ratio_deviation, report.clip_fraction = reports[-1].deviation, clipped
+            report.deviations = {name: sum(values) / len(values) for name, values in passes.items() if len(passes) > 1}
+        return report
 
     def _first_velocity(self, minibatch: Minibatch) -> Callable[[], Tensor]:
         """The velocity at one state of a minibatch."""
@@ -252,12 +258,18 @@ class PolicyUpdate:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Mean loss of some images at one step, KL to the base included; |ratio - 1| and that KL, (rows,) each."""
         options, trajectory = self.config.loss, minibatch.trajectory
-        mean, std = self.step_mean(minibatch, place, rows, velocity)
-        new, old = log_prob(trajectory.states[place + 1, rows], mean, std), trajectory.log_probs[place, rows]
-        loss = self._surrogate(minibatch, place, rows, mean, std, new)
-        change = (torch.exp(new.detach() - old) - 1).abs()
+        nothing = torch.zeros_like(minibatch.advantages[rows])
+        if options.surrogate == "nft":
+            loss, change, kl = self._forward_process(minibatch, place, rows, velocity), nothing, nothing
+        else:
+            assert trajectory.log_probs is not None
+            mean, std = self.step_mean(minibatch, place, rows, velocity)
+            new = log_prob(trajectory.states[place + 1, rows], mean, std)
+            loss = self._surrogate(minibatch, place, rows, mean, std, new)
+            loss = loss * minibatch.weights[place] if minibatch.weights else loss
+            change = (torch.exp(new.detach() - trajectory.log_probs[place, rows]) - 1).abs()
         if base is None:
-            return loss, change, torch.zeros_like(change)
+            return loss, change, nothing
         if options.kl_space == "velocity":
             kl = velocity_kl(velocity, base)
         else:
@@ -267,11 +279,27 @@ class PolicyUpdate:
             kl = mean_kl(mean, base_mean, std) if exact else flow_grpo_kl(mean, base_mean, std, sigma - sigma_next)
         return loss + options.kl_weight * kl.mean(), change, kl.detach()
 
+    def _forward_process(self, minibatch: Minibatch, place: int, rows: Tensor, velocity: Tensor) -> Tensor:
+        """The mean over the rows of DiffusionNFT's objective at one noise level."""
+        options, trajectory = self.config.loss, minibatch.trajectory
+        assert trajectory.velocities is not None
+        return nft_loss(
+            velocity,
+            trajectory.velocities[place, rows],
+            trajectory.states[place, rows],
+            trajectory.latents[rows],
+            minibatch.sigmas(place)[0],
+            minibatch.advantages[rows],
+            options.advantage_clip,
+            options.nft_beta,
+        )
+
     def _surrogate(
         self, minibatch: Minibatch, place: int, rows: Tensor, mean: Tensor, std: float, new: Tensor
     ) -> Tensor:
         """The mean over the rows of the objective that the settings ask for; new: their log-probabilities now."""
         options, trajectory, advantages = self.config.loss, minibatch.trajectory, minibatch.advantages[rows]
+        assert trajectory.log_probs is not None
         # In bf16 a rollout's and an update's calls differ by rounding that may be as large as the clip range.
         old = new.detach() if minibatch.fresh else trajectory.log_probs[place, rows]
         if options.surrogate == "clip":
@@ -323,38 +351,3 @@ def _by_place(states: Sequence[SharedState]) -> list[tuple[int, list[int]]]:
     for number, state in enumerate(states):
         places.setdefault(state.place, []).append(number)
     return list(places.items())
-
-
-def learning_rate(config: TrainConfig, iteration: int) -> float:
-    """The learning rate of an iteration (0-based)."""
-    options = config.optimizer
-    left = 1 - iteration / config.run.iterations if options.schedule == "linear" else 1.0
-    return options.learning_rate * left
-
-
-def minibatches(config: TrainConfig, images: int, iteration: int) -> list[Tensor]:
-    """The images of each of an iteration's updates, pass after pass: at random, none left over (on all ranks alike)."""
-    generator = seeds.generator(config.run.seed, "minibatches", iteration)
-    return [part for _ in range(config.optimizer.epochs) for part in _one_pass(config, images, generator)]
-
-
-def _one_pass(config: TrainConfig, images: int, generator: torch.Generator) -> list[Tensor]:
-    updates, size = config.optimizer.updates, config.rollout.group_size
-    if not config.optimizer.balanced:
-        return list(torch.randperm(images, generator=generator).tensor_split(updates))
-    parts: list[list[Tensor]] = [[] for _ in range(updates)]
-    for group in range(images // size):
-        drawn = torch.randperm(size, generator=generator) + group * size
-        for number, part in enumerate(drawn.tensor_split(updates)):
-            # Where a group can't be split evenly, its size % updates larger parts go to the next updates in turn.
-            parts[(number + group * (size % updates)) % updates].append(part)
-    return [torch.cat(part) for part in parts]
-
-
-def trained_places(config: TrainConfig, size: int, iteration: int) -> list[int]:
-    """The trained steps of a window of `size`, counted from its first: all, or a random share (on all ranks alike)."""
-    count = config.trained_steps(size)
-    if count >= size:
-        return list(range(size))
-    drawn = torch.randperm(size, generator=seeds.generator(config.run.seed, "trained steps", iteration))
-    return sorted(drawn[:count].tolist())

@@ -27,13 +27,14 @@ from ..records.run_folder import RunFolder
 from ..records.samples import NewestGroup
 from ..rewards import Reward
 from .adapter_average import AdapterAverage
-from .checkpoint import Checkpoints
+from .checkpoint import AVERAGE, OLD, Checkpoints
 from .compiled_blocks import compile_ahead
 from .evaluation import HeldOut, Judges
 from .experience import Experience, Sampler
-from .policy_update import PolicyUpdate, learning_rate
+from .policy_update import PolicyUpdate
 from .pulse import Pulse, Stopped
 from .time_left import TimeLeft
+from .update_plan import learning_rate
 
 
 class Trainer:
@@ -91,10 +92,17 @@ class Trainer:
         _allocate_averages(self.optimizer, self.parameters)
         self.lockstep = Lockstep(self.module, self.ranks, self._spare_call)
         self.average = AdapterAverage(self.parameters, options.ema_decay) if options.ema_decay else None
+        self.old = _old_policy(self.parameters, config)
+        averages = {AVERAGE: self.average, OLD: self.old}
         # All weights would be written twice, and are no LoRA.
         export = None if config.adapter.kind == "full" else self._export_averaged
         self.checkpoints = Checkpoints(
-            folder.checkpoints, self.accelerator, policy, self.average, split=self.ranks.split, export=export
+            folder.checkpoints,
+            self.accelerator,
+            policy,
+            {name: each for name, each in averages.items() if each},
+            split=self.ranks.split,
+            export=export,
         )
 
         self.window = config.sliding_window()
@@ -167,7 +175,8 @@ class Trainer:
         window = self.window.at(iteration)
         prompts = self.prompts.at(iteration, config.rollout.prompts_per_iteration, config.run.seed)
 
-        experience = self.sampler.collect(iteration, window, prompts)
+        with self.old.applied() if self.old else nullcontext():
+            experience = self.sampler.collect(iteration, window, prompts)
         collected = time.monotonic()
         advantages = group_advantages(
             experience.rewards,
@@ -180,8 +189,9 @@ class Trainer:
         self._show_group(iteration + 1, window, prompts[0], experience, advantages)
         mine = [prompts[index] for index in experience.prompts]
         report = self.updates.update(iteration, experience.trajectory, self.policy.condition(mine), advantages)
-        if self.average:
-            self.average.update()
+        for average in (self.average, self.old):
+            if average:
+                average.update()
         ended = time.monotonic()
         self.time_left.iterations.took(ended - started)
 
@@ -335,6 +345,14 @@ def check_ranks(config: TrainConfig, count: int) -> None:
 
 def _trained(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def _old_policy(parameters: list[nn.Parameter], config: TrainConfig) -> AdapterAverage | None:
+    """The policy that samples where it isn't the trained one itself (forward_process.py)."""
+    loss = config.loss
+    if loss.surrogate != "nft":
+        return None
+    return AdapterAverage(parameters, loss.old_decay, lambda update: loss.old_decay_growth * update)
 
 
 def _allocate_averages(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:

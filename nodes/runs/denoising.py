@@ -27,6 +27,7 @@ def told(event: dict, config: dict) -> dict[str, Any]:
     return {
         "sigmas": sigmas,
         "flash_ratio": ratio,
+        "random": settings.loss.surrogate != "nft",  # else the window holds levels to noise images to
         "windows": [
             {"start": place.start, "stop": place.stop, "sigmas": _rollout_sigmas(sigmas, place, ratio, event["shift"])}
             for place in places

@@ -59,18 +59,18 @@ def interrupted(run, after, *arguments):
 
 def test_an_interrupted_bench_goes_on(run):
     interrupted(run, 6, "--seeds", "2")
-    assert run.log == [*COST, "scoring", ("DanceGRPO", 0), ("Flow-GRPO", 0), ("MixGRPO", 0)]
+    assert run.log == [*COST, "scoring", ("DanceGRPO", 0), ("Flow-GRPO", 0), ("DiffusionNFT", 0)]
     found = run("--seeds", "2")
-    assert run.log[:2] == [("MixGRPO-Flash", 0), ("MixGRPO-Flash*", 0)] and len(run.log) == 7
-    assert len(found["reward"]["runs"]) == 10 and {row["seeds"] for row in found["reward"]["summary"]} == {2}
+    assert run.log[:2] == [("MixGRPO", 0), ("MixGRPO-Flash", 0)] and len(run.log) == 9
+    assert len(found["reward"]["runs"]) == 12 and {row["seeds"] for row in found["reward"]["summary"]} == {2}
 
 
 def test_a_finished_bench_starts_again_and_more_seeds_go_on(run):
     run("--seeds", "1")
     run("--seeds", "1")
-    assert len(run.log) == 8
+    assert len(run.log) == 9
     run("reward", "--seeds", "2")
-    assert [seed for _, seed in run.log] == [1] * 5
+    assert [seed for _, seed in run.log] == [1] * 6
 
 
 def test_scoring_alone(run):
@@ -81,7 +81,7 @@ def test_scoring_alone(run):
 def test_fresh_starts_again(run):
     interrupted(run, 2, "reward", "--seeds", "1")
     run("reward", "--seeds", "1", "--fresh")
-    assert len(run.log) == 5
+    assert len(run.log) == 6
 
 
 def test_other_settings_are_never_mixed(run):

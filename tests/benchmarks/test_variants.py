@@ -6,7 +6,7 @@ import torch
 from benchmarks import cost, variants
 from benchmarks.single_steps import SingleSteps
 from mixgrpo_engine import seeds
-from mixgrpo_engine.training.policy_update import trained_places
+from mixgrpo_engine.training.update_plan import trained_places
 from tests.benchmarks.conftest import GROUP, IMAGES, PROMPTS, UPDATES
 
 
@@ -20,13 +20,14 @@ def test_sizes_are_the_demos(demo):
 
 
 def test_algorithms_are_the_presets(demo):
-    dance, flow, unshared, mix, flash, star = (variant.settings(demo.settings) for variant in variants.COST)
+    dance, flow, nft, unshared, mix, flash, star = (variant.settings(demo.settings) for variant in variants.COST)
     assert (dance.rollout.transition, dance.window.size, dance.window.trained_share) == ("dance_sde", 0, 0.6)
     assert len(trained_places(dance, 24, 0)) == 14
     assert (flow.rollout.transition, flow.window.size, flow.window.trained_share) == ("flow_sde", 0, 1)
     assert not flow.rollout.shared_noise and mix.rollout.shared_noise
     assert (mix.window.size, mix.window.strategy, mix.rollout.flash_ratio) == (4, "constant", 1)
     assert unshared == mix
+    assert (nft.loss.surrogate, nft.window.size, nft.rollout.tail_order, nft.rollout.shared_noise) == ("nft", 0, 2, False)
     assert (flash.rollout.flash_ratio, flash.rollout.tail_order, flash.window) == (0.4, 2, mix.window)
     assert (star.rollout.flash_ratio, star.rollout.tail_order, star.window.strategy) == (0.2, 2, "frozen")
 
@@ -35,6 +36,7 @@ def test_algorithms_are_the_presets(demo):
 ROLLOUT = {
     variants.DANCE_GRPO: [1 / 3 + 7] * 2,
     variants.FLOW_GRPO: [8] * 2,
+    variants.NFT: [8 + 7] * 2,  # the old policy once more at each noise level
     variants.UNSHARED: [8] * 2,
     variants.MIX_GRPO: [1 / 3 + 7, 2 / 3 + 6],
     variants.FLASH: [1 / 3 + 3 + 1, 2 / 3 + 3 + 1],  # 0.4 of 4 and of 3 steps, rounded down

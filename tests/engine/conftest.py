@@ -15,6 +15,6 @@ _spec.loader.exec_module(sys.modules["toy"])
 collect_ignore = ["distributed"] if os.name == "nt" else []
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toy():
     return sys.modules["toy"]

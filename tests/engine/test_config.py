@@ -6,6 +6,7 @@ from mixgrpo_engine.config import SETTINGS, TrainConfig
 from mixgrpo_engine.settings import KINDS
 
 NAN = float("nan")
+OWN = {"shared_noise": False}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,11 @@ NAN = float("nan")
         (dict(loss={"kl_mask_threshold": 0.0}), "kl_mask_threshold is 0"),
         (dict(loss={"kl_weight": -0.1}), "kl_weight is -0.1"),
         (dict(loss={"kl_space": "x"}), "kl_space is 'x': choose velocity, mean, flow_grpo"),
+        (dict(loss={"surrogate": "nft"}), "shared_noise lets a group's images start alike: with the surrogate nft"),
+        (dict(rollout=OWN, loss={"surrogate": "nft", "kl_weight": 0.1, "kl_space": "mean"}), "kl_space is mean"),
+        (dict(rollout=OWN, loss={"surrogate": "nft", "step_weights": "noise"}), "step_weights is noise: with the sur"),
+        (dict(loss={"nft_beta": 0.0}), "nft_beta is 0"),
+        (dict(loss={"old_decay": 1.0}), "old_decay is 1"),
         (dict(loss={"advantage_clip": 0.0}), "advantage_clip is 0"),
         (dict(loss={"mix": "x"}), "reward_mix is 'x'"),
         (dict(optimizer={"max_grad_norm": 0.0}), "max_grad_norm is 0"),

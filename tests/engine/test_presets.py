@@ -1,11 +1,13 @@
 """The published settings: each preset is valid, and says what algorithm.md's section 3 says."""
 
+import dataclasses
+
 import pytest
 
 from mixgrpo_engine import lora
 from mixgrpo_engine.config import AdapterConfig, LossConfig, RolloutConfig, WindowConfig
 from mixgrpo_engine.presets import PRESETS, preset
-from mixgrpo_engine.training.policy_update import trained_places
+from mixgrpo_engine.training.update_plan import trained_places
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -33,7 +35,14 @@ def test_lora_and_learning_rate_belong_together(name):
 
 def test_attention_only():
     names = [f"joint_blocks.0.x_block.{layer}" for layer in ("attn.qkv", "attn.proj", "attn2.qkv", "mlp.fc1")]
-    for name in ("MixGRPO SD3.5 UniRL", "Flow-GRPO", "Flow-GRPO-Fast", "Few steps, no guidance", "Flow-DPPO"):
+    for name in (
+        "MixGRPO SD3.5 UniRL",
+        "Flow-GRPO",
+        "Flow-GRPO-Fast",
+        "Few steps, no guidance",
+        "Flow-DPPO",
+        "DiffusionNFT",
+    ):
         assert lora._chosen(names, preset(name).adapter) == names[:2]
     for layer in ("layers.0.attention.qkv", "blocks.0.block.attn1.to_q", "blocks.0.self_attn.q"):  # other families
         assert lora._chosen([layer], preset("Flow-GRPO").adapter) == [layer]
@@ -122,3 +131,24 @@ def test_flow_dppo():
 def test_an_unknown_name_is_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="no preset 'PPO': choose MixGRPO, "):
         preset("PPO")
+
+
+def test_diffusion_nft():
+    c = preset("DiffusionNFT")
+    assert (c.loss.surrogate, c.loss.nft_beta, c.loss.old_decay, c.loss.old_decay_growth) == ("nft", 1, 0.5, 0.001)
+    assert (c.loss.spread, c.loss.advantage_clip, c.loss.kl_weight, c.loss.kl_space) == (
+        "iteration",
+        5,
+        1e-4,
+        "velocity",
+    )
+    assert (c.rollout.steps, c.rollout.group_size, c.rollout.prompts_per_iteration, c.rollout.cfg) == (10, 24, 6, 1)
+    assert (c.rollout.spacing, c.rollout.tail_order, c.rollout.tail_variant) == ("diffusers", 2, "midpoint")
+    assert (c.optimizer.updates, c.optimizer.ema_decay, len(trained_places(c, c.window_size, 0))) == (1, 0.9, 9)
+
+
+def test_temp_flow_grpo_branches_at_one_step():
+    c, flow = preset("TempFlow-GRPO"), preset("Flow-GRPO")
+    assert (c.window.size, c.window.strategy, c.rollout.shared_noise) == (1, "random", True)
+    assert c.loss == dataclasses.replace(flow.loss, step_weights="noise")
+    assert c.rollout == dataclasses.replace(flow.rollout, shared_noise=True)

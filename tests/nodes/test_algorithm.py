@@ -142,7 +142,7 @@ UNFOLD = r"Unfold the node's settings to see it\."
             rf"window_size is 25 with 25 steps: it must be 1 to 24 .*, or 0 for all of them\. {UNFOLD}",
         ),
         ({"trained_share": 0.0}, r"trained_share is 0\.0: it must be 0\.01 to 1\."),
-        ({"surrogate": "ppo"}, r"surrogate is 'ppo': choose clip, ratio_norm, kl_mask\."),
+        ({"surrogate": "ppo"}, r"surrogate is 'ppo': choose clip, ratio_norm, kl_mask, nft\."),
         ({"kl_mask_threshold": 0.0}, r"kl_mask_threshold is 0\.0: it must be 1e-10 to 1\."),
         ({"kl_space": "latent"}, r"kl_space is 'latent': choose velocity, mean, flow_grpo\."),
         ({"ema_decay": 1.0}, r"ema_decay is 1\.0: it must be 0 to 0\.9999\."),

@@ -1,8 +1,9 @@
 // The denoising axis: noise levels true to scale, the trained window (SDE) and the rest (ODE), moving over iterations.
+// Where no step is random, all of it is ODE, and the window holds the levels that finished images are noised to.
 import { number } from "../format.mjs";
 import { html, useEffect, useState } from "../html.mjs";
 
-/** @typedef {{sigmas: number[], flash_ratio?: number, windows: {start: number, stop: number, sigmas: number[]}[]}} Schedule */
+/** @typedef {{sigmas: number[], flash_ratio?: number, random?: boolean, windows: {start: number, stop: number, sigmas: number[]}[]}} Schedule */
 
 /** @param {{id: string, history: import("../history.mjs").RunHistory, routes: import("../api.mjs").RunsApi}} props */
 export function DenoisingAxis({ id, history, routes }) {
@@ -41,8 +42,10 @@ export function DenoisingAxis({ id, history, routes }) {
         />
       </label>
       <p class="mixgrpo-small">
-        <span class="mixgrpo-sde">■</span> SDE, the trained window: ${steps(start, stop)}
-        ${" "}<span class="mixgrpo-ode">■</span> ODE, ${sigmas.length - 1 - (stop - start)} steps
+        <span class="mixgrpo-sde">■</span>${" "}
+        ${schedule.random === false ? "trained on images noised again to" : "SDE, the trained window:"} ${steps(start, stop)}
+        ${" "}<span class="mixgrpo-ode">■</span>${" "}
+        ${schedule.random === false ? "ODE, all steps" : `ODE, ${sigmas.length - 1 - (stop - start)} steps`}
         ${schedule.flash_ratio !== undefined && schedule.flash_ratio < 1 ? `, re-spaced after the window (Flash)` : ""}
       </p>
     </details>

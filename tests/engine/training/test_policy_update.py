@@ -4,7 +4,8 @@ import pytest
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
 
-from mixgrpo_engine.training.policy_update import Minibatch, learning_rate, trained_places
+from mixgrpo_engine.training.policy_update import Minibatch
+from mixgrpo_engine.training.update_plan import learning_rate, step_weights, trained_places
 
 
 def test_equal_rewards_update_nothing(toy, tmp_path):
@@ -305,3 +306,38 @@ def test_the_policy_moves_on_from_pass_to_pass(toy, tmp_path):
     plain = toy.make(tmp_path / "plain", toy.config(optimizer={"updates": 2}))
     plain.run()
     assert toy.events(plain, "iteration")[0]["deviations"] == {}, "ratio_deviation says it"
+
+
+@pytest.mark.parametrize("transition", ["flow_sde", "cps"])
+def test_step_weights_are_the_steps_noise_over_its_mean(toy, tmp_path, transition):
+    settings = toy.config(rollout={"transition": transition}, loss={"step_weights": "noise"})
+    trainer = toy.make(tmp_path / "run", settings)
+    trajectory = trainer.sampler.rollout(0, range(0, 5), trainer.policy.condition(["up"]))  # all steps but the last
+    weights = step_weights(settings, trajectory)
+    assert sum(weights) / 5 == pytest.approx(1) and weights[1] > weights[-1]
+    stds = [
+        trainer.updates.step_mean(
+            Minibatch(trajectory, None, None, None, [], 1), place, [0], 0 * trajectory.states[0, :1]
+        )[1]
+        for place in range(5)
+    ]
+    assert weights == pytest.approx([std * 5 / sum(stds) for std in stds])
+    later = trainer.sampler.rollout(0, range(3, 5), trainer.policy.condition(["up"]))
+    assert step_weights(settings, later) == pytest.approx(weights[3:]), "whatever the window holds"
+    assert step_weights(toy.config(), later) is None
+
+
+def test_a_steps_weight_weighs_its_loss_and_not_the_kl(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", toy.config(loss={"kl_weight": 0.5}))
+    condition, rows, advantages = trainer.policy.condition(["up", "down"]), torch.arange(12), torch.linspace(-1, 1, 12)
+    trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
+    trainer.policy.module.adapter.bias.data.fill_(0.1)
+
+    def loss(weights):
+        return trainer.updates.accumulate(
+            Minibatch(trajectory, condition, advantages, rows, [0, 1], 12, weights=weights)
+        )[0]
+
+    first, second, neither = loss([1.0, 0.0]), loss([0.0, 1.0]), loss([0.0, 0.0])
+    torch.testing.assert_close(loss([3.0, 0.5]), neither + 3 * (first - neither) + 0.5 * (second - neither))
+    assert neither > 0, "the KL stays"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from mixgrpo_engine.advantage import group_advantages
 from mixgrpo_engine.prompts import PromptSet
 from mixgrpo_engine.training import evaluation
-from mixgrpo_engine.training.policy_update import learning_rate
+from mixgrpo_engine.training.update_plan import learning_rate
 
 
 def shown(toy, folder, **run):

@@ -71,3 +71,9 @@ def test_a_schedule_that_does_not_fit_the_settings_is_damaged(runs):
     event = {"sigmas": [1.0, 0.0], "flash_ratio": 1.0, "shift": 3.0}
     with pytest.raises(ValueError, match="holds 2 noise levels for 25 steps"):
         runs.denoising.told(event, {})
+
+
+def test_it_tells_whether_the_windows_steps_are_random(runs):
+    event = {"sigmas": [0.0] * 26, "flash_ratio": 1.0, "shift": 3.0}
+    nft = {"loss": {"surrogate": "nft"}, "rollout": {"shared_noise": False}}
+    assert [runs.denoising.told(event, config)["random"] for config in ({}, nft)] == [True, False]
