@@ -10,9 +10,10 @@ from ..category import CATEGORY
 from ..comfy_types import Model, Network, Vae
 
 ASSETS = Path(__file__).resolve().parents[2] / "mixgrpo_engine" / "assets"
-DENOISER, TEXT_ENCODER, VAE = (
-    ASSETS / f"tiny_{part}.safetensors" for part in ("denoiser", "text_encoder", "vae")
+DENOISER, EDIT_DENOISER, TEXT_ENCODER, VAE = (
+    ASSETS / f"tiny_{part}.safetensors" for part in ("denoiser", "edit_denoiser", "text_encoder", "vae")
 )  # fmt: skip
+TEXT, EDIT = KINDS = ("text to image", "edit")
 
 
 class MixGRPOTinyModel(io.ComfyNode):
@@ -25,7 +26,13 @@ class MixGRPOTinyModel(io.ComfyNode):
             description="A tiny model of the SD3 family that draws coloured shapes at 64x64 pixels, from prompts like "
             "'a red circle to the left of a blue square on a white background'. It comes with this pack and trains "
             "on a CPU in minutes.",
-            inputs=[],
+            inputs=[
+                io.Combo.Input(
+                    "kind", options=list(KINDS), default=TEXT, optional=True,
+                    tooltip="text to image: draws what the prompt says. edit: draws what the prompt says, all else "
+                    "as in the picture that ReferenceLatent gives it: another colour, shape or background.",
+                )
+            ],
             outputs=[
                 io.Model.Output(
                     display_name="model",
@@ -37,13 +44,15 @@ class MixGRPOTinyModel(io.ComfyNode):
                 ),
                 io.Vae.Output(display_name="vae", tooltip="The VAE, for VAE Decode and VAE Encode."),
             ],
-        )
+        )  # fmt: skip
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
+    def execute(cls, kind: str = TEXT) -> io.NodeOutput:
+        from . import edit_model
         from .text_encoder import load_clip
 
-        return io.NodeOutput(load_model(), load_clip(TEXT_ENCODER), load_vae())
+        model = edit_model.load(_existing(EDIT_DENOISER)) if kind == EDIT else load_model()
+        return io.NodeOutput(model, load_clip(TEXT_ENCODER), load_vae())
 
 
 def load_model() -> Model:
