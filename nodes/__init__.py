@@ -14,7 +14,7 @@ class MixGRPOExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         runs.register()
         rooms = (
-            tiny_model, tiny_edits, diffusers_model, prompts, items, rewards, learners, algorithm, training, run_files, sampling,
-            scoring, vote,
+            tiny_model, tiny_edits, diffusers_model, prompts, items, rewards, learners, algorithm, training, run_files,
+            sampling, scoring, vote,
         )  # fmt: skip
         return [checked(node) for room in rooms for node in room.NODES]
