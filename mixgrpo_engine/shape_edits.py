@@ -33,8 +33,8 @@ def edited(spec: Spec, scene: Scene, rng: random.Random) -> tuple[Spec, Scene]:
 
 def examples(count: int, seed: int = 0) -> list[tuple[Image.Image, str]]:
     """(picture, caption of what it is to become), none twice; the kinds of captions take turns."""
-    rng, found = random.Random(seed), {}
-    kinds = shapes.all_specs()
+    found: dict[str, tuple[Image.Image, str]] = {}
+    rng, kinds = random.Random(seed), shapes.all_specs()
     while len(found) < count:
         spec = rng.choice(kinds[shapes.KINDS[len(found) % len(shapes.KINDS)]])
         scene = shapes.layout(spec, rng)

@@ -13,7 +13,6 @@ ASSETS = Path(__file__).resolve().parents[2] / "mixgrpo_engine" / "assets"
 DENOISER, EDIT_DENOISER, TEXT_ENCODER, VAE = (
     ASSETS / f"tiny_{part}.safetensors" for part in ("denoiser", "edit_denoiser", "text_encoder", "vae")
 )  # fmt: skip
-TEXT, EDIT = KINDS = ("text to image", "edit")
 
 
 class MixGRPOTinyModel(io.ComfyNode):
@@ -26,13 +25,7 @@ class MixGRPOTinyModel(io.ComfyNode):
             description="A tiny model of the SD3 family that draws coloured shapes at 64x64 pixels, from prompts like "
             "'a red circle to the left of a blue square on a white background'. It comes with this pack and trains "
             "on a CPU in minutes.",
-            inputs=[
-                io.Combo.Input(
-                    "kind", options=list(KINDS), default=TEXT, optional=True,
-                    tooltip="text to image: draws what the prompt says. edit: draws what the prompt says, all else "
-                    "as in the picture that ReferenceLatent gives it: another colour, shape or background.",
-                )
-            ],
+            inputs=[],
             outputs=[
                 io.Model.Output(
                     display_name="model",
@@ -44,15 +37,13 @@ class MixGRPOTinyModel(io.ComfyNode):
                 ),
                 io.Vae.Output(display_name="vae", tooltip="The VAE, for VAE Decode and VAE Encode."),
             ],
-        )  # fmt: skip
+        )
 
     @classmethod
-    def execute(cls, kind: str = TEXT) -> io.NodeOutput:
-        from . import edit_model
+    def execute(cls) -> io.NodeOutput:
         from .text_encoder import load_clip
 
-        model = edit_model.load(_existing(EDIT_DENOISER)) if kind == EDIT else load_model()
-        return io.NodeOutput(model, load_clip(TEXT_ENCODER), load_vae())
+        return io.NodeOutput(load_model(), load_clip(TEXT_ENCODER), load_vae())
 
 
 def load_model() -> Model:
@@ -60,7 +51,7 @@ def load_model() -> Model:
     import comfy.sd
     import comfy.utils
 
-    weights = comfy.utils.load_torch_file(_existing(DENOISER), safe_load=True)
+    weights = comfy.utils.load_torch_file(existing(DENOISER), safe_load=True)
     return comfy.sd.load_diffusion_model_state_dict(weights)
 
 
@@ -76,7 +67,7 @@ def load_vae() -> Vae:
     import torch
     from comfy.taesd.taesd import TAESD
 
-    thin = comfy.utils.load_torch_file(_existing(VAE), safe_load=True)
+    thin = comfy.utils.load_torch_file(existing(VAE), safe_load=True)
     stock = TAESD(latent_channels=thin["taesd_decoder.1.weight"].shape[1]).state_dict()
     padded = {}
     for key, weight in stock.items():
@@ -106,7 +97,7 @@ def _cut_off_zeros(taesd: Network, thin: dict) -> None:
                 layers[int(index)] = nn.ReLU()  # what is left of a residual block of zeros
 
 
-def _existing(path: Path) -> str:
+def existing(path: Path) -> str:
     if not path.is_file():
         raise FileNotFoundError(
             f"The tiny model's file {path.name} is missing from {path.parent}: reinstall the pack to get it back."

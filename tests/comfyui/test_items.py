@@ -66,10 +66,31 @@ def test_loaders_run_once_for_all_items_and_in_the_worker(server, edited):
     loaded = [node for node, pid in edited[1]]
     assert {pid for _, pid in edited[1]} == {str(server.run(edited[0])["pid"])}
     # CLIP and VAE for the items, then what is trained with.
-    assert loaded == ["clip", "vae", "flux", "vae"] or sorted(loaded) == ["clip", "flux", "vae", "vae"]
+    assert sorted(loaded[:2]) == ["clip", "vae"] and sorted(loaded[2:]) == ["flux", "vae"]
 
 
 def test_rewards_get_each_items_words_picture_and_columns(server, edited):
     told = set((server.output / "compared.txt").read_text().splitlines())
     means = {name: f"{sum(colour) / 3 / 255:.3f}" for name, colour in COLOURS.items()}
     assert told <= {f"{PROMPT}|more {name}|{means[name]}" for name in COLOURS} and told
+
+
+def test_a_run_that_goes_on_takes_the_items_that_it_has(server, graphs, listed, edited):
+    before = len(server.traces())
+    outputs = server.outputs(editing(graphs, "edits", listed, evaluate_every=2, iterations=3))
+    assert server.run_id(outputs) == edited[0] and server.run(edited[0])["iteration"] == 3
+    assert sorted(node for node, _ in server.traces()[before:]) == ["flux", "vae"]
+
+
+def test_an_item_without_what_a_node_wants_fails_the_run_with_its_name(server, graphs, listed):
+    graph = editing(graphs, "no masks", listed)
+    graph["fill"] = {
+        "class_type": "InpaintModelConditioning",
+        "inputs": {
+            "positive": ["text", 0], "negative": ["text", 0], "vae": ["vae", 0], "pixels": ["item", 1],
+            "mask": ["item", 2], "noise_mask": False,
+        },
+    }  # fmt: skip
+    graph["train"]["inputs"]["positive"] = ["fill", 0]
+    error = server.error(graph)["exception_message"]
+    assert f"positive of MixGRPO Train got nothing for item '{PROMPT} [red.png]': it has no mask" in error
