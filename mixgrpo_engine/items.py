@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,8 @@ class Picture:
     @classmethod
     def of(cls, path: Path) -> Picture:
         """Raises ValueError for a file that is no picture."""
-        data = path.read_bytes()
-        _opened(data, path)
-        return cls(path, hashlib.sha256(data).hexdigest())
+        found = path.stat()
+        return cls(path, _sha256(path, found.st_mtime_ns, found.st_size))
 
     def read(self) -> Image.Image:
         """Upright. Raises ValueError when the file is gone, changed, or no picture."""
@@ -46,7 +46,12 @@ class Picture:
                 f"The picture {self.path} has changed since it was chosen: restore it, or queue the graph again, which "
                 "makes another run."
             )
-        return ImageOps.exif_transpose(_opened(data, self.path))
+        image = _opened(data, self.path)
+        try:
+            image.load()
+            return ImageOps.exif_transpose(image)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise _unreadable(self.path, error) from None
 
 
 @dataclass(frozen=True)
@@ -139,11 +144,21 @@ def inside(root: Path, path: Path) -> Path:
 
 def _opened(data: bytes, path: Path) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-        return image
+        return Image.open(io.BytesIO(data))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"'{path.name}' can't be read as a picture ({error}): replace it.") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"'{path.name}' can't be read as a picture ({error}): replace it.")
+
+
+@lru_cache(maxsize=2**17)
+def _sha256(path: Path, _changed: int, _size: int) -> str:
+    """Of a file that begins as a picture does; looked at again when it has changed."""
+    data = path.read_bytes()
+    _opened(data, path)
+    return hashlib.sha256(data).hexdigest()
 
 
 def _values(image: Image.Image) -> Tensor:

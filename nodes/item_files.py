@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 
 from ..mixgrpo_engine import prompt_files
 from ..mixgrpo_engine.items import ENDINGS, IMAGE, PICTURES, Item, Picture, inside
-from ..mixgrpo_engine.prompts import cleaned
+from ..mixgrpo_engine.records.files import written_beside
 
 OF_GRAPHS = "mixgrpo"  # folder for images that came by a wire
 
@@ -49,7 +52,7 @@ def of_folder(path: Path) -> list[Item]:
         caption = picture.with_suffix(".txt")
         if not caption.is_file():
             raise ValueError(f"The picture '{path.name}/{picture.name}' has no prompt: write one into {caption.name}.")
-        (text,) = cleaned([inside(root(), caption).read_text("utf-8", errors="replace")]) or [""]
+        text = "\n".join(prompt_files.read(inside(root(), caption)))
         found.append(Item(text, {IMAGE: _picture(picture)}))
     if not found:
         raise ValueError(f"The folder '{path.name}' holds no pictures ({', '.join(ENDINGS)}): put some there.")
@@ -71,7 +74,9 @@ def of_images(batches: Iterable[Tensor], prompts: Sequence[str]) -> list[Item]:
 
 
 def pictures_of(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    """None in a folder that can't be read."""
+    with suppress(OSError):
+        yield from (path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
 
 
 def _picture(path: Path) -> Picture:
@@ -84,15 +89,12 @@ def _picture(path: Path) -> Picture:
 
 
 def _kept(image: Tensor) -> Picture:
-    from io import BytesIO
-
-    from PIL import Image
-
     values = (image[..., :3].detach().float().cpu().clamp(0, 1) * 255).round().byte().numpy()
-    data = BytesIO()
+    data = io.BytesIO()
     Image.fromarray(values).save(data, "PNG")
     path = root() / OF_GRAPHS / f"{hashlib.sha256(data.getvalue()).hexdigest()[:16]}.png"
     path.parent.mkdir(exist_ok=True)
     if not path.exists():
-        path.write_bytes(data.getvalue())
+        with written_beside(path) as temporary:
+            temporary.write_bytes(data.getvalue())
     return Picture.of(path)
