@@ -1,4 +1,4 @@
-"""The tiny edit model: `python -m pretraining.edits`, about 15 minutes on one idle core, from the shipped files.
+"""The tiny edit model: `python -m pretraining.edits`, about 10 minutes on one idle core, from the shipped files.
 
 The denoiser's input gets as many channels again, for the latents of a picture; their weights begin at zero. It learns
 to draw what a caption says with all else as in the picture: a shape, a colour or the background changes. As in the text
@@ -17,7 +17,7 @@ from mixgrpo_engine import shape_edits, shapes
 
 from . import assets, data, denoiser, text, vae
 
-PAIRS, STEPS = 16_000, 4500
+PAIRS, STEPS = 12_000, 3000
 FILE = "tiny_edit_denoiser.safetensors"
 
 
