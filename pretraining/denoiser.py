@@ -206,14 +206,23 @@ def _shuffled(count: int, rng: random.Random) -> Iterator[list[int]]:
 
 @torch.no_grad()
 def sample(
-    denoiser: nn.Module, encoder: text.TextEncoder, prompts: list[str], steps: int = 25, seed: int = 0
+    denoiser: nn.Module,
+    encoder: text.TextEncoder,
+    prompts: list[str],
+    steps: int = 25,
+    seed: int = 0,
+    sources: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Euler from noise to latents (prompts, 16, 8, 8), at the noise levels of KSampler's euler / simple, cfg 1."""
+    """Euler from noise to latents (prompts, 16, 8, 8), at the noise levels of KSampler's euler / simple, cfg 1.
+
+    sources: of an edit model, see train().
+    """
     context, pooled = encoder(torch.tensor([text.tokens(prompt) for prompt in prompts]))
     u = torch.linspace(1, 0, steps + 1)
     levels = SHIFT * u / (1 + (SHIFT - 1) * u)
     latents = torch.randn(len(prompts), LATENT_CHANNELS, 8, 8, generator=torch.Generator().manual_seed(seed))
     for now, after in itertools.pairwise(levels):
-        velocity = denoiser(latents, now.expand(len(prompts)) * 1000, context=context, y=pooled)
+        seen = latents if sources is None else torch.cat([latents, sources], 1)
+        velocity = denoiser(seen, now.expand(len(prompts)) * 1000, context=context, y=pooled)
         latents = latents + (after - now) * velocity
     return latents

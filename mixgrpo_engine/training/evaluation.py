@@ -169,7 +169,7 @@ class HeldOut:
         strict = {name: torch.zeros(0) for name, reward in rewards.items() if hasattr(reward, "strict")}
         if images is not None:
             mine = self.sampler.score(rewards, images, prompts)
-            texts, references = self.sampler.told(prompts)
+            texts, references = self.sampler.told(rewards, prompts)
             for name in strict:
                 if (values := strict_scores(rewards[name], images, texts, references)) is not None:
                     strict[name] = values

@@ -24,7 +24,7 @@ from ..policy import Condition, Policy
 from ..prompts import PromptSet
 from ..records.grid import stills, to_bytes
 from ..rewards import Reward, abstains, uses_policy
-from ..rewards.references import References
+from ..rewards.references import References, uses_references
 from ..rewards.scoring import ScoresByName, and_why, score_by_each
 from ..rollout import Trajectory, Velocity, join, rollout, sample_ode
 from ..schedule import diffusers_sigmas, flash_sigmas
@@ -129,12 +129,13 @@ class Sampler:
         """Scores by these scorers, which stop when the run is asked to; prompts as PromptSet names them."""
         # One of several processes can't stop by itself.
         ask = self._while_scoring if self.ranks.count == 1 else _go_on
-        texts, references = self.told(prompts)
+        texts, references = self.told(rewards, prompts)
         return score_by_each(rewards, images, texts, ask, references)
 
-    def told(self, prompts: Sequence[str]) -> tuple[list[str], list[References] | None]:
-        """What scorers get of prompts: their words, and what their images were made from."""
-        return [self.prompts.text(prompt) for prompt in prompts], self.prompts.references(prompts)
+    def told(self, rewards: Mapping[str, Reward], prompts: Sequence[str]) -> tuple[list[str], list[References] | None]:
+        """What scorers get of prompts: their words, and what their images were made from, if any of them looks."""
+        seen = any(map(uses_references, rewards.values()))
+        return [self.prompts.text(prompt) for prompt in prompts], self.prompts.references(prompts) if seen else None
 
     def _while_scoring(self) -> None:
         self.pulse.raise_if_stopped()
