@@ -40,11 +40,11 @@ class EncodedTexts:
         """Of a file's metadata; nothing is known of files of earlier versions."""
         return cls(**json.loads(metadata.get(METADATA, "{}")))
 
-    def require_distinct(self, going_on: bool = False) -> str:
+    def require_distinct(self, going_on: bool = False, maker: str = "The text encoder") -> str:
         """Raises ValueError when two prompts have the same encoding, naming the first two that do.
 
         going_on: of a run that has been trained, and can't get other prompts: the sentence is the answer then, as "" is
-        where there are none. More iterations may bring such prompts.
+        where there are none. More iterations may bring such prompts. maker: of the encodings.
         """
         first: dict[str, str] = {}
         pairs = []
@@ -57,9 +57,7 @@ class EncodedTexts:
         one, other = pairs[0]
         more = f" There are {len(pairs)} such prompts." if len(pairs) > 1 else ""
         cut = " It reads only their beginnings." if one in self.cut and other in self.cut else ""
-        what = (
-            f"The text encoder makes the same of the prompts '{one}' and '{other}', so the model can't tell them apart."
-        )
+        what = f"{maker} makes the same of the prompts '{one}' and '{other}', so the model can't tell them apart."
         if going_on:
             return f"{what}{cut}{more}"
         raise ValueError(f"{what}{cut} Remove one of them, or write it in other words.{more}")

@@ -32,22 +32,32 @@ def of_texts(texts: Sequence[str]) -> list[str]:
 
 
 def read(path: Path) -> list[str]:
-    """The prompts of a file: one a line, {"prompt": ...} a line in .jsonl, the column "prompt" of .csv.
+    """The prompts of a file: one a line, {"prompt": ...} a line in .jsonl, the column "prompt" of .csv. As rows()."""
+    return [row[COLUMN] for row in rows(path) if row[COLUMN]]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """The lines of a file as texts by column, "prompt" always among them; lines that are empty are left out.
 
     UTF-8, or UTF-16 with its byte order mark. Raises ValueError with one sentence, OSError where it can't be opened.
     """
     data = path.read_bytes()
     try:
         text = data.decode("utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8").replace(BOM, "")
-        return {".jsonl": _of_jsonl, ".csv": _of_csv}.get(path.suffix.lower(), of_text)(text)
+        found = {".jsonl": _of_jsonl, ".csv": _of_csv}.get(path.suffix.lower(), _of_lines)(text)
+        return [row for row in found if any(row.values())]
     except UnicodeDecodeError:
         raise ValueError(f"The prompt file '{path.name}' isn't UTF-8 text: save it as UTF-8.") from None
     except ValueError as error:
         raise ValueError(f"The prompt file '{path.name}' can't be used. {error}") from None
 
 
-def _of_jsonl(text: str) -> list[str]:
-    prompts = []
+def _of_lines(text: str) -> list[dict[str, str]]:
+    return [{COLUMN: prompt} for prompt in of_text(text)]
+
+
+def _of_jsonl(text: str) -> list[dict[str, str]]:
+    found = []
     for number, line in enumerate(re.split(r"\r?\n", text), 1):
         if not line.strip():
             continue
@@ -57,37 +67,44 @@ def _of_jsonl(text: str) -> list[str]:
             raise ValueError(f"Line {number} isn't JSON ({error}): mend it.") from None
         if not isinstance(entry, dict) or not isinstance(entry.get(COLUMN), str):
             raise ValueError(f'Line {number} has no text "{COLUMN}": write {{"{COLUMN}": "..."}} a line.')
-        prompts.append(entry[COLUMN])
-    return cleaned(prompts)
+        told = {name: value for name, value in entry.items() if value is not None}
+        found.append(
+            {name: _clean(value if isinstance(value, str) else json.dumps(value)) for name, value in told.items()}
+        )
+    return found
 
 
-def _of_csv(text: str) -> list[str]:
+def _of_csv(text: str) -> list[dict[str, str]]:
     before = csv.field_size_limit(_LONGEST_CELL)
     try:
         for separator in _SEPARATORS:
-            found = _column(text, separator)
+            found = _table(text, separator)
             if found is not None:
-                return cleaned(found)
+                return found
     finally:
         csv.field_size_limit(before)
     raise ValueError(f"Its first line names no column '{COLUMN}': add that header.")
 
 
-def _column(text: str, separator: str) -> list[str] | None:
-    """The cells under the header, None where there is no such column."""
+def _table(text: str, separator: str) -> list[dict[str, str]] | None:
+    """The rows by the header's names, None where there is no such column."""
     rows = csv.reader(io.StringIO(text, newline="\n"), delimiter=separator, strict=True)
-    cells = []
+    found = []
     try:
         header = [name.strip().lower() for name in next(rows, [])]
         if COLUMN not in header:
             return None
-        place = header.index(COLUMN)
         for row in rows:
             if len(row) > len(header):  # else what stands behind a comma would be lost
                 raise ValueError(
                     f"Line {rows.line_num} has {len(row)} cells for {len(header)} columns: put the prompt in quotes."
                 )
-            cells.append(row[place] if place < len(row) else "")
+            cells = [*row, *[""] * (len(header) - len(row))]
+            found.append({name: _clean(cell) for name, cell in zip(header, cells, strict=True) if name})
     except csv.Error as error:
         raise ValueError(f"It isn't CSV near line {rows.line_num} ({error}): mend it.") from None
-    return cells
+    return found
+
+
+def _clean(text: str) -> str:
+    return next(iter(cleaned([text])), "")

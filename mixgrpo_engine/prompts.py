@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .items import Item
+    from .rewards import Reward
+    from .rewards.references import References
 
 AUTOMATIC = -1  # prompts to hold out: about a fifth, MOST_HELD_OUT at most, none of fewer than FEW
 MOST_HELD_OUT, FEW = 32, 4
@@ -20,10 +27,14 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Training prompts and held-out prompts; the two never overlap."""
+    """Training prompts and held-out prompts; the two never overlap.
+
+    A prompt that is an item stands here by the item's name: many items may have one text.
+    """
 
     train: tuple[str, ...]
     held_out: tuple[str, ...] = ()
+    items: Mapping[str, Item] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.train:
@@ -40,6 +51,57 @@ class PromptSet:
         size = len(self.train)
         places = (divmod(position, size) for position in range(iteration * count, (iteration + 1) * count))
         return [self.train[_order(size, seed, epoch)[place]] for epoch, place in places]
+
+    def text(self, name: str) -> str:
+        """The words of a prompt."""
+        return self.items[name].prompt if name in self.items else name
+
+    @property
+    def has_pictures(self) -> bool:
+        return any(item.pictures for item in self.items.values())
+
+    def references(self, names: Sequence[str]) -> list[References] | None:
+        """What images of these prompts are made from, one a name; None where no prompt is an item.
+
+        Raises ValueError when a picture can't be read.
+        """
+        from .rewards.references import References
+
+        if not self.items:
+            return None
+        found = {name: self.items[name].references() if name in self.items else References() for name in {*names}}
+        return [found[name] for name in names]
+
+    def check_rewards(self, rewards: Iterable[Reward]) -> None:
+        """Raises ValueError with one sentence for a reward that needs pictures which a prompt doesn't have."""
+        import torch
+
+        from .items import PICTURES, Item
+        from .rewards.references import References, check_references
+
+        pixels = torch.empty(0)
+        for reward in rewards:
+            if not getattr(reward, "needed_references", ()):
+                continue
+            check_references(reward, [] if self.items else None)
+            for name in (*self.held_out, *self.train):
+                item = self.items.get(name, Item(name))
+                check_references(reward, [References({each: pixels for each in PICTURES if item.has(each)})])
+
+    def as_dict(self, root: Path) -> dict[str, list]:
+        """Plain data; root: the folder below which the items' pictures are."""
+        return {
+            kind: [{"name": name, **self.items[name].as_dict(root)} if name in self.items else name for name in names]
+            for kind, names in (("train", self.train), ("held_out", self.held_out))
+        }
+
+    @classmethod
+    def of_dict(cls, made: Mapping[str, list], root: Path) -> PromptSet:
+        """The reverse. Raises ValueError for a picture elsewhere than below root."""
+        from .items import Item
+
+        items = {each["name"]: Item.of_dict(each, root) for kind in made for each in made[kind] if type(each) is dict}
+        return cls(tuple(map(name_of, made["train"])), tuple(map(name_of, made["held_out"])), items)
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -62,6 +124,11 @@ def _order(size: int, seed: int, epoch: int) -> array[int]:
     return order
 
 
+def name_of(entry: Any) -> str:
+    """Of an entry of PromptSet.as_dict()."""
+    return str(entry["name"] if isinstance(entry, dict) else entry)
+
+
 def cleaned(prompts: Iterable[str]) -> list[str]:
     """Prompts without byte order marks and space around them; empty ones are left out.
 
@@ -74,11 +141,11 @@ def cleaned(prompts: Iterable[str]) -> list[str]:
     return found
 
 
-def split(prompts: Iterable[str], held_out: int, seed: int = 0) -> PromptSet:
+def split(prompts: Iterable[str], held_out: int, seed: int = 0, items: Mapping[str, Item] | None = None) -> PromptSet:
     """Splits distinct prompts into train and held-out ones by a seeded shuffle; keeps the given order within each.
 
-    held_out: how many, or AUTOMATIC. Repeated prompts and empty ones are dropped. Raises ValueError when nothing would
-    be left to train on.
+    held_out: how many, or AUTOMATIC. items: those that are, by name. Repeated prompts and empty ones are dropped.
+    Raises ValueError when nothing would be left to train on.
     """
     distinct = list(dict.fromkeys(cleaned(prompts)))
     if not distinct:
@@ -94,4 +161,5 @@ def split(prompts: Iterable[str], held_out: int, seed: int = 0) -> PromptSet:
     return PromptSet(
         train=tuple(p for i, p in enumerate(distinct) if i not in kept_back),
         held_out=tuple(p for i, p in enumerate(distinct) if i in kept_back),
+        items=items or {},
     )

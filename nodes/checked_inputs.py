@@ -27,6 +27,7 @@ WIRES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "VAE": (lambda value: _has(value, "decode", "first_stage_model"), "a VAE loader"),
     "IMAGE": (lambda value: isinstance(value, torch.Tensor), "a node that gives images"),
     "CONDITIONING": (lambda value: isinstance(value, list), "a text encode node"),
+    "LATENT": (lambda value: isinstance(value, dict) and "samples" in value, "a node that gives latents"),
     "MIXGRPO_REWARD": (
         lambda value: isinstance(getattr(value, "name", None), str) and callable(getattr(value, "score", None)),
         "a MixGRPO reward node",

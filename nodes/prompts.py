@@ -1,4 +1,4 @@
-"""MixGRPO_Prompts: which prompts are trained on, and which are held out."""
+"""MixGRPO_Prompts: which prompts, or items with pictures, are trained on, and which are held out."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..mixgrpo_engine import prompt_files
+from ..mixgrpo_engine.items import Item, named
 from ..mixgrpo_engine.prompts import AUTOMATIC, split
 from ..mixgrpo_engine.records.readable import readable
+from . import item_files
 from .category import CATEGORY, found_by
 
 PROMPTS = io.Custom("MIXGRPO_PROMPTS")
@@ -31,7 +34,8 @@ class MixGRPOPrompts(io.ComfyNode):
             display_name="MixGRPO Prompts",
             category=CATEGORY,
             **found_by("dataset", "captions", "training prompts", "held-out prompts", "LoRA training"),
-            description="The prompts of a LoRA training, one a line, split into training prompts and held-out ones.",
+            description="The prompts of a LoRA training, one a line, split into training prompts and held-out ones. "
+            "Prompts with pictures (edits, inpainting, image to video) are items: see MixGRPO Item.",
             is_input_list=True,
             inputs=[
                 io.String.Input(
@@ -40,9 +44,11 @@ class MixGRPOPrompts(io.ComfyNode):
                     "texts: each is a prompt.",
                 ),
                 io.Combo.Input(
-                    "file", options=[NO_FILE, *text_files()], default=NO_FILE,
+                    "file", options=[NO_FILE, *files()], default=NO_FILE,
                     tooltip="A file in ComfyUI's input folder; its prompts are added to the text above. .txt: one "
-                    'prompt a line. .jsonl: {"prompt": "..."} a line. .csv: its column "prompt".',
+                    'prompt a line. .jsonl: {"prompt": "..."} a line. .csv: its column "prompt". The columns "image", '
+                    '"mask" and "image_2" name pictures beside the file; any others are for MixGRPO Item and for '
+                    "rewards. Or a folder of pictures, each with its prompt in a .txt of the same name.",
                 ),
                 io.Int.Input(
                     "held_out", default=AUTOMATIC, min=AUTOMATIC, max=100000,
@@ -54,6 +60,10 @@ class MixGRPOPrompts(io.ComfyNode):
                     "split_seed", default=0, min=0, max=2**31 - 1, control_after_generate=False,
                     tooltip="Which prompts are held out: the same number always picks the same ones.",
                 ),
+                io.Image.Input(
+                    "images", optional=True,
+                    tooltip="Pictures to begin from, one an item: text has a prompt for each, or one for all.",
+                ),
             ],
             outputs=[
                 PROMPTS.Output(display_name="prompts", tooltip="For MixGRPO Train."),
@@ -63,18 +73,28 @@ class MixGRPOPrompts(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, file: list[str | None], **others: Any) -> tuple:
+    def fingerprint_inputs(cls, file: list[str | None], **_: Any) -> Any:
         # What is linked isn't known here: None.
         path = None if file[0] in (None, NO_FILE) else input_file(str(file[0]))
-        return (file, *others.values(), path.stat().st_mtime_ns if path and os.path.exists(path) else 0)
+        if path is None or path.suffix.lower() == ".txt":
+            return (file, path.stat().st_mtime_ns if path and os.path.exists(path) else 0)
+        return float("nan")  # the pictures may have changed
 
     @classmethod
-    def execute(cls, text: list[str], file: list[str], held_out: list[int], split_seed: list[int]) -> io.NodeOutput:
+    def execute(
+        cls, text: list[str], file: list[str], held_out: list[int], split_seed: list[int],
+        images: list[Tensor] | None = None,
+    ) -> io.NodeOutput:  # fmt: skip
         listed, name = prompt_files.of_texts(text), only("file", file)
+        found = item_files.of_images(images, listed) if images else [Item(prompt) for prompt in listed]
         if name != NO_FILE:
-            listed += read_file(name)
-        prompts = split(listed, only("held_out", held_out), only("split_seed", split_seed))
-        return io.NodeOutput(prompts, as_text(prompts.train), as_text(prompts.held_out))
+            found += read_file(name)
+        items = named(found)
+        rich = {name: item for name, item in items.items() if item.pictures or item.columns}
+        prompts = split(items, only("held_out", held_out), only("split_seed", split_seed), rich)
+        return io.NodeOutput(
+            prompts, *(as_text([*map(prompts.text, each)]) for each in (prompts.train, prompts.held_out))
+        )
 
 
 def only(name: str, values: list) -> Any:
@@ -89,20 +109,18 @@ def as_text(prompts: Sequence[str]) -> str:
     return "\n".join(re.sub(r"\r?\n", " ", prompt) for prompt in prompts)
 
 
-def text_files() -> list[str]:
-    """The files in ComfyUI's input folder that can hold prompts."""
-    import folder_paths
-
-    folder = Path(folder_paths.get_input_directory())
-    found = folder.iterdir() if folder.is_dir() else []
-    return sorted(path.name for path in found if path.suffix.lower() in prompt_files.SUFFIXES)
+def files() -> list[str]:
+    """The files in ComfyUI's input folder that can hold prompts, and its folders that hold pictures."""
+    root = item_files.root()
+    found = sorted(root.iterdir()) if root.is_dir() else []
+    lists = [path.name for path in found if path.suffix.lower() in prompt_files.SUFFIXES]
+    folders = [path for path in found if path.is_dir() and path.name != item_files.OF_GRAPHS]
+    return lists + [f"{path.name}/" for path in folders if any(item_files.pictures_of(path))]
 
 
 def input_file(name: str) -> Path:
-    """The path of a file in the input folder. Raises ValueError when the name leads out of it."""
-    import folder_paths
-
-    folder = Path(folder_paths.get_input_directory()).resolve()
+    """The path of a file or folder in the input folder. Raises ValueError when the name leads out of it."""
+    folder = item_files.root()
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # what can't be a path
         path = (folder / name).resolve()
         if folder in path.parents:
@@ -115,14 +133,16 @@ def _missing(name: str) -> ValueError:
     return ValueError(f"{what} isn't in ComfyUI's input folder: put it there and choose it again.")
 
 
-def read_file(name: str) -> list[str]:
-    """The prompts of a file in the input folder. Raises ValueError with one sentence when it can't be used."""
+def read_file(name: str) -> list[Item]:
+    """What a file or folder in the input folder holds. Raises ValueError with one sentence when it can't be used."""
     path = input_file(name)
+    if os.path.isdir(path):
+        return item_files.of_folder(path)
     if not os.path.isfile(path):  # also for a name that is too long to be one
         raise _missing(name)
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"The prompt file '{name}' is larger than {MAX_FILE_BYTES // 2**20} MB: make it smaller.")
-    return prompt_files.read(path)
+    return item_files.of_list(path)
 
 
 NODES = [MixGRPOPrompts]

@@ -29,11 +29,12 @@ from .runs import (
     wait,
     workflow,
 )
+from .runs.item_graph import OF_ITEMS
 from .setting_widgets import folded, setting, widget
 from .worker import stash
 
 RUN = io.Custom("MIXGRPO_RUN")
-LAZY = ("model", "clip", "vae", "reward", "watch")
+LAZY = ("model", "clip", "vae", "reward", "watch", *OF_ITEMS)
 
 
 def run_widget(field: str, **options: Any) -> io.Input:
@@ -114,6 +115,22 @@ class MixGRPOTrain(io.ComfyNode):
                 run_widget("compile_blocks", optional=True),
                 run_widget("deterministic", optional=True),
                 run_widget("swapped_blocks", optional=True),
+                io.Conditioning.Input(
+                    "positive", optional=True, lazy=True,
+                    tooltip="For prompts with pictures: the conditioning that your nodes make of MixGRPO Item's "
+                    "outputs, as you would wire it into a sampler. It is made in the training, once for every item. "
+                    "Without it clip encodes the prompts.",
+                ),
+                io.Conditioning.Input(
+                    "negative", optional=True, lazy=True,
+                    tooltip="The negative one of every item, where cfg isn't 1. Without it clip encodes "
+                    "negative_prompt, for all items alike.",
+                ),
+                io.Latent.Input(
+                    "latent", optional=True, lazy=True,
+                    tooltip="The empty latent that your sampler would begin from: its size is trained, in place of "
+                    "width and height. It must be the same for all items, and have no noise mask.",
+                ),
             ],
             outputs=[
                 RUN.Output(

@@ -70,12 +70,17 @@ def cache_latents(vae: TinyVAE, count: int = SCENES, seed: int = 0) -> tuple[lis
     rng = random.Random(seed)
     specs = [data.random_spec(rng) for _ in range(count)]
     scenes = [shapes.layout(spec, rng) for spec in specs]
+    return list(zip(specs, scenes, strict=True)), encode(vae, scenes)
+
+
+@torch.no_grad()
+def encode(vae: TinyVAE, scenes: list[Scene]) -> torch.Tensor:
+    """Latents (scenes, 16, 8, 8) of their pictures."""
     latents = []
-    with torch.no_grad():
-        for start in range(0, count, 100):
-            pictures = data.pictures(scenes[start : start + 100]).float() / 255
-            latents.append(vae.encode(pictures.contiguous(memory_format=torch.channels_last)))
-    return list(zip(specs, scenes, strict=True)), torch.cat(latents).contiguous()
+    for start in range(0, len(scenes), 100):
+        pictures = data.pictures(scenes[start : start + 100]).float() / 255
+        latents.append(vae.encode(pictures.contiguous(memory_format=torch.channels_last)))
+    return torch.cat(latents).contiguous()
 
 
 def _caption(spec: Spec, scene: Scene, wrong: float, rng: random.Random) -> str:
@@ -121,15 +126,19 @@ def train(
     wrong: float = WRONG_CAPTIONS,
     log=print,
     each: Callable[[int, nn.Module], None] | None = None,
+    start: nn.Module | None = None,
+    sources: torch.Tensor | None = None,
 ) -> nn.Module:
-    """Train from nothing, with a text encoder that can read; returns the averaged weights.
+    """Train from nothing, or from a model `start`, with a text encoder that can read; returns the averaged weights.
+
+    sources: latents of the pictures that an edit model sees beside the noisy ones.
 
     each(step, averaged model) is called every 500 steps.
     """
     torch.manual_seed(seed)
     rng = random.Random(seed)
     captions = Captions(encoder)
-    model = build()
+    model = build() if start is None else start
     average = copy.deepcopy(model)
     optimizers = _optimizers(model)
 
@@ -147,8 +156,11 @@ def train(
         noise = torch.randn_like(clean)
         sigma = sigmas(len(clean))
         level = sigma.view(-1, 1, 1, 1)
+        seen = (1 - level) * clean + level * noise
+        if sources is not None:
+            seen = torch.cat([seen, sources[picked]], 1)
         with torch.autocast("cpu", torch.bfloat16):
-            got = model((1 - level) * clean + level * noise, sigma * 1000, context=context, y=pooled)
+            got = model(seen, sigma * 1000, context=context, y=pooled)
         loss = F.mse_loss(got.float(), noise - clean)
         model.zero_grad()
         loss.backward()
@@ -194,14 +206,23 @@ def _shuffled(count: int, rng: random.Random) -> Iterator[list[int]]:
 
 @torch.no_grad()
 def sample(
-    denoiser: nn.Module, encoder: text.TextEncoder, prompts: list[str], steps: int = 25, seed: int = 0
+    denoiser: nn.Module,
+    encoder: text.TextEncoder,
+    prompts: list[str],
+    steps: int = 25,
+    seed: int = 0,
+    sources: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Euler from noise to latents (prompts, 16, 8, 8), at the noise levels of KSampler's euler / simple, cfg 1."""
+    """Euler from noise to latents (prompts, 16, 8, 8), at the noise levels of KSampler's euler / simple, cfg 1.
+
+    sources: of an edit model, see train().
+    """
     context, pooled = encoder(torch.tensor([text.tokens(prompt) for prompt in prompts]))
     u = torch.linspace(1, 0, steps + 1)
     levels = SHIFT * u / (1 + (SHIFT - 1) * u)
     latents = torch.randn(len(prompts), LATENT_CHANNELS, 8, 8, generator=torch.Generator().manual_seed(seed))
     for now, after in itertools.pairwise(levels):
-        velocity = denoiser(latents, now.expand(len(prompts)) * 1000, context=context, y=pooled)
+        seen = latents if sources is None else torch.cat([latents, sources], 1)
+        velocity = denoiser(seen, now.expand(len(prompts)) * 1000, context=context, y=pooled)
         latents = latents + (after - now) * velocity
     return latents

@@ -87,6 +87,17 @@ class TinyVAE(nn.Module):
         return weights | {"vae_scale": torch.tensor(SCALE), "vae_shift": torch.tensor(SHIFT)}
 
 
+def shipped() -> TinyVAE:
+    """The finished one."""
+    from safetensors.torch import load_file
+
+    from . import assets
+
+    weights, model = load_file(assets.FOLDER / "tiny_vae.safetensors"), TinyVAE()
+    model.load_state_dict({name: each.float() for name, each in weights.items() if not name.startswith("vae_")})
+    return model
+
+
 def decibels(model: TinyVAE, pictures: torch.Tensor) -> float:
     """Peak signal-to-noise ratio of reconstructions of uint8 pictures (batch, 3, h, w), in dB."""
     with torch.no_grad():

@@ -24,6 +24,11 @@ BACKGROUND, TEXT, FAINT, ACCENT = "#1d1e22", "#f2f2f2", "#a2a4ac", "#6fb3e0"
 # Template -> label and the title of the node whose images stand below it.
 IMAGES = {
     "shapes_alignment": {"before": "Before", "after minutes on a CPU": "After"},
+    "edit_alignment": {
+        "a picture": "The picture that is edited",
+        "edited, before": "Before",
+        "edited, after": "After",
+    },
     "hybrid_inference": {
         "base": "Images: only the base",
         "tuned, then base": "Images: tuned, then base",

@@ -18,7 +18,7 @@ from ..records import samples
 from ..records.events import Best, Evaluation, Sample
 from ..records.grid import labelled_grid, stills, to_bytes
 from ..records.run_folder import RunFolder
-from ..rewards import Reward
+from ..rewards import Reward, strict_scores
 from ..rewards.scoring import ScoresByName, and_why
 from .experience import Sampler
 from .held_out_history import History, rounded
@@ -169,11 +169,10 @@ class HeldOut:
         strict = {name: torch.zeros(0) for name, reward in rewards.items() if hasattr(reward, "strict")}
         if images is not None:
             mine = self.sampler.score(rewards, images, prompts)
-            strict = {
-                name: torch.as_tensor(reward.strict(images, prompts)).float().cpu()
-                for name, reward in rewards.items()
-                if hasattr(reward, "strict")
-            }
+            texts, references = self.sampler.told(rewards, prompts)
+            for name in strict:
+                if (values := strict_scores(rewards[name], images, texts, references)) is not None:
+                    strict[name] = values
         failures = {name: self.ranks.joined(reasons) for name, reasons in mine.failures.items()}
         return HeldOutScores(
             ScoresByName(self.ranks.joined_rows(mine.values), failures), self.ranks.joined_rows(strict)

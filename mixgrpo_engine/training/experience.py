@@ -23,8 +23,10 @@ from ..distributed.ranks import Ranks
 from ..forward_process import forward_rollout
 from ..memory.micro_batches import BatchedVelocity, BatchSize
 from ..policy import Condition, Policy
+from ..prompts import PromptSet
 from ..records.grid import stills, to_bytes
 from ..rewards import Reward, abstains, uses_policy
+from ..rewards.references import References, uses_references
 from ..rewards.scoring import ScoresByName, and_why, score_by_each
 from ..rollout import Trajectory, Velocity, join, rollout, sample_ode
 from ..schedule import diffusers_sigmas, flash_sigmas
@@ -57,13 +59,14 @@ class Sampler:
         policy: Policy,
         module: Lockstep,
         rewards: Mapping[str, Reward],
+        prompts: PromptSet,
         config: TrainConfig,
         pulse: Pulse,
         ranks: Ranks,
         shows: Callable[[], bool] = lambda: True,
     ) -> None:
         """module: the policy's, as accelerate prepared it. shows(): whether a first group is to be kept now."""
-        self.policy, self.module, self.rewards = policy, module, rewards
+        self.policy, self.module, self.rewards, self.prompts = policy, module, rewards, prompts
         self.config, self.pulse, self.ranks = config.rollout, pulse, ranks
         self.seed, self.frames = config.run.seed, config.run.frames
         self.sigmas = policy_sigmas(policy, self.config)
@@ -127,9 +130,16 @@ class Sampler:
         return join(trajectories), ScoresByName(values, failures), score_seconds
 
     def score(self, rewards: Mapping[str, Reward], images: Tensor, prompts: Sequence[str]) -> ScoresByName:
-        """Scores by these scorers, which stop when the run is asked to."""
+        """Scores by these scorers, which stop when the run is asked to; prompts as PromptSet names them."""
         # One of several processes can't stop by itself.
-        return score_by_each(rewards, images, prompts, self._while_scoring if self.ranks.count == 1 else _go_on)
+        ask = self._while_scoring if self.ranks.count == 1 else _go_on
+        texts, references = self.told(rewards, prompts)
+        return score_by_each(rewards, images, texts, ask, references)
+
+    def told(self, rewards: Mapping[str, Reward], prompts: Sequence[str]) -> tuple[list[str], list[References] | None]:
+        """What scorers get of prompts: their words, and what their images were made from, if any of them looks."""
+        seen = any(map(uses_references, rewards.values()))
+        return [self.prompts.text(prompt) for prompt in prompts], self.prompts.references(prompts) if seen else None
 
     def _while_scoring(self) -> None:
         self.pulse.raise_if_stopped()

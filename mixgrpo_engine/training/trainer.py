@@ -109,7 +109,7 @@ class Trainer:
         self.pulse = Pulse(self.emit, should_stop, config.run.iterations)
         self.newest_group = NewestGroup(folder)
         self.sampler = Sampler(
-            policy, self.lockstep, self.rewards, config, self.pulse, self.ranks, self.newest_group.due
+            policy, self.lockstep, self.rewards, prompts, config, self.pulse, self.ranks, self.newest_group.due
         )
         self.updates = PolicyUpdate(
             policy, self.lockstep, self.parameters, self.optimizer, self.accelerator, config, self.pulse, self.ranks

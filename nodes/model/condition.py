@@ -1,4 +1,4 @@
-"""Encoded prompts as a model's inputs: prepared by the model class, batched by equal shapes."""
+"""Encoded prompts and items as a model's inputs: prepared by the model class, batched by equal shapes."""
 
 from __future__ import annotations
 
@@ -36,10 +36,12 @@ class Call:
 class PromptCondition:
     """One row a prompt; rows of the same prompt share their inputs. Implements the engine's Condition."""
 
-    def __init__(self, rows: Sequence[ModelInputs], negative: ModelInputs | None, device: torch.device) -> None:
-        """negative: the negative prompt's inputs, None without guidance."""
+    def __init__(
+        self, rows: Sequence[ModelInputs], negatives: Sequence[ModelInputs] | None, device: torch.device
+    ) -> None:
+        """negatives: one a row, None without guidance."""
         self.rows = list(rows)
-        self.negative = negative
+        self.negatives = None if negatives is None else list(negatives)
         self.device = device
         self._plan: tuple[list[Call], Tensor | None] | None = None
 
@@ -48,15 +50,16 @@ class PromptCondition:
 
     @property
     def guided(self) -> bool:
-        return self.negative is not None
+        return self.negatives is not None
 
     def select(self, rows: Sequence[int]) -> PromptCondition:
-        return PromptCondition([self.rows[row] for row in rows], self.negative, self.device)
+        negatives = None if self.negatives is None else [self.negatives[row] for row in rows]
+        return PromptCondition([self.rows[row] for row in rows], negatives, self.device)
 
     def plan(self) -> tuple[list[Call], Tensor | None]:
         """The model calls for this batch, and the order that brings their joined outputs back into row order.
 
-        With guidance the batch is twice as long: first all prompts, then the negative prompt as often. The order is
+        With guidance the batch is twice as long: first all prompts, then their negatives. The order is
         None when there is one call. Made at the first use and kept: a rollout asks for it at every step.
         """
         if self._plan is None:
@@ -64,15 +67,17 @@ class PromptCondition:
         return self._plan
 
     def _make_plan(self) -> tuple[list[Call], Tensor | None]:
-        size, negative = len(self.rows), self.negative
-        groups = _group(self.rows)
-        if len(groups) == 1 and (negative is None or _same_shape(self.rows[0], negative)):
-            batch = self.rows if negative is None else self.rows + [negative] * size
-            return [Call(None, _batch(batch, self.device), [0] if negative is None else [0, 1])], None
+        size, negatives = len(self.rows), self.negatives or []
+        groups, of_negatives = _group(self.rows), _group(negatives)
+        if (
+            len(groups) == 1
+            and len(of_negatives) <= 1
+            and all(_same_shape(self.rows[0], each) for each in negatives[:1])
+        ):
+            return [Call(None, _batch(self.rows + negatives, self.device), [0, 1] if negatives else [0])], None
         # A call holds prompts or negatives, never both in unequal parts: patches go by cond_or_uncond.
         parts = [(group, [self.rows[row] for row in group], 0) for group in groups]
-        if negative is not None:
-            parts.append((list(range(size, 2 * size)), [negative] * size, 1))
+        parts += [([size + row for row in group], [negatives[row] for row in group], 1) for group in of_negatives]
         calls = [
             Call(_to_device(torch.tensor(rows), self.device), _batch(inputs, self.device), [kind])
             for rows, inputs, kind in parts
@@ -82,36 +87,52 @@ class PromptCondition:
 
 
 def model_inputs(
-    model: BaseModel, conditioning: Conditioning, noise: Tensor, device: torch.device, kind: str
+    model: BaseModel,
+    conditioning: Conditioning,
+    noise: Tensor,
+    device: torch.device,
+    kind: str,
+    latent: Tensor | None = None,
 ) -> ModelInputs:
     """A prompt's conditioning through the model class's own extra_conds, as ComfyUI's samplers do it.
 
-    noise: (1, ...), the latents' shape. kind: "positive" or "negative". Raises ValueError for conditionings that
+    noise: (1, ...), the latents' shape. kind: "positive" or "negative". latent: what a sampler would begin from, as the
+    VAE has it; None where it is empty. Raises ValueError for conditionings that
     change during sampling or cover a part of the image.
     """
     import comfy.sampler_helpers
     import comfy.samplers
 
-    if len(conditioning) != 1:
-        raise ValueError("A prompt has several conditionings: training needs a CLIP without scheduled hooks.")
-    for key in _UNSUPPORTED:
-        if conditioning[0][1].get(key) is not None:
-            raise ValueError(f"A prompt's conditioning has '{key}': training needs plain text prompts without it.")
+    check_plain(conditioning)
     conds = comfy.samplers.encode_model_conds(
         model.extra_conds,
         comfy.sampler_helpers.convert_cond(conditioning),
         noise,
         device,
         kind,
-        latent_image=torch.zeros_like(noise),
+        latent_image=torch.zeros_like(noise) if latent is None else model.process_latent_in(latent.to(noise)),
         denoise_mask=None,
-        seed=None,
+        seed=0,  # of noise that some models add to a picture
         latent_shapes=[noise.shape],
     )
     inputs = {name: cond.process_cond(batch_size=1, area=None) for name, cond in conds[0]["model_conds"].items()}
     for cond in inputs.values():
         cond.cond = _to_device(cond.cond, device)
     return inputs
+
+
+def check_plain(conditioning: Conditioning) -> None:
+    """Raises ValueError for several conditionings, or one that changes during sampling or covers part of the image."""
+    if len(conditioning) != 1:
+        raise ValueError(
+            f"A prompt has {len(conditioning)} conditionings, and training takes one: use a CLIP without scheduled "
+            "hooks, and no node that combines conditionings."
+        )
+    for key in _UNSUPPORTED:
+        if conditioning[0][1].get(key) is not None:
+            raise ValueError(
+                f"A prompt's conditioning has '{key}', which can't be trained: leave out the node it is of."
+            )
 
 
 def _group(rows: Sequence[ModelInputs]) -> list[list[int]]:

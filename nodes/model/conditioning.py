@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -22,10 +24,20 @@ _STRUCTURE = "mixgrpo_conditioning"  # the metadata entry that says which tensor
 
 
 @dataclass(frozen=True)
+class ItemInputs:
+    """What an item's own nodes have made. latent: (1, ...), None where it is empty; latent_shape: () without any."""
+
+    positive: Conditioning
+    negative: Conditioning | None = None
+    latent: Tensor | None = None
+    latent_shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Encoded:
     """Encoded prompts. `conditionings` maps a prompt to what CLIPTextEncode gives: [[tokens, {key: value}], ...]."""
 
-    conditionings: dict[str, Conditioning]
+    conditionings: dict[str, Conditioning | ItemInputs]
     # Prompt -> text encoders that read only its beginning, as far as that was looked for.
     cut: dict[str, list[str]] = field(default_factory=dict)
     encoders: list[str] = field(default_factory=list)  # that were looked at
@@ -33,7 +45,21 @@ class Encoded:
     def __getitem__(self, prompt: str) -> Conditioning:
         if prompt not in self.conditionings:
             raise KeyError(not_encoded(prompt))
-        return self.conditionings[prompt]
+        made = self.conditionings[prompt]
+        return made.positive if isinstance(made, ItemInputs) else made
+
+    def of_item(self, prompt: str) -> ItemInputs | None:
+        """What an item's own nodes have made; None of a prompt that a text encoder has read."""
+        made = self.conditionings.get(prompt)
+        return made if isinstance(made, ItemInputs) else None
+
+    @property
+    def of_items(self) -> bool:
+        return any(isinstance(made, ItemInputs) for made in self.conditionings.values())
+
+    @property
+    def prompts(self) -> list[str]:
+        return list(self.conditionings)
 
     def __contains__(self, prompt: str) -> bool:
         return prompt in self.conditionings
@@ -47,26 +73,43 @@ def encode_prompts(
     prompts: Iterable[str],
     before_each: Callable[[int], None] = lambda done: None,
     look: CutPrompts | None = None,
+    text_of: Callable[[str], str] = str,
 ) -> Encoded:
     """Encodes each distinct prompt once, as the CLIPTextEncode node does; the empty prompt is a prompt too.
 
     clip: ComfyUI's CLIP. before_each(done) is called before each prompt: for progress, and to stop by an exception.
-    look: tells which prompts are cut off; without it nobody asks. The tensors lie on the CPU.
-    Raises ValueError when there is no CLIP.
+    look: tells which prompts are cut off; without it nobody asks. text_of: the words of a prompt's name. The
+    tensors lie on the CPU. Raises ValueError when there is no CLIP.
     """
     if clip is None:
         raise ValueError("There is no CLIP: the checkpoint has no text encoder, so load one with a CLIP loader.")
-    conditionings, cut = {}, {}
+    conditionings: dict[str, Conditioning | ItemInputs] = {}
+    cut = {}
     # Leaving inference mode matters: tensors made inside it can't be trained through.
     with torch.inference_mode(False), torch.no_grad():
         for done, prompt in enumerate(dict.fromkeys(prompts)):
             before_each(done)
-            tokens = clip.tokenize(prompt)
+            tokens = clip.tokenize(text_of(prompt))
             scheduled = clip.encode_from_tokens_scheduled(tokens)
-            conditionings[prompt] = _map_tensors(scheduled, _to_cpu)
-            if look and (encoders := look.encoders(prompt, tokens, scheduled)):
+            conditionings[prompt] = map_tensors(scheduled, _to_cpu)
+            if look and (encoders := look.encoders(text_of(prompt), tokens, scheduled)):
                 cut[prompt] = encoders
     return Encoded(conditionings, cut, look.names if look else [])
+
+
+def item_inputs(positive: Conditioning, negative: Conditioning | None, latent: dict | None) -> ItemInputs:
+    """What a graph's nodes gave for an item, on the CPU. Raises ValueError for what a training can't begin from."""
+    to_cpu = functools.cache(_own_on_cpu)  # one that positive and negative share stays one
+    samples, shape = None, ()
+    if latent is not None:
+        if latent.get("noise_mask") is not None:
+            raise ValueError(
+                "latent of MixGRPO Train has a noise mask, and training draws whole images: connect an empty latent "
+                "(InpaintModelConditioning: noise_mask off)."
+            )
+        shape = tuple(latent["samples"].shape)
+        samples = to_cpu(latent["samples"]) if latent["samples"].any() else None
+    return ItemInputs(map_tensors(positive, to_cpu), map_tensors(negative, to_cpu), samples, shape)
 
 
 def save(encoded: Encoded, path: str | os.PathLike) -> None:
@@ -74,14 +117,13 @@ def save(encoded: Encoded, path: str | os.PathLike) -> None:
 
     Raises ValueError, naming prompt and key, for a value that is neither a tensor nor plain data.
     """
-    tensors: dict[str, Tensor] = {}
+    tensors = _Tensors()
     structure = {
-        prompt: _describe(conditioning, tensors, f"prompt '{prompt}'")
-        for prompt, conditioning in encoded.conditionings.items()
+        prompt: _describe(_plain(made), tensors, f"prompt '{prompt}'") for prompt, made in encoded.conditionings.items()
     }
-    digests = {prompt: _digest(conditioning) for prompt, conditioning in encoded.conditionings.items()}
+    digests = {prompt: _digest(made) for prompt, made in encoded.conditionings.items()}
     texts = EncodedTexts(digests, encoded.cut, encoded.encoders)
-    tensor_files.save(tensors, path, {_STRUCTURE: json.dumps(structure), **texts.as_metadata()})
+    tensor_files.save(tensors.by_name, path, {_STRUCTURE: json.dumps(structure), **texts.as_metadata()})
 
 
 def load(path: str | os.PathLike, prompts: Iterable[str] | None = None) -> Encoded:
@@ -93,7 +135,8 @@ def load(path: str | os.PathLike, prompts: Iterable[str] | None = None) -> Encod
     with safe_open(Path(path), framework="pt") as file:
         structure = _structure(file, path)
         wanted = structure if prompts is None else {prompt: structure[prompt] for prompt in prompts}
-        return Encoded({prompt: _rebuild(node, file.get_tensor) for prompt, node in wanted.items()})
+        made = {prompt: _rebuild(node, functools.cache(file.get_tensor)) for prompt, node in wanted.items()}
+    return Encoded({prompt: ItemInputs(**each) if isinstance(each, dict) else each for prompt, each in made.items()})
 
 
 def stored_prompts(path: str | os.PathLike) -> list[str]:
@@ -123,37 +166,68 @@ def _to_cpu(tensor: Tensor) -> Tensor:
     return (tensor.clone() if tensor.is_inference() else tensor.detach()).cpu()
 
 
-def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+def _own_on_cpu(tensor: Tensor) -> Tensor:
+    """Without a larger tensor that it is a part of."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A conditioning, or a part of it, with function(tensor) in the place of every tensor."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, (list, tuple)):
-        return [_map_tensors(item, function) for item in value]
+        made = [map_tensors(item, function) for item in value]
+        return tuple(made) if isinstance(value, tuple) else made
     if isinstance(value, dict):
-        return {key: _map_tensors(item, function) for key, item in value.items()}
+        return {key: map_tensors(item, function) for key, item in value.items()}
+    if _is_clip_vision(value):
+        return _clip_vision_output(map_tensors(vars(value), function))
     return value
 
 
-def _describe(value: object, tensors: dict[str, Tensor], where: str) -> dict:
+class _Tensors:
+    """Tensors by the names that a file has them under; each once."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Tensor] = {}
+        self._names: dict[int, str] = {}
+
+    def name(self, tensor: Tensor) -> str:
+        name = self._names.setdefault(id(tensor), str(len(self.by_name)))
+        self.by_name[name] = tensor
+        return name
+
+
+def _plain(made: Conditioning | ItemInputs) -> Any:
+    return vars(made) if isinstance(made, ItemInputs) else made
+
+
+def _describe(value: object, tensors: _Tensors, where: str) -> dict:
     """The value as JSON-ready data; its tensors go into `tensors`."""
     if isinstance(value, Tensor):
-        name = str(len(tensors))
-        tensors[name] = value
-        return {"tensor": name}
+        return {"tensor": tensors.name(value)}
     if isinstance(value, (list, tuple)):
-        return {"list": [_describe(item, tensors, where) for item in value]}
-    if isinstance(value, dict):
-        return {"dict": {str(key): _describe(item, tensors, f"'{key}' of {where}") for key, item in value.items()}}
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [_describe(item, tensors, where) for item in value]}
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {"dict": {key: _describe(item, tensors, f"'{key}' of {where}") for key, item in value.items()}}
+    if isinstance(value, dict) and all(isinstance(key, int) for key in value):
+        return {"numbers": [[key, _describe(item, tensors, f"{key} of {where}")] for key, item in value.items()]}
+    if _is_clip_vision(value):
+        return {"clip_vision": _describe(vars(value), tensors, where)}
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return {"value": value}
     raise ValueError(
-        f"{where} is a {type(value).__name__}, which can't be stored: use a CLIP without the node that adds it."
+        f"{where} is a {type(value).__name__}, which can't be stored: use a conditioning without the node that adds it."
     )
 
 
-def _digest(conditioning: Conditioning) -> str:
-    tensors: dict[str, Tensor] = {}
-    structure = _describe(conditioning, tensors, "a prompt")
-    return digest(list(tensors.values()), [json.dumps(structure, sort_keys=True)])
+def _digest(made: Conditioning | ItemInputs) -> str:
+    tensors = _Tensors()
+    structure = _describe(_plain(made), tensors, "a prompt")
+    return digest(list(tensors.by_name.values()), [json.dumps(structure, sort_keys=True)])
 
 
 def _rebuild(node: dict, tensor: Callable[[str], Tensor]) -> Any:
@@ -161,8 +235,25 @@ def _rebuild(node: dict, tensor: Callable[[str], Tensor]) -> Any:
     ((kind, content),) = node.items()
     if kind == "tensor":
         return tensor(content)
-    if kind == "list":
-        return [_rebuild(item, tensor) for item in content]
+    if kind in ("list", "tuple"):
+        made = [_rebuild(item, tensor) for item in content]
+        return tuple(made) if kind == "tuple" else made
     if kind == "dict":
         return {key: _rebuild(item, tensor) for key, item in content.items()}
+    if kind == "numbers":
+        return {key: _rebuild(item, tensor) for key, item in content}
+    if kind == "clip_vision":
+        return _clip_vision_output(_rebuild(content, tensor))
     return content
+
+
+def _is_clip_vision(value: object) -> bool:
+    return type(value).__module__ == "comfy.clip_vision" and type(value).__name__ == "Output"
+
+
+def _clip_vision_output(values: dict[str, Any]) -> Any:
+    import comfy.clip_vision
+
+    made = comfy.clip_vision.Output()
+    vars(made).update(values)
+    return made

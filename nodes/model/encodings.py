@@ -7,7 +7,7 @@ one file's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -15,44 +15,70 @@ from safetensors import SafetensorError
 from ...mixgrpo_engine.encoded_texts import EncodedTexts
 from ..comfy_types import Clip, Conditioning
 from . import conditioning
+from .conditioning import Encoded, ItemInputs
 from .cut_prompts import CutPrompts
 
 PROMPTS_A_FILE = 64
+ITEMS_A_FILE = 8  # with pictures an item may be tens of megabytes
 
 
 class StoredEncodings:
     """Encoded prompts in a folder of safetensors files, for whoever takes a `conditioning.Encoded`.
 
-    File k holds the prompts from number k * PROMPTS_A_FILE on. A file is there whole or not at all, so what a killed
+    File k holds the prompts from number k * a_file on. A file is there whole or not at all, so what a killed
     or cancelled worker has made is taken by the next one.
     """
 
-    def __init__(self, folder: Path, prompts: Iterable[str], beside: StoredEncodings | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        prompts: Iterable[str],
+        beside: StoredEncodings | None = None,
+        of_items: bool = False,
+    ) -> None:
         """prompts: all that the run needs, the negative one too; a repeated one counts once. What is added to their end
-        later leaves the files before it as they are. beside: others that may be asked for here, too."""
-        self.folder, self.beside = folder, beside
+        later leaves the files before it as they are. beside: others that may be asked for here, too.
+        of_items: what the items' own nodes have made."""
+        self.folder, self.beside, self.of_items = folder, beside, of_items
+        self.a_file = ITEMS_A_FILE if of_items else PROMPTS_A_FILE
         self.prompts = list(dict.fromkeys(prompts))
-        self._files = {prompt: number // PROMPTS_A_FILE for number, prompt in enumerate(self.prompts)}
+        self._files = {prompt: number // self.a_file for number, prompt in enumerate(self.prompts)}
 
     def missing(self) -> list[int]:
         """Numbers of the files that have yet to be made: they aren't there, or damaged, or hold other prompts."""
         return [number for number in sorted(set(self._files.values())) if not self._is_made(number)]
 
-    def encode(self, clip: Clip | None, before_each: Callable[[int], None] = lambda done: None) -> None:
+    def encode(
+        self,
+        clip: Clip | None,
+        before_each: Callable[[int], None] = lambda done: None,
+        text_of: Callable[[str], str] = str,
+    ) -> None:
+        """Makes the missing files by a text encoder; as make(). text_of: the words of a prompt's name.
+
+        Raises ValueError when there is no CLIP.
+        """
+        look = CutPrompts(clip)
+        self.make(lambda prompts, told: conditioning.encode_prompts(clip, prompts, told, look, text_of), before_each)
+
+    def make(
+        self,
+        encode: Callable[[Sequence[str], Callable[[int], None]], Encoded],
+        before_each: Callable[[int], None] = lambda done: None,
+    ) -> None:
         """Makes the missing files. before_each(done) is called before each prompt, with the number of all before it.
 
-        Raises ValueError when there is no CLIP; an exception of before_each leaves the files that are whole.
+        encode(prompts, told) calls told(number of those before) before each of its own. An exception leaves the files
+        that are whole.
         """
         self.folder.mkdir(exist_ok=True, parents=True)
-        look = CutPrompts(clip)
         for number in self.missing():
-            first = number * PROMPTS_A_FILE
+            first = number * self.a_file
 
             def told(done: int, first: int = first) -> None:
                 before_each(first + done)
 
-            encoded = conditioning.encode_prompts(clip, self._prompts_of(number), told, look)
-            conditioning.save(encoded, self._path(number))
+            conditioning.save(encode(self._prompts_of(number), told), self._path(number))
 
     def texts(self) -> EncodedTexts:
         """What the encodings tell of their prompts, once they are all made; no tensor is read."""
@@ -67,6 +93,12 @@ class StoredEncodings:
         if prompt not in self._files:
             raise KeyError(conditioning.not_encoded(prompt))
         return conditioning.load(self._path(self._files[prompt]), [prompt])[prompt]
+
+    def of_item(self, prompt: str) -> ItemInputs | None:
+        """What an item's own nodes have made; None of a prompt that a text encoder has read."""
+        if prompt not in self._files:
+            return None
+        return conditioning.load(self._path(self._files[prompt]), [prompt]).of_item(prompt)
 
     def __contains__(self, prompt: str) -> bool:
         return prompt in self._files
@@ -84,4 +116,4 @@ class StoredEncodings:
         return self.folder / f"{number:06d}.safetensors"
 
     def _prompts_of(self, number: int) -> list[str]:
-        return self.prompts[number * PROMPTS_A_FILE : (number + 1) * PROMPTS_A_FILE]
+        return self.prompts[number * self.a_file : (number + 1) * self.a_file]

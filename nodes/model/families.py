@@ -42,15 +42,19 @@ def check_flow_matching(model: Model) -> None:
         )
 
 
-def check_trainable(model: Model) -> None:
-    """Raises ValueError for a MODEL that isn't flow matching, needs more than a prompt, or has no gradient."""
+def check_trainable(model: Model, items: bool = False) -> None:
+    """Raises ValueError for a MODEL that isn't flow matching, needs more than a prompt, or has no gradient.
+
+    items: the prompts' conditionings may bring a picture.
+    """
     check_flow_matching(model)
     base, kind = model.model, type(model.model).__name__
-    missing = NEEDS_MORE.get(kind) or _missing_picture(base)
+    missing = NEEDS_MORE.get(kind) or ("" if items else missing_picture(base))
     if missing:
+        advice = "use" if kind in NEEDS_MORE else "give it by MixGRPO Item and positive of MixGRPO Train, or use"
         raise ValueError(
-            f"This MODEL ({kind}) needs {missing}, and training has only prompts: use the model's text-to-image or "
-            "text-to-video kin."
+            f"This MODEL ({kind}) needs {missing}, and training has only prompts: {advice} the model's text-to-image "
+            "or text-to-video kin."
         )
     if kind in OVERWRITING:
         raise ValueError(f"This MODEL ({kind}) can't be trained: its blocks overwrite tensors that its gradient needs.")
@@ -63,8 +67,9 @@ def check_trainable(model: Model) -> None:
             )
 
 
-def _missing_picture(model: BaseModel) -> str:
-    """What the model reads beside the latents, from the channels that ComfyUI would fill with a blank picture."""
+def missing_picture(model: BaseModel) -> str:
+    """What the model reads beside the latents, from the channels that ComfyUI would fill with a blank picture; "" for
+    nothing."""
     latents = model.latent_format.latent_channels
     blank = torch.zeros(1, latents, *(1,) * (model.latent_format.latent_dimensions - 2), 16, 16)
     concat = model.concat_cond(noise=blank, latent_image=blank, denoise_mask=None, device=blank.device)

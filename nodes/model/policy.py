@@ -16,14 +16,15 @@ from ...mixgrpo_engine import block_swap, lora
 from ...mixgrpo_engine.config import AdapterConfig
 from ...mixgrpo_engine.gradient_scale import GradientScale
 from ...mixgrpo_engine.transfers import send
-from ..comfy_types import LatentFormat, Model, Vae
-from . import gradients, lora_names, schedule
+from ..comfy_types import Conditioning, LatentFormat, Model, Vae
+from . import gradients, item_checks, lora_names, schedule
 from .condition import ModelInputs, PromptCondition, model_inputs
 from .conditioning import Encoded
 from .decoding import decode_images, needs_tiles, unload
 from .encodings import StoredEncodings
 from .families import check_guidance, check_trainable, with_guidance
 from .frozen_copy import private_copy
+from .input_cache import InputCache
 from .model_options import settled
 from .module import VelocityModule
 from .precision import use_training_dtype
@@ -31,7 +32,6 @@ from .video import filmstrip, latent_frames
 
 BASE_IMAGES = 4  # of a taste's model calls, which come beside a rollout's memory
 SMALL_WEIGHT = 2**16  # values
-CACHED_PROMPTS = 128  # prompts whose model inputs stay on the device; a T5 prompt of FLUX is 4 MB
 
 
 class ComfyPolicy:
@@ -58,7 +58,8 @@ class ComfyPolicy:
         gradient_checkpointing: bool = False,
         swapped_blocks: int = 0,
     ) -> None:
-        """model, vae: ComfyUI's MODEL and VAE. encoded: all prompts of the run, with `negative` where cfg isn't 1.
+        """model, vae: ComfyUI's MODEL and VAE. encoded: all prompts of the run, with `negative` where cfg isn't 1 and
+        items don't bring their own.
 
         guidance: input of guidance-distilled models (FLUX.1-dev), for prompt and negative prompt alike; 0 leaves it to
         the prompts' own, or the model's default. frames: of a video, 1 for images. width, height: pixels of an image or
@@ -67,7 +68,7 @@ class ComfyPolicy:
         Raises ValueError for a MODEL that can't be trained as it is sampled, or a size, VAE, target or guidance that
         doesn't fit it. What of the MODEL was left out is told in `notices`.
         """
-        check_trainable(model)
+        check_trainable(model, encoded.of_items)
         if adapter.kind != "lora":
             raise ValueError(f"The adapter's kind is '{adapter.kind}': a ComfyUI MODEL is trained by a LoRA only.")
         check_guidance(model.model, guidance)
@@ -98,7 +99,10 @@ class ComfyPolicy:
         if self.dtype == torch.float16:
             self._gradient_scale = GradientScale(lora.parameters(self._model.diffusion_model))
         self.module: nn.Module = VelocityModule(self._model, model.model_options, cfg, self._gradient_scale)
-        self._inputs = functools.lru_cache(CACHED_PROMPTS)(self._prepare_inputs)
+        self._inputs = InputCache(self._prepare_inputs)
+        self._own_negatives = has_own_negatives(encoded)
+        if encoded.of_items:
+            self._check_first_item()
 
     def sigmas(self, steps: int, shift: float = 0.0) -> Tensor:
         """float32 (steps + 1,), from 1 to 0. shift 0 means the MODEL's own; FLUX's mu is log(shift)."""
@@ -109,8 +113,8 @@ class ComfyPolicy:
         return schedule.model_shift(self._model_sampling)
 
     def condition(self, prompts: Sequence[str]) -> PromptCondition:
-        negative = self._inputs(self.negative, "negative") if self.cfg != 1 else None
-        return PromptCondition([self._inputs(prompt, "positive") for prompt in prompts], negative, self.device)
+        negatives = [self._negative(prompt) for prompt in prompts] if self.cfg != 1 else None
+        return PromptCondition([self._inputs(prompt, "positive") for prompt in prompts], negatives, self.device)
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """(len(seeds), ...) standard normal; row i depends on seeds[i] alone."""
@@ -176,11 +180,51 @@ class ComfyPolicy:
     def export(self, path: Path, metadata: dict[str, str]) -> None:
         lora.export(self._model.diffusion_model, path, metadata=metadata, rename=self._names.rename)
 
+    def _negative(self, prompt: str) -> ModelInputs:
+        return self._inputs(prompt if self._own_negatives else self.negative, "negative")
+
     def _prepare_inputs(self, prompt: str, kind: str) -> ModelInputs:
+        return self._inputs_of(*conditioning_of(self.encoded, prompt, kind), kind)
+
+    def _inputs_of(self, conditioning: Conditioning, latent: Tensor | None, kind: str) -> ModelInputs:
         noise = torch.zeros(1, *self.noise_shape, device=self.device)
         with torch.inference_mode(False), torch.no_grad():
-            conditioning = with_guidance(self.encoded[prompt], self.guidance)
-            return model_inputs(self._model, conditioning, noise, self.device, kind)
+            conditioning = with_guidance(conditioning, self.guidance)
+            return model_inputs(self._model, conditioning, noise, self.device, kind, latent)
+
+    def _check_first_item(self) -> None:
+        """All others are like it, as item_checks.check_alike() found when they were made."""
+        name, noise = self.encoded.prompts[0], torch.zeros(1, *self.noise_shape)
+        item = self.encoded.of_item(name)
+        assert item is not None
+        size = item.latent_shape[2:]
+        if size and size != noise.shape[-len(size) :]:
+            raise ValueError(
+                f"latent is {list(item.latent_shape)}, and {list(noise.shape)} is trained: set frames to fit."
+            )
+        kinds = {"positive": name, "negative": name if self._own_negatives else self.negative}
+        for kind in ("positive", "negative") if self.cfg != 1 else ("positive",):
+            made, latent = conditioning_of(self.encoded, kinds[kind], kind)
+            item_checks.check_with_model(
+                self._model, made, kind, noise, functools.partial(self._inputs_of, latent=latent, kind=kind)
+            )
+
+
+def conditioning_of(encoded: Encoded | StoredEncodings, prompt: str, kind: str) -> tuple[Conditioning, Tensor | None]:
+    """(a prompt's or item's conditioning, the latent that belongs to it, None where it is empty).
+
+    kind: "positive" or "negative".
+    """
+    item = encoded.of_item(prompt) if encoded.of_items else None
+    if item is None:
+        return encoded[prompt], None
+    return item.negative if kind == "negative" and item.negative is not None else item.positive, item.latent
+
+
+def has_own_negatives(encoded: Encoded | StoredEncodings) -> bool:
+    """Whether the items' nodes made a negative for each."""
+    item = encoded.of_item(encoded.prompts[0]) if encoded.of_items else None
+    return item is not None and item.negative is not None
 
 
 def latent_shape(latent_format: LatentFormat, vae: Vae, width: int, height: int, length: int = 1) -> tuple[int, ...]:

@@ -28,9 +28,10 @@ from .decoding import bytes_to_move, decode_bytes, free_bytes, tile_shape
 from .encodings import StoredEncodings
 from .families import check_trainable, with_guidance
 from .frozen_copy import weightless_copy
+from .input_cache import CACHED_BYTES, bytes_of
 from .model_options import settled
 from .module import VelocityModule
-from .policy import CACHED_PROMPTS, latent_shape
+from .policy import conditioning_of, has_own_negatives, latent_shape
 from .precision import use_training_dtype
 from .video import latent_frames
 
@@ -56,7 +57,7 @@ class Preflight:
         rewards: Iterable[Reward] = (),
     ) -> None:
         """prompts: all of the run. rewards: the scorers; see scorer_bytes(). Raises ValueError for a wrong MODEL."""
-        check_trainable(model)
+        check_trainable(model, encoded.of_items)
         gradients.enable_training_mode()  # newer ComfyUI's code for sampling takes tensors without data badly
         self.model, _ = settled(model)
         self.vae, self.encoded = vae, encoded
@@ -86,7 +87,7 @@ class Preflight:
             update=self._update(module, shape, rows, config) if parameters else Line(),
             rollout=self._rollout(module, shape, rows),
             kept=estimate.trajectory_bytes(torch.Size(shape).numel(), config)
-            + _bytes_of(rows[0]) * min(len(self.prompts), CACHED_PROMPTS),
+            + min(bytes_of(rows[0]) * len(self.prompts), CACHED_BYTES),
             vae=self._vae(shape),
             scorers=sum(scorer_bytes(reward) for reward in self.rewards),
             # Apple's devices have the host's memory.
@@ -109,15 +110,18 @@ class Preflight:
     def _rows(self, shape: tuple[int, ...], config: TrainConfig) -> Rows:
         """The model's inputs of the longest prompt among some, and of the negative one if there is guidance."""
         step = max(1, len(self.prompts) // PROMPTS_LOOKED_AT)
-        inputs = [self._inputs(prompt, shape, config, "positive") for prompt in self.prompts[::step]]
-        guided = config.rollout.cfg != 1
-        negative = self._inputs(config.run.negative_prompt, shape, config, "negative") if guided else None
-        return max(inputs, key=_bytes_of), negative
+        inputs = {prompt: self._inputs(prompt, shape, config, "positive") for prompt in self.prompts[::step]}
+        longest = max(inputs, key=lambda prompt: bytes_of(inputs[prompt]))
+        if config.rollout.cfg == 1:
+            return inputs[longest], None
+        negative = longest if has_own_negatives(self.encoded) else config.run.negative_prompt
+        return inputs[longest], self._inputs(negative, shape, config, "negative")
 
     def _inputs(self, prompt: str, shape: tuple[int, ...], config: TrainConfig, kind: str) -> ModelInputs:
         with torch.inference_mode(False), torch.no_grad():
-            conditioning, cpu = with_guidance(self.encoded[prompt], config.run.guidance), torch.device("cpu")
-            return model_inputs(self.model.model, conditioning, torch.zeros(1, *shape), cpu, kind)
+            conditioning, latent = conditioning_of(self.encoded, prompt, kind)
+            conditioning, cpu = with_guidance(conditioning, config.run.guidance), torch.device("cpu")
+            return model_inputs(self.model.model, conditioning, torch.zeros(1, *shape), cpu, kind, latent)
 
     def _update(self, module: VelocityModule, shape: tuple[int, ...], rows: Rows, config: TrainConfig) -> Line:
         def call(images: int) -> None:
@@ -197,15 +201,8 @@ def scorer_bytes(reward: Reward) -> int:
 
 def _batch(images: int, shape: tuple[int, ...], rows: Rows) -> tuple[Tensor, PromptCondition]:
     positive, negative = rows
-    return torch.empty(images, *shape, device=META), PromptCondition([positive] * images, negative, META)
-
-
-def _bytes_of(inputs: ModelInputs) -> int:
-    total = 0
-    for condition in inputs.values():
-        values = condition.cond if isinstance(condition.cond, list) else [condition.cond]
-        total += sum(value.numel() * value.element_size() for value in values if isinstance(value, Tensor))
-    return total
+    negatives = None if negative is None else [negative] * images
+    return torch.empty(images, *shape, device=META), PromptCondition([positive] * images, negatives, META)
 
 
 def _pytorch_attention(_function: object, *args: Any, **kwargs: Any) -> Tensor:

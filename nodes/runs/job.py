@@ -10,9 +10,10 @@ from typing import Any
 from ... import mixgrpo_engine
 from ...mixgrpo_engine.config import SETTINGS, AdapterConfig, RunConfig, TrainConfig
 from ...mixgrpo_engine.prompts import PromptSet
+from .. import item_files
 from ..comfy_types import DynamicPrompt
 from ..model import start_lora
-from . import graph
+from . import graph, item_graph
 
 
 def make(
@@ -42,6 +43,8 @@ def make(
     config.validate()
     cut = graph.cut(prompt, node_id, inputs)
     _require_links(cut[node_id]["inputs"], cut)
+    guided, negative = config.rollout.cfg != 1, config.run.negative_prompt
+    cut = item_graph.leaves(cut, node_id, prompt.get_node(node_id)["inputs"].get("prompts"), guided, negative)
     if "watch" in cut[node_id]["inputs"] and not config.run.evaluate_every:
         raise ValueError("watch is connected but evaluate_every is 0: set it above 0, or nothing would be watched.")
     _refuse_nested_training(cut, node_id)
@@ -51,7 +54,7 @@ def make(
         "node_id": node_id,
         "graph": cut,
         "config": settings,
-        "prompts": {"train": list(prompts.train), "held_out": list(prompts.held_out)},
+        "prompts": prompts.as_dict(item_files.root()),
         "versions": versions(),
     }
     if config.adapter.start_from:

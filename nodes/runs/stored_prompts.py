@@ -1,7 +1,8 @@
 """A run's prompts, in a file beside job.json: there may be a million, and job.json is read for every answer.
 
-prompts.json is a list with a prompt a line, the held-out ones first. job.json, which is signed, holds how many there
-are of each kind, and the file's sha256. Jobs of older versions hold the prompts themselves.
+prompts.json is a list with a prompt or item a line (PromptSet.as_dict), the held-out ones first. job.json, which is
+signed, holds how many there are of each kind, and the file's sha256. Jobs of older versions hold the prompts
+themselves.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO, Any
 
+from ...mixgrpo_engine.prompts import name_of
 from ...mixgrpo_engine.records.files import written_beside
 from ...mixgrpo_engine.records.run_folder import RunFolder
 
@@ -20,10 +22,11 @@ FILE = "prompts.json"
 LONGEST = 2**20  # characters of a line that is shown
 
 
-def write(folder: RunFolder, prompts: Mapping[str, list[str]]) -> dict[str, Any]:
+def write(folder: RunFolder, prompts: Mapping[str, list]) -> dict[str, Any]:
     """Writes {"train", "held_out"}; what job.json holds instead."""
     listed = [*prompts["held_out"], *prompts["train"]]
-    data = json.dumps(listed, separators=(",\n", ":")).encode()
+    lines = (json.dumps(each, separators=(",", ":")) for each in listed)
+    data = ("[" + ",\n".join(lines) + "]").encode()
     with written_beside(folder.path / FILE) as temporary, open(temporary, "wb") as file:
         file.write(data)
         file.flush()
@@ -37,7 +40,7 @@ def are_apart(job: Mapping[str, Any]) -> bool:
     return isinstance(told, dict) and "sha256" in told
 
 
-def read(folder: RunFolder, job: Mapping[str, Any]) -> dict[str, list[str]]:
+def read(folder: RunFolder, job: Mapping[str, Any]) -> dict[str, list]:
     """{"train", "held_out"}, all of them. Raises ValueError when they aren't those of the job."""
     told = job["prompts"]
     if not are_apart(job):
@@ -77,7 +80,7 @@ def first(folder: RunFolder, job: Mapping[str, Any], most: int) -> dict[str, Any
             some["held_out"] = _some(file, total["held_out"], most)
             some["train"] = _some(file, most, most)
     elif isinstance(told, dict):
-        some |= {kind: told[kind][:most] for kind in some if isinstance(told.get(kind), list)}
+        some |= {kind: [*map(name_of, told[kind][:most])] for kind in some if isinstance(told.get(kind), list)}
     return {**some, "total": total}
 
 
@@ -89,5 +92,5 @@ def _some(file: IO[str], lines: int, most: int) -> list[str]:
         if not line:
             break
         if len(found) < most:
-            found.append(str(json.loads(line.strip().removeprefix("[").rstrip(",]"))))
+            found.append(name_of(json.loads(line.strip().removeprefix("[").removesuffix("]").removesuffix(","))))
     return found

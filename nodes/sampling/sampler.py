@@ -148,7 +148,7 @@ def training_sampler(
     size, count = config.rollout.group_size, config.rollout.prompts_per_iteration
     if image >= size * count:
         raise ValueError(f"image is {image}: an iteration of this algorithm has the images 0 to {size * count - 1}.")
-    prompt = prompts.at(iteration, count, config.run.seed)[image // size] if prompts else ""
+    prompt = prompts.text(prompts.at(iteration, count, config.run.seed)[image // size]) if prompts else ""
     options = {"config": config, "iteration": iteration, "image": image}
     return comfy.samplers.KSAMPLER(sample_training_images, options), prompt
 

@@ -139,6 +139,11 @@ def prompt_list(text: str, prompts: PromptSet | None) -> tuple[list[str], str]:
     lines = of_text(text)
     given, source = [], "text"
     if prompts is not None:
+        if prompts.has_pictures:
+            raise ValueError(
+                "The prompts have pictures, and MixGRPO Evaluate samples from text alone: sample with your own nodes "
+                "and MixGRPO Item, and score by MixGRPO Score."
+            )
         given = list(prompts.held_out or prompts.train)
         source = "held-out prompts" if prompts.held_out else "training prompts (none are held out)"
         source += " and text" if lines else ""

@@ -10,8 +10,8 @@ from ..category import CATEGORY
 from ..comfy_types import Model, Network, Vae
 
 ASSETS = Path(__file__).resolve().parents[2] / "mixgrpo_engine" / "assets"
-DENOISER, TEXT_ENCODER, VAE = (
-    ASSETS / f"tiny_{part}.safetensors" for part in ("denoiser", "text_encoder", "vae")
+DENOISER, EDIT_DENOISER, TEXT_ENCODER, VAE = (
+    ASSETS / f"tiny_{part}.safetensors" for part in ("denoiser", "edit_denoiser", "text_encoder", "vae")
 )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def load_model() -> Model:
     import comfy.sd
     import comfy.utils
 
-    weights = comfy.utils.load_torch_file(_existing(DENOISER), safe_load=True)
+    weights = comfy.utils.load_torch_file(existing(DENOISER), safe_load=True)
     return comfy.sd.load_diffusion_model_state_dict(weights)
 
 
@@ -67,7 +67,7 @@ def load_vae() -> Vae:
     import torch
     from comfy.taesd.taesd import TAESD
 
-    thin = comfy.utils.load_torch_file(_existing(VAE), safe_load=True)
+    thin = comfy.utils.load_torch_file(existing(VAE), safe_load=True)
     stock = TAESD(latent_channels=thin["taesd_decoder.1.weight"].shape[1]).state_dict()
     padded = {}
     for key, weight in stock.items():
@@ -97,7 +97,7 @@ def _cut_off_zeros(taesd: Network, thin: dict) -> None:
                 layers[int(index)] = nn.ReLU()  # what is left of a residual block of zeros
 
 
-def _existing(path: Path) -> str:
+def existing(path: Path) -> str:
     if not path.is_file():
         raise FileNotFoundError(
             f"The tiny model's file {path.name} is missing from {path.parent}: reinstall the pack to get it back."

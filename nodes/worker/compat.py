@@ -159,16 +159,20 @@ class Comfy:
     def output_types(self, class_type: str, log: Path) -> set[str]:
         return {str(kind) for kind in self.node_class(class_type, log).RETURN_TYPES}
 
-    def execute(self, graph: dict, node_id: str) -> None:
-        """Executes a node and what it needs. Raises GraphError when a node fails, StopRequested when interrupted.
-
-        The executor is dropped afterwards: nothing keeps the results but who has stored them.
-        """
+    def executor(self) -> Any:
+        """One for several graphs keeps what the next one has in common with the last."""
         import execution
 
-        executor = execution.PromptExecutor(
+        return execution.PromptExecutor(
             self._server, cache_type=execution.CacheType.CLASSIC, cache_args=_NoCacheArguments()
         )
+
+    def execute(self, graph: dict, node_id: str, executor: Any = None) -> None:
+        """Executes a node and what it needs. Raises GraphError when a node fails, StopRequested when interrupted.
+
+        Without an executor of the caller's nothing keeps the results but who has stored them.
+        """
+        executor = executor or self.executor()
         try:
             executor.execute(graph, str(uuid.uuid4()), {}, [node_id])
         except LOOKUPS as error:  # of a node that was asked for its inputs only

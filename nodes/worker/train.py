@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.records.events import Lora, Notice, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.rewards import Reward
-from .. import votes
+from ...mixgrpo_engine.rewards.references import uses_references
+from .. import item_files, votes
+from ..comfy_types import Vae
 from ..model import start_lora
 from ..model.encodings import StoredEncodings
 from ..runs import curve, paths, published_lora, stored, stored_prompts
@@ -25,10 +28,9 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
     folder = RunFolder(path)
     config = TrainConfig.from_dict(job["config"])
     told = stored_prompts.read(folder, job)
-    prompts = PromptSet(tuple(told["train"]), tuple(told["held_out"]))
+    prompts = PromptSet.of_dict(told, item_files.root())
     loader = stages.Loader(job, folder, comfy, reporter, stop)
-    needed = prompts.needed(config.run.iterations, config.rollout.prompts_per_iteration, config.run.seed)
-    encoded, loaded = loader.load([config.run.negative_prompt, *needed], votes.prompts_of(job["graph"]))
+    encoded, loaded = loader.load(prompts, config, votes.prompts_of(job["graph"]))
     stop.check()
 
     from ...mixgrpo_engine.rewards import mix
@@ -42,7 +44,10 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
         start_lora.require_unchanged(config.adapter.start_from, job["start_sha256"])
     rewards, weights = mix.parts(loaded["reward"])
     watched, watched_weights = mix.parts(loaded["watch"]) if "watch" in loaded else ({}, {})
-    config = plan_memory(loaded, encoded, needed, [*rewards.values(), *watched.values()], config, reporter)
+    scorers = [*rewards.values(), *watched.values()]
+    check_pictures(prompts, scorers, bool(loader.per_item))
+    config = with_size_of_items(config, encoded, loaded["vae"])
+    config = plan_memory(loaded, encoded, scorers, config, reporter)
     policy = ComfyPolicy(
         loaded.pop("model"),
         loaded.pop("vae"),
@@ -60,8 +65,8 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
     )
     for notice in policy.notices:
         reporter.emit(Notice(reporter.checkpoint, notice))
-    if config.run.frames == 1:
-        for reward in (*rewards.values(), *watched.values()):
+    if config.run.frames == 1 and not prompts.has_pictures:  # with them a prompt's words alone tell no fit
+        for reward in scorers:
             votes.let_see(reward, policy, encoded.prompts)
     rewards, watched = (by_frames(by_plain_prompts(each), config.run.frames) for each in (rewards, watched))
     trainer = Trainer(
@@ -77,10 +82,29 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -
         draw_curve(folder)
 
 
+def check_pictures(prompts: PromptSet, rewards: list[Reward], reach_the_model: bool) -> None:
+    """Raises ValueError for pictures that nothing would see, and for a reward that lacks some."""
+    prompts.check_rewards(rewards)
+    seen = reach_the_model or any(map(uses_references, rewards))
+    if not seen and prompts.has_pictures:
+        raise ValueError(
+            "The prompts have pictures, but neither the model nor a reward sees them: make a conditioning of MixGRPO "
+            "Item's outputs and wire it into positive of MixGRPO Train."
+        )
+
+
+def with_size_of_items(config: TrainConfig, encoded: StoredEncodings, vae: Vae) -> TrainConfig:
+    """Width and height are those of the items' latent, where one is connected."""
+    item = encoded.of_item(encoded.prompts[0]) if encoded.of_items else None
+    if item is None or not item.latent_shape:
+        return config
+    height, width = (size * vae.spacial_compression_decode() for size in item.latent_shape[-2:])
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, width=width, height=height))
+
+
 def plan_memory(
     loaded: dict[str, Any],
     encoded: StoredEncodings,
-    prompts: list[str],
     rewards: list[Reward],
     config: TrainConfig,
     reporter: Reporter,
@@ -88,7 +112,7 @@ def plan_memory(
     """The settings with batch sizes that fit, which it tells. Raises MemoryError when nothing fits on a GPU."""
     from ..model import preflight
 
-    check = preflight.Preflight(loaded["model"], loaded["vae"], encoded, prompts, rewards)
+    check = preflight.Preflight(loaded["model"], loaded["vae"], encoded, encoded.prompts, rewards)
     config, sentence = preflight.plan(check, config)
     reporter.emit(Notice(reporter.checkpoint, sentence))
     return config

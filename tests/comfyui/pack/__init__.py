@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import patches, sizes_of_files
+from . import editing, patches, sizes_of_files
 
 sizes_of_files.install()
 TINY_MODELS = Path(__file__).resolve().parent.parent.parent / "nodes" / "tiny_models" / "__init__.py"
@@ -330,6 +330,7 @@ class TestImageList(Loader):
 
 NODE_CLASS_MAPPINGS = {
     **patches.NODES,
+    **editing.NODES,
     "Test_Model": TestModel,
     "Test_Clip": TestClip,
     "Test_FluxClip": TestFluxClip,

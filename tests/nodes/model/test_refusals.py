@@ -59,5 +59,5 @@ def test_prompts_with_regions_or_schedules_are_refused(build, policy_of, encoded
     policy = policy_of(build())
     with pytest.raises(ValueError, match="has 'mask'"):
         policy.condition(["masked"])
-    with pytest.raises(ValueError, match="several conditionings"):
+    with pytest.raises(ValueError, match="has 2 conditionings, and training takes one"):
         policy.condition(["scheduled"])
