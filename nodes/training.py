@@ -169,12 +169,13 @@ class MixGRPOTrain(io.ComfyNode):
 
         def keep(number: int, submission: submit.Submission) -> None:
             mine = settings[number]["mode"] == "wait", sweeps[number]
-            workflow.keep(submission.folder, hidden.extra_pnginfo, prompt, hidden.unique_id, *mine)
+            trains = submission.action in submit.TRAINS
+            workflow.keep(submission.folder, hidden.extra_pnginfo, prompt, hidden.unique_id, *mine, trains)
             news.tell(submission.folder.name)
 
         restarts = [each["if_exists"] == "restart" for each in settings]
         submissions = await wait.submit_all(list(zip(jobs, restarts, strict=True)), waits, keep)
-        if any(each.action in ("started", "resumed") for each in submissions):
+        if any(each.action in submit.TRAINS for each in submissions):
             free_memory.free()
         folders = [each.folder for each in submissions]
         wait.tell_browser(workflow_id, hidden.unique_id, folders[0].name)

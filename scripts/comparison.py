@@ -124,10 +124,10 @@ def overview(folder: Path) -> Image.Image:
 
 def show(report: dict) -> None:
     """Prints what changed, in two lines."""
-    for measure in ("reward", "accuracy"):
+    for measure, name in (("reward", "reward"), ("accuracy", "strictly right")):
         change = report[f"{measure}_difference"]
         print(
-            f"demo: held-out {measure:<8} {report[f'{measure}_before']:.3f} -> {report[f'{measure}_after']:.3f}   "
+            f"demo: held-out {name:<14} {report[f'{measure}_before']:.3f} -> {report[f'{measure}_after']:.3f}   "
             f"difference {change['mean']:+.3f} (95% interval {change['low']:+.3f} to {change['high']:+.3f})"
         )
     print(

@@ -82,7 +82,8 @@ def demonstrate(server: ComfyServer, arguments: argparse.Namespace, output: Path
             (output / "reward.png").write_bytes(server.view(file))
 
     held_out = split(of_text(prompts["text"]), prompts["held_out"], prompts["split_seed"]).held_out
-    say(f"Sampling {len(held_out)} held-out prompts x {arguments.images} images with stock nodes, base and LoRA ...")
+    say(f"Sampling {len(held_out)} held-out prompts x {arguments.images} images with stock nodes, base and LoRA: more")
+    say("images than the training measured itself by, so its own held-out figure differs ...")
     setting = comparison.Setting(
         prompts=held_out, images=arguments.images, steps=algorithm["steps"], cfg=algorithm["cfg"],
         width=train["width"], height=train["height"],

@@ -23,6 +23,7 @@ from .turns import enter
 
 LOCK_SECONDS = 120.0
 STOP_SECONDS = 90.0
+TRAINS = ("started", "resumed")  # actions after which a worker trains for this job
 
 
 @dataclass

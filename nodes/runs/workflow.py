@@ -23,16 +23,25 @@ def id_of(extra_pnginfo: object) -> str:
 
 
 def keep(
-    folder: RunFolder, extra_pnginfo: object, prompt: dict, node_id: str, waits: bool, sweep: dict | None = None
+    folder: RunFolder,
+    extra_pnginfo: object,
+    prompt: dict,
+    node_id: str,
+    waits: bool,
+    sweep: dict | None = None,
+    trains: bool = True,
 ) -> None:
     """Puts the workflow and the API prompt into the run folder, in place of those it was queued with before.
 
     And beside them, small, which node of which workflow that was: there the browser shows the run again. sweep: which
-    runs it was queued with (sweep.py).
+    runs it was queued with (sweep.py). trains: False where the run only went by, finished or at work already: the
+    graph's other nodes may have changed since, so the workflow that it was trained from stays.
     """
     # ComfyUI notes in the nodes what has changed.
     queued = {key: {name: node[name] for name in PARTS if name in node} for key, node in prompt.items()}
-    write_json(folder.path / "workflow.json", finite({"workflow": _workflow(extra_pnginfo), "prompt": queued}))
+    path = folder.path / "workflow.json"
+    if trains or not path.exists():
+        write_json(path, finite({"workflow": _workflow(extra_pnginfo), "prompt": queued}))
     told = {
         "workflow_id": id_of(extra_pnginfo), "node_id": node_id, "waits": waits, "time": time.time(), "sweep": sweep,
     }  # fmt: skip

@@ -36,6 +36,19 @@ LORA = """
 }
 """
 
+LISTED = """
+() => window.app.graph._nodes.find((n) => n.type === "LoraLoaderModelOnly")
+  .widgets.find((w) => w.name === "lora_name").options.values
+"""
+LOAD_AGAIN = "async () => { await window.app.loadGraphData(window.app.graph.serialize(), false, false); }"
+MODEL_TO = """
+() => {
+  const { graph } = window.app;
+  const output = graph._nodes.find((n) => n.type === "MixGRPO_TinyModel").outputs[0];
+  const links = output.links.map((id) => graph.getLink?.(id) ?? graph.links[id]);
+  return links.map((link) => graph.getNodeById(link.target_id).type);
+}
+"""
 
 # What can only be seen by scrolling sideways, but for what scrolls by itself.
 STICKING_OUT = """
@@ -118,6 +131,7 @@ def test_a_run_from_its_first_numbers_to_its_lora_in_a_graph(server, panel):
     go_on_longer(server, panel, run_id, stopped)
     lora = save_its_lora(server, panel, run_id)
     cancel(panel)
+    leave_its_wires_to_a_training(panel)
     use_its_lora(server, panel, lora)
     assert panel.page.evaluate("() => window.hacked") is None
 
@@ -188,6 +202,18 @@ def use_its_lora(server, panel, lora):
         panel.page.evaluate("() => window.app.queuePrompt(0)")
     outputs = server.wait(answer.value.json()["prompt_id"])["outputs"]
     assert any(values.get("images") for values in outputs.values())
+    panel.page.evaluate(LOAD_AGAIN)
+    assert panel.page.evaluate(LORA)["name"] in panel.page.evaluate(LISTED), "undo makes the nodes anew"
+
+
+def leave_its_wires_to_a_training(panel):
+    workflow = json.loads((ROOT / "workflows" / "shapes_alignment.json").read_text(encoding="utf-8"))
+    panel.page.evaluate("async (w) => { await window.app.loadGraphData(w, true, true); }", workflow)
+    panel.page.evaluate(SELECT, "MixGRPO_TinyModel")
+    before = panel.page.evaluate(MODEL_TO)
+    panel.button("Use this LoRA").click()
+    panel.page.wait_for_function("() => window.app.graph._nodes.some((n) => n.type === 'LoraLoaderModelOnly')")
+    assert "MixGRPO_Train" in before and panel.page.evaluate(MODEL_TO) == [*before, "LoraLoaderModelOnly"]
 
 
 def test_runs_are_found_renamed_and_deleted(server, panel):

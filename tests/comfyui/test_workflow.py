@@ -48,7 +48,9 @@ def test_a_run_keeps_its_workflow_and_tells_the_node_of_it(server, graphs):
 def test_another_workflow_is_no_other_run_and_a_strange_one_no_error(server, first_graph, first_run):
     graph, first = first_graph(), first_run[1]
     assert server.run_id(server.result(queue(server, graph, "test", {"id": "a"}))["outputs"]) == first
+    # There the browser shows it; but what it was trained from is what a script had queued.
+    assert stored(server, first, "queued")["workflow_id"] == "a"
+    assert stored(server, first, "workflow")["workflow"] is None
     for strange in ({"id": {"not": "text"}}, {"id": "x" * 1000}, ["no", "object"], "text"):
         assert server.run_id(server.result(queue(server, graph, "test", strange))["outputs"]) == first
-    assert stored(server, first, "workflow")["workflow"] is None
     assert server.run_id(server.outputs(graph)) == first

@@ -26,6 +26,8 @@ export function showRun(node, runs) {
   const options = { serialize: false, hideOnZoom: false, getMinHeight: height, getMaxHeight: height };
   const widget = node.addDOMWidget("run_display", "mixgrpo_run", element, options);
   widget.serialize = false; // neither the workflow nor the prompt holds it
+  // An element above the canvas keeps the wheel to itself, and has nothing to scroll.
+  element.addEventListener("wheel", (event) => app.canvas.processMouseWheel(event));
   fit(node);
   render(html`<${RunDisplay} node=${node} runs=${runs} />`, element);
   // Which run it is depends on the node's place in the graph.

@@ -3,6 +3,7 @@ import { api, app, toast } from "../comfy.mjs";
 
 const LOADER = "LoraLoaderModelOnly";
 const LOADERS = [LOADER, "LoraLoader"];
+const OF_A_TRAINING = ["MixGRPO_Train", "MixGRPO_ApplyRun"];
 const TITLE = 30; // units: the title stands above a node's place
 const GAP = 10;
 
@@ -21,8 +22,9 @@ export async function openWorkflow(run, routes) {
 }
 
 /**
- * Puts a LoRA loader with this LoRA behind the selected node's MODEL output; without such a node it stands alone in
- * the middle of the view.
+ * Puts a LoRA loader with this LoRA behind the selected node's MODEL output, before what that model goes to; without
+ * such a node it stands alone. A model that is trained in this graph keeps its wires: what is trained next must not
+ * begin with this LoRA, nor "before" be sampled with it, nor Apply Run add it twice.
  * @param {import("../api.mjs").Run} run @param {import("../api.mjs").View} lora
  */
 export async function insertLora(run, lora) {
@@ -42,12 +44,15 @@ export async function insertLora(run, lora) {
   widget.options.values = names;
   widget.value = listed;
   graph().add(loader);
-  if (source) splice(source, loader);
+  const wired = source && splice(source, loader);
   app.canvas.selectNode?.(loader);
+  app.canvas.centerOnNode?.(loader);
   app.canvas.setDirty(true, true);
-  const where = source
-    ? `between ${source.title} and what its model goes to, but for MixGRPO Train`
-    : "connect a model to it";
+  const where = !source
+    ? "connect a model to it; next time select the model's node first"
+    : wired
+      ? `between ${source.title} and what its model goes to`
+      : `behind ${source.title}, whose other wires stay as they are: connect it to what shall sample with it`;
   toast("success", "LoRA loader added", `${name}: ${where}.`);
 }
 
@@ -62,16 +67,16 @@ function modelSlot(node) {
   return (node.outputs ?? []).findIndex((/** @type {any} */ output) => output.type === "MODEL");
 }
 
-/** @param {any} source @param {any} loader */
+/** Whether the loader now stands before something. @param {any} source @param {any} loader */
 function splice(source, loader) {
   const slot = modelSlot(source);
   const targets = (source.outputs[slot].links ?? [])
     .map((/** @type {number} */ id) => graph().getLink?.(id) ?? graph().links[id])
-    .map((/** @type {any} */ link) => [graph().getNodeById(link.target_id), link.target_slot])
-    // What is trained next must not silently begin with this LoRA.
-    .filter((/** @type {any[]} */ [target]) => target.type !== "MixGRPO_Train");
+    .map((/** @type {any} */ link) => [graph().getNodeById(link.target_id), link.target_slot]);
   source.connect(slot, loader, "model");
+  if (targets.some((/** @type {any[]} */ [target]) => OF_A_TRAINING.includes(target.type))) return false;
   for (const [target, input] of targets) loader.connect(0, target, input);
+  return targets.length > 0;
 }
 
 /** The first place from there on downward where a node of this size lies over no other. @param {number} x @param {number} y @param {number[]} size */
@@ -93,7 +98,11 @@ function middle() {
   return [canvas.clientWidth / 2 / ds.scale - left, canvas.clientHeight / 2 / ds.scale - top];
 }
 
-/** Asks for the LoRAs anew, also in the loaders that are there; without the toast of ComfyUI's own refresh. @returns {Promise<string[]>} */
+/**
+ * Asks for the LoRAs anew, for the loaders that are there and those that undo or a workflow makes later; without the
+ * toast of ComfyUI's own refresh.
+ * @returns {Promise<string[]>}
+ */
 async function refreshLists() {
   const answer = await api.fetchApi(`/object_info/${LOADER}`);
   const input = (await answer.json())[LOADER].input.required.lora_name;
@@ -102,6 +111,15 @@ async function refreshLists() {
   for (const node of graph()._nodes.filter((/** @type {any} */ each) => LOADERS.includes(each.type))) {
     const widget = node.widgets?.find((/** @type {any} */ each) => each.name === "lora_name");
     if (widget?.options?.values) widget.options.values = names;
+  }
+  for (const type of LOADERS) {
+    const known = window.LiteGraph.registered_node_types[type]?.nodeData ?? {};
+    const lists = [known.input?.required?.lora_name, known.inputs?.lora_name];
+    for (const list of lists) {
+      if (Array.isArray(list?.[0])) list[0] = names;
+      else if (list?.[1]?.options) list[1].options = names;
+      else if (list?.options) list.options = names;
+    }
   }
   return names;
 }
