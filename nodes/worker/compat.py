@@ -93,6 +93,7 @@ def boot(scratch: Path, packs: list[str]) -> Comfy:
     packs: of ComfyUI's own files of nodes only those are loaded that are among them.
     """
     sys.meta_path.insert(0, _LoadedWhenUsed())
+    gc.disable()  # a seventh of the start: nothing of what is imported here becomes garbage
     # Before all others: it adds the model folders and runs the packs' prestartup scripts.
     comfy_main = importlib.import_module("main")
 
@@ -123,6 +124,8 @@ def boot(scratch: Path, packs: list[str]) -> Comfy:
     prompt_server.last_prompt_id = None
     loop.run_until_complete(nodes.init_extra_nodes(init_custom_nodes=True, init_api_nodes=False))
     comfy_main.hijack_progress(prompt_server)
+    gc.freeze()
+    gc.enable()
     return Comfy(prompt_server, types_of_nodes)
 
 

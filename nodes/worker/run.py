@@ -112,7 +112,8 @@ def _boot_and_train(folder: RunFolder, orders: dict, reporter: Reporter, stop: S
     ranks.choose_device(compat.uses_gpu())
     if ranks.index() == 0:  # one of several processes takes it for all
         gpu_lock.take(compat.gpus(ranks.wanted(folder)), reporter, stop)
-    comfy = compat.boot(scratch, orders["packs"])
+    with stop.calling(stop.check):  # in the middle of an import
+        comfy = compat.boot(scratch, orders["packs"])
     stop.check()
     # From here on everything is the pack as ComfyUI has loaded it: the graph's objects are of its classes.
     pack = comfy.pack_of("MixGRPO_Train", folder.log)

@@ -1,4 +1,4 @@
-"""What patch nodes before Train do to a run: the LoRA learns and the run says what was left out, or nothing starts."""
+"""What patch nodes before Train do to a run: the LoRA learns, and the run says what was left out."""
 
 from safetensors.torch import load_file
 
@@ -33,7 +33,7 @@ def test_what_has_no_place_in_a_training_is_dropped_with_a_notice_each(server, g
         ("TorchCompileModel", {"backend": "cudagraphs"}),
         ("RescaleCFG", {"multiplier": 0.7}),
         ("HyperTile", {"tile_size": 32, "swap_size": 2, "max_depth": 0, "scale_depth": False}),
-        ("Test_Patch", {"attention": True}),
+        ("Test_Attention", {}),
     )
     graph["algorithm"]["inputs"]["cfg"] = 3.0
     run_id = server.run_id(server.outputs(graph))
@@ -42,9 +42,3 @@ def test_what_has_no_place_in_a_training_is_dropped_with_a_notice_each(server, g
     assert any("an attention of its own" in notice for notice in told)
     assert any("HyperTile doesn't act in training" in notice for notice in told)
     check_it_has_learned(server, run_id)
-
-
-def test_an_option_that_nobody_knows_is_refused_by_its_name(server, graphs):
-    graph = after(graphs.tiny("unknown option"), ("Test_Patch", {"option": "their_cache_threshold"}))
-    message = server.error(graph)["exception_message"]
-    assert "what training can't make act as it does in sampling: their_cache_threshold. Connect the MODEL" in message

@@ -28,20 +28,16 @@ class TestNoBackward:
         return (model,)
 
 
-class TestPatch:
-    """Hangs onto a MODEL what other packs do.
-
-    attention: one without a backward pass, as SageAttention's. option: a name that nobody knows.
-    """
+class TestAttention:
+    """Hangs an attention without a backward pass onto a MODEL, as SageAttention's."""
 
     CATEGORY, FUNCTION, RETURN_TYPES = "test", "load", ("MODEL",)
 
     @classmethod
     def INPUT_TYPES(cls):
-        widgets = {"attention": ("BOOLEAN", {"default": False}), "option": ("STRING", {"default": ""})}
-        return {"required": {"model": ("MODEL",), **widgets}}
+        return {"required": {"model": ("MODEL",)}}
 
-    def load(self, model, attention, option):
+    def load(self, model):
         import torch
 
         def without_backward(function, *args, **kwargs):
@@ -49,11 +45,7 @@ class TestPatch:
                 return function(*args, **kwargs)
 
         model = model.clone()
-        transformer = model.model_options["transformer_options"]
-        if attention:
-            transformer["optimized_attention_override"] = without_backward
-        if option:
-            transformer[option] = 0.5
+        model.model_options["transformer_options"]["optimized_attention_override"] = without_backward
         return (model,)
 
 
@@ -98,7 +90,7 @@ class SamePatches:
 
 NODES = {
     "Test_NoBackward": TestNoBackward,
-    "Test_Patch": TestPatch,
+    "Test_Attention": TestAttention,
     "Test_CountPatches": CountPatches,
     "Test_SamePatches": SamePatches,
 }
