@@ -140,7 +140,9 @@ def test_http_reward_asks_a_server_of_a_python_callable(server, owner):
     assert asked == [[(64, 64)] * 8]
     shown, scored = outputs[find(graph, "PreviewImage")]["images"], outputs[find(graph, "MixGRPO_Score")]
     exact = [brightness(picture(server, file).convert("RGB")) for file in shown]
-    assert scored["scores"] == pytest.approx([exact[0], None, *exact[2:]])
+    # Preview Image cuts 8-bit levels off, the scorer's pictures are rounded.
+    assert scored["scores"].pop(1) is None and exact.pop(1)
+    assert scored["scores"] == pytest.approx(exact, abs=1)
     assert "1 of 8 images: the scorer gave no score" in scored["text"][0]
     assert len(outputs[find(graph, "MixGRPO_SaveScored")]["images"]) == 2
 
