@@ -9,12 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mixgrpo_engine.rewards.files import catalog
 from mixgrpo_engine.rewards.jpeg import JpegReward
 from mixgrpo_engine.rewards.server import application
 from mixgrpo_engine.rewards.shapes import ShapesReward
 from scripts.comfyui_server import ROOT
-from tests.engine.rewards import tiny_clips
 from tests.fake_judge import brightness, chat, fake_judge
 from tests.pictures import writing
 from tests.scorer_server import running
@@ -142,12 +140,14 @@ def test_http_reward_asks_a_server_of_a_python_callable(server, owner):
     assert asked == [[(64, 64)] * 8]
     shown, scored = outputs[find(graph, "PreviewImage")]["images"], outputs[find(graph, "MixGRPO_Score")]
     exact = [brightness(picture(server, file).convert("RGB")) for file in shown]
-    assert scored["scores"] == pytest.approx([exact[0], None, *exact[2:]])
+    # Preview Image cuts 8-bit levels off, the scorer's pictures are rounded.
+    assert scored["scores"].pop(1) is None and exact.pop(1)
+    assert scored["scores"] == pytest.approx(exact, abs=1)
     assert "1 of 8 images: the scorer gave no score" in scored["text"][0]
     assert len(outputs[find(graph, "MixGRPO_SaveScored")]["images"]) == 2
 
 
-def test_judge_edits_shows_judges_the_source(server, owner):
+def test_judge_edits_shows_judges_the_source(server, owner, published):
     async def respond(call):
         if "Instruction Score" in call.text:
             return chat("Instruction Score (0-10): 9\nPreservation Score (0-10): 4\nQuality Score (0-10): 6")
@@ -155,9 +155,7 @@ def test_judge_edits_shows_judges_the_source(server, owner):
         first, second = map(brightness, call.images[1:])
         return chat("Image 1 is better." if first < second else "Image 2 is better.")
 
-    folder, image = server.base / "models" / "reward_models", server.base / "input" / "example.png"
-    folder.mkdir(parents=True, exist_ok=True)
-    clip = tiny_clips.saved(tiny_clips.transformers_clip("quick_gelu"), folder / catalog.CLIP_L.name)
+    image = server.base / "input" / "example.png"
     writing("HELLO").save(image)
     with fake_judge(respond) as judge:
         owner(judge.url)
@@ -176,7 +174,6 @@ def test_judge_edits_shows_judges_the_source(server, owner):
     # White paper may change and black letters may not: the negative of all of it turns the letters white.
     assert best["outside_mask"] == 1 and worst["outside_mask"] < 0.2
     assert best["clip_similarity"] != worst["clip_similarity"]
-    clip.unlink()
     image.unlink()
 
 

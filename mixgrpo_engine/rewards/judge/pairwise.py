@@ -18,9 +18,7 @@ from .reward import sources, told
 
 ALONE = "there is no other image to compare it with"
 UNANSWERED = "no comparison with it was answered"
-SEVERAL_PROMPTS = (
-    "images of several prompts aren't compared: only those of one prompt are, and the mean of win rates is always 1/2"
-)
+SEVERAL = "images of several prompts or sources aren't compared: only those of one are"
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,8 @@ class PairwiseJudgeReward:
         shown = [picture(image) for image in images]
         known = [row for row, each in enumerate(shown) if each is not None]
         scores, reasons = torch.full((len(shown),), torch.nan), [NOT_FINITE] * (len(shown) - len(known))
-        if len(set(prompts)) > 1:
-            reasons += [SEVERAL_PROMPTS] * len(known)
+        if len(set(prompts)) > 1 or (self.options.question.source and not _one_source(references)):
+            reasons += [SEVERAL] * len(known)
         elif len(known) < 2:
             reasons += [ALONE] * len(known)
         else:
@@ -119,6 +117,11 @@ class PairwiseJudgeReward:
         if isinstance(answer, NoAnswer):
             raise answer
         return self.options.question.read(answer)
+
+
+def _one_source(references: Sequence[References]) -> bool:
+    shown = [each.images[IMAGE] for each in references]
+    return all(each is shown[0] or torch.equal(each, shown[0]) for each in shown)
 
 
 def pairings(count: int, calls: int = 0) -> list[tuple[int, int]]:

@@ -96,7 +96,7 @@ class HTTPReward:
         given = list(references) or [References()] * len(prompts)
         size, rows = self.options.batch_size, list(whole)
         batches = [
-            _Batch(part, *([each[row] for row in part] for each in (whole, prompts, given)))
+            _Batch(part, [whole[row] for row in part], [prompts[row] for row in part], [given[row] for row in part])
             for part in (rows[start : start + size] for start in range(0, len(rows), size))
         ]
         answers = self._client.ask([self._body(batch, one) for batch in batches])

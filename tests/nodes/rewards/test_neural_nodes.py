@@ -108,6 +108,21 @@ def test_clip_nodes_score_like_the_engine(name, neural, room, models, comfyui_di
     torch.testing.assert_close(scores, expected().score(images, prompts), atol=1e-5, rtol=1e-5)
 
 
+def test_clip_similarity_takes_an_image_encoder_alone(neural, room, models):
+    clip = tiny_clips.saved(tiny_clips.transformers_clip("gelu"), models / "clip_vision" / "eyes.safetensors")
+    node, widgets = neural.MixGRPORewardCLIPSimilarity, {"weights": "clip_vision: eyes.safetensors"}
+    assert node.validate_inputs(**widgets) is True and "nothing.pt" in node.validate_inputs(weights="nothing.pt")
+    settings = {"activation": "gelu", "device": "cpu", "dtype": "float32", "batch_size": 2, "keep_loaded": False}
+    reward = node.execute(**widgets, **settings)[0]
+    assert node.execute(**widgets, **settings)[0] is reward, "two nodes share a network"
+    images = tiny_clips.pictures(2, 40, 50)
+    references = [room("mixgrpo_engine.rewards.references").References({"image": images[0].movedim(-1, 0)})] * 2
+    scores = reward.score(images, ["a", "b"], references)
+    expected = room("mixgrpo_engine.rewards.clip_similarity").ClipSimilarityReward(clip, activation="gelu")
+    assert scores[0] == pytest.approx(1, abs=1e-5) and scores[1] < 0.999
+    torch.testing.assert_close(scores, expected.score(images, ["a", "b"], references), atol=1e-5, rtol=1e-5)
+
+
 def test_missing_transformers_is_one_sentence(image_reward, neural, monkeypatch):
     monkeypatch.setattr(neural.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="^ImageReward needs the Python package transformers: install it"):

@@ -66,6 +66,22 @@ def test_strict_and_failures_are_the_rewards_own(plain):
     assert not hasattr(plain.PlainPrompts(Reads()), "strict")
 
 
+def test_references_pass_and_videos_go_whole_to_who_wants_them(plain, room):
+    given = []
+
+    class Whole(Reads):
+        uses_references = True
+
+        def score_videos(self, videos, prompts, references):
+            given.append((tuple(videos.shape), prompts, references))
+            return videos.mean((1, 2, 3, 4))
+
+    reward = room("nodes.model.video").reward_of_videos(plain.reading_plain_prompts(Whole()), 3)
+    references = [room("mixgrpo_engine.rewards.references").References()] * 2
+    scores = reward.score(torch.ones(2, 12, 5, 3), [AS_WRITTEN] * 2, references)
+    assert scores.tolist() == [1, 1] and given == [((2, 3, 4, 5, 3), [PLAIN] * 2, references)]
+
+
 @pytest.fixture(params=["score", "pick best", "evaluate", "group sample"])
 def scoring_node(request, room, models, tmp_path, monkeypatch):
     """Runs a node that scores images of AS_WRITTEN by the reward; gives the prompts that it reports."""

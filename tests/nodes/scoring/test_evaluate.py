@@ -240,3 +240,17 @@ def test_progress_ends_at_its_total(evaluate, all_progress):
 def test_a_size_that_does_not_fit_is_one_sentence(evaluate):
     with pytest.raises(ValueError, match="width is 68: it must be a multiple of 8"):
         evaluate(width=68)
+
+
+def test_rewards_that_cannot_compare_two_models_are_refused(room, evaluate):
+    class Ranks(Red):
+        compares_group = True
+
+    class Sees(Red):
+        uses_references, needed_references = True, ("image",)
+
+    mix = room("mixgrpo_engine.rewards.mix").mix
+    for reward, message in ((Ranks(), "both models would get 1/2"), (Sees(), "compares with the picture 'image'")):
+        for given in (reward, mix([(Red(), 1.0), (reward, 1.0)])):
+            with pytest.raises(ValueError, match=message):
+                evaluate(reward=given)

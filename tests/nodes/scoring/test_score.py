@@ -39,9 +39,9 @@ def greys(*values, size=8, channels=3):
 def score(room):
     """`score(images, ...)`: (scores, mean, json as data, table, images, ui)."""
 
-    def run(*images, reward=None, prompt=("a prompt",), per_line=False):
+    def run(*images, reward=None, prompt=("a prompt",), per_line=False, **more):
         node = room("nodes.scoring.score").MixGRPOScore
-        output = node.execute(list(images), [reward or Red()], list(prompt), [per_line])
+        output = node.execute(list(images), [reward or Red()], list(prompt), [per_line], **more)
         scores, mean, text, table, passed = output.result
         return scores, mean, json.loads(text, parse_constant=pytest.fail), table, passed, output.ui
 
@@ -156,3 +156,36 @@ def test_the_schemas_explain_themselves(room):
     for node in nodes:
         schema = node.define_schema()
         assert schema.description and all(part.tooltip for part in [*schema.inputs, *schema.outputs])
+
+
+class Sees:
+    """The brightness of the source and the mask, of which it needs the first."""
+
+    name, uses_references, needed_references = "sees", True, ("image",)
+
+    def score(self, images, prompts, references):
+        self.references = references
+        return torch.stack([sum(picture.mean() for picture in each.images.values()) for each in references])
+
+
+def test_every_image_is_scored_beside_its_own_source(score):
+    sources, masks = [greys(0.5, 0.25, size=4)], [torch.zeros(4, 4), torch.ones(1, 4, 4)]
+    reward = Sees()
+    one, two = greys(0.1), greys(0.2, size=16)
+    assert score(one, two, reward=reward, source=sources)[0] == [0.5, 0.25]
+    assert score(one, two, reward=reward, source=sources, mask=masks)[0] == [0.5, 1.25]
+    assert reward.references[0].images["image"].shape == (3, 4, 4)
+    assert reward.references[0].images["mask"].shape == (1, 4, 4)
+    assert score(greys(0.1, 0.2), greys(0.3), reward=reward, source=sources)[0] == [0.5, 0.5, 0.25], "one a batch"
+    assert score(greys(0.1, 0.2), reward=reward, source=[greys(0.5)])[0] == [0.5, 0.5], "one for all"
+    assert reward.references[0] is reward.references[1]
+
+
+def test_sources_that_do_not_fit_and_missing_ones_are_one_sentence(score):
+    with pytest.raises(ValueError, match="source is a list of 2 and there are 3 images in 1 batches: give one for all"):
+        score(greys(0.1, 0.2, 0.3), reward=Sees(), source=[greys(0.5, 0.5)])
+    for more in ({}, {"mask": [torch.ones(4, 4)]}):
+        with pytest.raises(
+            ValueError, match="'sees' compares with the picture 'image'.*source and mask of MixGRPO Score"
+        ):
+            score(greys(0.1), reward=Sees(), **more)
