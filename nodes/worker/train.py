@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.records.events import Lora, Notice, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
+from ...mixgrpo_engine.records.trackers import Trackers
 from ...mixgrpo_engine.rewards import Reward
 from .. import votes
 from ..model import start_lora
@@ -20,10 +22,12 @@ from .report import LOG, Reporter
 from .stop import Stop
 
 
-def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -> None:
+def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop, trackers: Sequence[str] = ()) -> None:
     """Trains as job.json says. Raises whatever goes wrong, StopRequested when cancelled before the training."""
     folder = RunFolder(path)
     config = TrainConfig.from_dict(job["config"])
+    if trackers:
+        reporter.after(Trackers(trackers, folder, job["config"], reporter.emit))
     told = stored_prompts.read(folder, job)
     prompts = PromptSet(tuple(told["train"]), tuple(told["held_out"]))
     loader = stages.Loader(job, folder, comfy, reporter, stop)

@@ -27,7 +27,12 @@ def test_algorithms_are_the_presets(demo):
     assert not flow.rollout.shared_noise and mix.rollout.shared_noise
     assert (mix.window.size, mix.window.strategy, mix.rollout.flash_ratio) == (4, "constant", 1)
     assert unshared == mix
-    assert (nft.loss.surrogate, nft.window.size, nft.rollout.tail_order, nft.rollout.shared_noise) == ("nft", 0, 2, False)
+    assert (nft.loss.surrogate, nft.window.size, nft.rollout.tail_order, nft.rollout.shared_noise) == (
+        "nft",
+        0,
+        2,
+        False,
+    )
     assert (flash.rollout.flash_ratio, flash.rollout.tail_order, flash.window) == (0.4, 2, mix.window)
     assert (star.rollout.flash_ratio, star.rollout.tail_order, star.window.strategy) == (0.2, 2, "frozen")
 
