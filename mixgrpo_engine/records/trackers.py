@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,7 @@ class Trackers:
         with Image.open(self.folder.path / event.path) as grid:
             pixels = np.asarray(grid.convert("RGB"))
         if tracker.name == "trackio":  # accelerate's knows no images
-            import trackio
-
-            tracker.log({"samples": trackio.Image(pixels)}, step=step)
+            tracker.log({"samples": import_module("trackio").Image(pixels)}, step=step)
         else:
             layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             tracker.log_images({"samples": pixels[None]}, step=step, **layout)
