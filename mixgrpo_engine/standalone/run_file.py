@@ -25,7 +25,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 class ModelEntry:
     """The entry "model". Paths are absolute."""
 
-    # "diffusers": a folder of FLUX.1 or SD3 / SD3.5 as diffusers saves it.
+    # "diffusers": a folder of FLUX.1, SD3 / SD3.5 or Chroma as diffusers saves it.
     kind: str
     path: Path
     # A single .safetensors file whose weights take the place of the folder's transformer.
