@@ -42,7 +42,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", choices=tuple(MODELS), help="cost: one model only, instead of all")
     parser.add_argument("--repeats", type=positive, help="cost: sweeps of the window; tiny 2, middle 1 by default")
     parser.add_argument("--stride", type=positive, help="cost: steps between its places; tiny 1, middle 2 by default")
-    parser.add_argument("--seconds", type=positive, default=90, help="reward: training seconds of a run")
+    parser.add_argument("--seconds", type=positive, default=90, help="reward: processor seconds of a run's training")
     parser.add_argument("--seeds", type=positive, default=3, help="reward, passes: runs of each kind")
     parser.add_argument("--evaluations", type=positive, default=6, help="reward: evaluations of a run after its start")
     parser.add_argument("--rounds", type=positive, default=15, help="scoring: times that each way is timed")

@@ -123,9 +123,9 @@ def _reward(section: dict) -> str:
     )  # fmt: skip
     return "\n\n".join(
         [
-            "## Reward against wall time",
-            f"Every run trains for {settings['seconds']:g} seconds (its iterations' own time: evaluations don't "
-            f"count) at learning rate {run['optimizer']['learning_rate']:g}. The held-out prompts, "
+            "## Reward against time",
+            f"Every run trains for {settings['seconds']:g} processor seconds (its iterations' own: evaluations "
+            f"don't count) at learning rate {run['optimizer']['learning_rate']:g}. The held-out prompts, "
             f"{run['run']['evaluate_images']} images each, are scored with the same noises at the start and "
             f"up to {settings['evaluations']} times after it. Mean and standard deviation over the seeds.",
             figures,

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         return FINISHED
 
     try:
-        run = runner.Run(run_file.read(asked.run_file), lambda event: _say(console.line(event)))
+        run = runner.Run(run_file.read(asked.run_file, asked.reward), lambda event: _say(console.line(event)))
     except (ValueError, OSError) as error:
         _complain(error)
         return MISUSED
@@ -56,7 +56,16 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate": "score held-out prompts with the base model and with what the run has trained",
     }
     for name, text in about.items():
-        commands.add_parser(name, help=text, description=text).add_argument("run_file", metavar="run.json")
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("run_file", metavar="run.json")
+        command.add_argument(
+            "--reward",
+            action="append",
+            default=[],
+            metavar="MODULE:NAME",
+            help="a reward of your own beside the run file's: an object with name and score(images, prompts), or a "
+            "class of such, in a module on Python's path or in the working folder; may be given several times",
+        )
     text = "print what can be set in run.json, as Markdown"
     commands.add_parser("settings", help=text, description=text)
     return parser

@@ -26,7 +26,9 @@ class Trajectory:
     sigmas: Tensor  # (steps + 1,), on the CPU
     shared_noise: bool = False  # the images of a group have the same first state
     means: Tensor | None = None  # (window steps, batch, ...): the transitions' means, where they were asked for
-    velocities: Tensor | None = None  # (window steps, batch, ...): the old policy's, where no step is random
+    # (window steps, batch, ...), where no step is random: the old policy's at the states, which then are the images
+    # noised to the levels before the window's steps; there is none after the last.
+    velocities: Tensor | None = None
 
 
 @torch.no_grad()

@@ -73,6 +73,8 @@ class MixGRPODiffusersModel(io.ComfyNode):
         if folder not in known:
             raise ValueError(f"There is no model '{folder}' in models/diffusers: put its folder there and reload.")
         source = DiffusersFolder(known[folder], "" if transformer == OWN else single_file(transformer))
+        if source.pipeline_class not in CLIP_TYPES:
+            raise ValueError(f"{folder} is of {source.family.name}: load it by ComfyUI's own loaders.")
         model = load_model(source)
         set_shift(model, folder_shift(source, width, height))
         return io.NodeOutput(model, load_clip(source), load_vae(source))

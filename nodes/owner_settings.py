@@ -18,6 +18,7 @@ VARIABLES = {
     "judge_key": "MIXGRPO_JUDGE_KEY",  # sent to them as a bearer token
     "stop_seconds": "MIXGRPO_STOP_SECONDS",  # how long a cancelled training may take before its process is ended
     "worker_packs": "MIXGRPO_WORKER_PACKS",  # packs that workers load beside those of the graph: see runs/packs.py
+    "trackers": "MIXGRPO_TRACKERS",  # which experiment trackers get the runs' curves: records/trackers.py
     "workers": "MIXGRPO_WORKERS",  # how many trainings may be at work at once; the others wait for their turn
 }
 

@@ -21,7 +21,7 @@ import mixgrpo_engine
 from mixgrpo_engine.config import SETTINGS, TrainConfig
 from mixgrpo_engine.presets import PRESETS, preset
 from mixgrpo_engine.rewards.files import catalog
-from scripts import template_layout
+from scripts import make_blueprint, template_layout
 from scripts.browser import open_comfyui
 from scripts.comfyui_server import ROOT, ComfyServer
 from scripts.model_files import FILES, ModelFile
@@ -121,6 +121,7 @@ def main() -> None:
     ):
         for name in options.names or sorted(path.stem for path in (ROOT / "workflows" / "api").glob("*.json")):
             make(page, name, options.picture)
+    make_blueprint.main()
 
 
 def make(page, name: str, picture: Path | None) -> None:

@@ -34,6 +34,7 @@ class Family:
     text_parts: dict[str, str]  # subfolder -> class in transformers
     sequence_length: int  # of a prompt in T5's tokens; the pipeline's own default
     guidance: float  # the pipeline's own default where guidance is embedded
+    packed: bool = False  # the transformer takes 2x2 patches of the latents as tokens
 
 
 FAMILIES = {
@@ -48,6 +49,7 @@ FAMILIES = {
         },
         sequence_length=512,
         guidance=3.5,
+        packed=True,
     ),
     "StableDiffusion3Pipeline": Family(
         "SD3",
@@ -63,11 +65,19 @@ FAMILIES = {
         sequence_length=256,
         guidance=0.0,
     ),
+    "ChromaPipeline": Family(
+        "Chroma",
+        "ChromaTransformer2DModel",
+        {"text_encoder": "T5EncoderModel", "tokenizer": "T5TokenizerFast"},
+        sequence_length=512,
+        guidance=0.0,
+        packed=True,
+    ),
 }
 
 
 class DiffusersFolder:
-    """The parts of a FLUX.1 or SD3 / SD3.5 folder. Nothing is ever downloaded."""
+    """The parts of a FLUX.1, SD3 / SD3.5 or Chroma folder. Nothing is ever downloaded."""
 
     def __init__(self, path: str | Path, transformer_file: str | Path = "") -> None:
         """transformer_file: a single .safetensors file whose weights replace the folder's transformer; its config
@@ -81,8 +91,8 @@ class DiffusersFolder:
         pipeline_class = self.index.get("_class_name")
         if pipeline_class not in FAMILIES:
             raise ValueError(
-                f"{self.path} is a {pipeline_class}, which can't be trained: use a folder of one of "
-                f"{', '.join(FAMILIES)}."
+                f"{self.path} is a {pipeline_class}, which can't be trained as a folder: use one of "
+                f"{', '.join(FAMILIES)}, or train it in ComfyUI, by its own loaders."
             )
         self.pipeline_class: str = pipeline_class
         self.family = FAMILIES[pipeline_class]
@@ -222,10 +232,15 @@ def _weight_files(folder: Path, stem: str) -> list[Path]:
 def encode(
     pipeline: DiffusionPipeline, prompts: Sequence[str], device: torch.device, sequence_length: int
 ) -> dict[str, Tensor]:
-    """{"tokens": (prompts, tokens, width), "pooled": (prompts, width)} as the pipeline itself encodes prompts."""
+    """{"tokens": (prompts, tokens, width), "pooled": (prompts, width)} as the pipeline itself encodes prompts.
+
+    Chroma pools nothing: in the place of that is its mask, (prompts, tokens), 1 for each token that is seen.
+    """
     options = {"device": device, "num_images_per_prompt": 1, "max_sequence_length": sequence_length}
     if type(pipeline).__name__ == "FluxPipeline":
         tokens, pooled, _ = pipeline.encode_prompt(list(prompts), None, **options)
+    elif type(pipeline).__name__ == "ChromaPipeline":
+        tokens, _, pooled, *_ = pipeline.encode_prompt(list(prompts), do_classifier_free_guidance=False, **options)
     else:
         tokens, _, pooled, _ = pipeline.encode_prompt(
             list(prompts), None, None, do_classifier_free_guidance=False, **options

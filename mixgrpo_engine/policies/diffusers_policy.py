@@ -1,4 +1,4 @@
-"""DiffusersPolicy: a FLUX.1 or SD3 / SD3.5 folder behind the engine's Policy."""
+"""DiffusersPolicy: a FLUX.1, SD3 / SD3.5 or Chroma folder behind the engine's Policy."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ..schedule import flow_sigmas
 from .diffusers_folder import DiffusersFolder, encode, reads_whole
 from .encoded_prompts import EncodedPrompts
 from .time_shift import time_shift
-from .velocity import FluxVelocity, PromptRows, PromptTensors, SD3Velocity
+from .velocity import ChromaVelocity, FluxVelocity, PromptRows, PromptTensors, SD3Velocity, Velocity
 from .weights import FullWeights, LoraWeights
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DiffusionPipeline, ModelMixin
 
 _CACHED_PROMPTS = 128  # that stay on the device; a prompt of FLUX is 4 MB
-_PATCH = 2  # latents a side of a token, in both families
+_PATCH = 2  # latents a side of a token, in all families
 
 
 class DiffusersPolicy:
     """A diffusers transformer with what is trained of it: a LoRA, or all its weights.
 
-    Latents are float32 (batch, channels, height / 8, width / 8) as diffusers' pipelines sample them; FLUX's are packed
-    into tokens inside the module.
+    Latents are float32 (batch, channels, height / 8, width / 8) as diffusers' pipelines sample them; FLUX's and
+    Chroma's are packed into tokens inside the module.
     """
 
     def __init__(
@@ -67,13 +67,17 @@ class DiffusersPolicy:
         self.vae.enable_slicing()  # an image at a time: at 1024 pixels a whole group's activations would be GBs
         full = adapter.kind == "full"
         transformer = _transformer(folder, torch.float32 if full else dtype, self.device).eval()
-        is_flux = folder.family.name == "FLUX.1"
-        self.noise_shape = latent_shape(transformer, self.vae, width, height, is_flux)
+        self.noise_shape = latent_shape(transformer, self.vae, width, height, folder.family.packed)
         self.weights = FullWeights(transformer) if full else LoraWeights(transformer, adapter, seed)
         if gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
         guidance = folder.family.guidance if guidance is None else guidance
-        velocity = FluxVelocity(transformer, cfg, guidance) if is_flux else SD3Velocity(transformer, cfg)
+        kinds = {
+            "FLUX.1": functools.partial(FluxVelocity, guidance=guidance),
+            "SD3": SD3Velocity,
+            "Chroma": ChromaVelocity,
+        }
+        velocity: Velocity = kinds[folder.family.name](transformer, cfg)
         self._gradient_scale = velocity.gradient_scale
         self.module: nn.Module = velocity
         self._prompt = functools.lru_cache(_CACHED_PROMPTS)(self._load_prompt)
@@ -177,7 +181,7 @@ def encode_prompts(
 
 
 def latent_shape(
-    transformer: ModelMixin, vae: AutoencoderKL, width: int, height: int, is_flux: bool
+    transformer: ModelMixin, vae: AutoencoderKL, width: int, height: int, packed: bool
 ) -> tuple[int, int, int]:
     """(channels, height, width) of an image's latents. Raises ValueError for what doesn't fit together."""
     ratio = 2 ** (len(vae.config.block_out_channels) - 1)
@@ -185,7 +189,7 @@ def latent_shape(
     for name, size in (("width", width), ("height", height)):
         if size < multiple or size % multiple:
             raise ValueError(f"{name} is {size}: it must be a multiple of {multiple} for this model.")
-    channels = transformer.config.in_channels // (_PATCH**2 if is_flux else 1)
+    channels = transformer.config.in_channels // (_PATCH**2 if packed else 1)
     if channels != vae.config.latent_channels:
         raise ValueError(
             f"The transformer takes {channels} channels and the VAE makes {vae.config.latent_channels}: inpainting and "

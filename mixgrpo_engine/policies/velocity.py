@@ -1,4 +1,4 @@
-"""The trainable part of a diffusers policy: a transformer of FLUX.1 or SD3 as a velocity."""
+"""The trainable part of a diffusers policy: a transformer of FLUX.1, SD3 or Chroma as a velocity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PromptTensors:
-    """One encoded prompt, on the model's device. tokens: (tokens, width); pooled: (width,)."""
+    """One encoded prompt, on the model's device. tokens: (tokens, width); pooled: (width,), or Chroma's mask."""
 
     tokens: Tensor
     pooled: Tensor
@@ -108,6 +108,24 @@ class FluxVelocity(Velocity):
             encoder_hidden_states=tokens,
             txt_ids=tokens.new_zeros(tokens.shape[1], 3),
             img_ids=image_ids(height, width, latents),
+            return_dict=False,
+        )[0]
+        return unpack(output, height, width)
+
+
+class ChromaVelocity(Velocity):
+    """FLUX.1's tokens without guidance and pooled prompts; a mask says which of the prompt's tokens are seen."""
+
+    def call(self, latents: Tensor, sigma: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
+        height, width = latents.shape[-2:]
+        packed = pack(latents)
+        output = self.transformer(
+            hidden_states=packed,
+            timestep=sigma,
+            encoder_hidden_states=tokens,
+            txt_ids=tokens.new_zeros(tokens.shape[1], 3),
+            img_ids=image_ids(height, width, latents),
+            attention_mask=torch.cat([pooled, pooled.new_ones(packed.shape[:2])], dim=1),
             return_dict=False,
         )[0]
         return unpack(output, height, width)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import rewards
+from ..records.readable import words_of
 from ..rewards import Reward
 
 if TYPE_CHECKING:
@@ -51,8 +52,11 @@ def load(name: str, options: Mapping, home: Path, device: str) -> Reward:
     run, unless options says otherwise. Hosts and key of scorers at other hosts come from the environment, never from
     options.
 
+    "module:name" is the owner's own one, from the command line only.
     Raises ValueError with one sentence for a name or an option that there isn't.
     """
+    if ":" in name:
+        return own(name)
     kind = _find(name)
     arguments, groups = _parameters(kind)
     given = dict(options)
@@ -75,6 +79,21 @@ def load(name: str, options: Mapping, home: Path, device: str) -> Reward:
             f"The reward '{name}' has no option '{sorted(given)[0]}': its options are {', '.join(known) or 'none'}."
         )
     return _construct(kind, {**values, **secret}, name)
+
+
+def own(place: str) -> Reward:
+    """The reward at "module:name" of Python's path, the working folder included: an object, or a class of such.
+
+    Raises ValueError with one sentence for one that can't be imported, or is no reward.
+    """
+    module, _, name = place.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+        reward = found() if isinstance(found, type) else found
+    except Exception as error:  # the module is the owner's own code: whatever it raises, this says where
+        raise ValueError(f"The reward '{place}' can't be imported ({words_of(error)}): mend it.") from error
+    rewards.check_reward(reward)
+    return reward
 
 
 def _remote_secrets() -> dict:

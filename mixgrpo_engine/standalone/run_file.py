@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..config import SETTINGS, TrainConfig
 from ..presets import preset
 from ..prompts import PromptSet, split
 from ..records.files import sha256
+from ..records.trackers import checked
 from ..settings import KINDS, Setting
 from .reward_table import REWARDS
 
@@ -23,7 +25,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 class ModelEntry:
     """The entry "model". Paths are absolute."""
 
-    # "diffusers": a folder of FLUX.1 or SD3 / SD3.5 as diffusers saves it.
+    # "diffusers": a folder of FLUX.1, SD3 / SD3.5 or Chroma as diffusers saves it.
     kind: str
     path: Path
     # A single .safetensors file whose weights take the place of the folder's transformer.
@@ -61,6 +63,7 @@ class RunFile:
     output: Path
     # The run file's own folder: what relative paths in a reward's options belong to.
     home: Path
+    trackers: tuple[str, ...] = ()
 
     def description(self) -> dict:
         """Everything that makes the run what it is, as JSON-ready data; the output folder isn't."""
@@ -80,12 +83,14 @@ class RunFile:
         )
 
 
-ENTRIES = ("model", "prompts", "held_out", "rewards", "watch", "settings", "preset", "output")
+ENTRIES = ("model", "prompts", "held_out", "rewards", "watch", "settings", "preset", "output", "trackers")
 
 
-def read(path: str | Path) -> RunFile:
+def read(path: str | Path, own_rewards: Sequence[str] = ()) -> RunFile:
     """Reads and checks a run file. Relative paths in it belong to its own folder.
 
+    own_rewards: "module:name" of the command line, which are learned from as well (reward_table.py). A run file can't
+    name any: it may come from a stranger, and would run code.
     Raises ValueError or FileNotFoundError with one sentence that names the wrong entry.
     """
     path = Path(path).absolute()
@@ -93,7 +98,7 @@ def read(path: str | Path) -> RunFile:
     for name in values.keys() - set(ENTRIES):
         raise ValueError(f"{path.name} has an unknown entry '{name}': the entries are {', '.join(ENTRIES)}.")
     for name in ("model", "prompts", "rewards", "output"):
-        if name not in values:
+        if name not in values and not (name == "rewards" and own_rewards):
             raise ValueError(f"{path.name} has no entry '{name}': add it.")
     home = path.parent
     config = _config(values.get("preset"), values.get("settings", {}))
@@ -104,11 +109,12 @@ def read(path: str | Path) -> RunFile:
     return RunFile(
         model=_model(values["model"], home),
         prompts=_prompts(values["prompts"], values.get("held_out", 0), home, config.run.seed),
-        rewards=_rewards(values["rewards"], "rewards"),
+        rewards=_rewards(values.get("rewards", []), "rewards", bool(own_rewards)) + [*map(RewardEntry, own_rewards)],
         watch=_rewards(values.get("watch", []), "watch", may_be_empty=True),
         config=config,
         output=home / _text(values["output"], "output"),
         home=home,
+        trackers=_trackers(values.get("trackers", [])),
     )
 
 
@@ -191,6 +197,12 @@ def _rewards(values: object, where: str, may_be_empty: bool = False) -> list[Rew
     if entries and not any(entry.weight for entry in entries):
         raise ValueError(f"Every weight in {where} is 0: one must be above it.")
     return entries
+
+
+def _trackers(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(name, str) for name in values):
+        raise ValueError('trackers must be a list such as ["tensorboard"].')
+    return checked(values, "trackers")
 
 
 def _config(name: object, settings: object) -> TrainConfig:

@@ -23,6 +23,7 @@ from ..records.events import Cancelled, Event, Failed, Notice, Stage
 from ..records.files import read_json, remove, write_json
 from ..records.readable import traceback_of, words_of
 from ..records.run_folder import RunFolder
+from ..records.trackers import Trackers
 from ..rewards import Reward, mix
 from ..rewards.scoring import ScoresByName, score_by_each
 from ..training.evaluation import batches, noise_seeds
@@ -61,6 +62,7 @@ class Run:
             self.folder.best_lora = self.folder.path / "transformer-best"
         self.say = say
         self.recording = True  # off: events are only told, the run folder stays as it is
+        self.trackers = Trackers(file.trackers, self.folder, self.config.as_dict(), self.emit)
 
     def emit(self, event: Event) -> None:
         """Into events.jsonl, status.json and to whoever listens; by the main process only."""
@@ -71,6 +73,7 @@ class Run:
             fields = run_status.fields_of(event, self.folder.status())
             if fields:
                 self.folder.set_status(**fields)
+            self.trackers(event)
         self.say(event)
 
     def tell_failure(self, error: Exception) -> None:
@@ -80,6 +83,7 @@ class Run:
         event = Failed(str(disk.trouble(error) or words_of(error)), traceback_of(error))
         self.folder.emit(event)
         self.folder.set_status(**run_status.fields_of(event, self.folder.status()))
+        self.trackers(event)
         self.say(event)
 
     @contextlib.contextmanager

@@ -260,7 +260,7 @@ class PolicyUpdate:
         options, trajectory = self.config.loss, minibatch.trajectory
         nothing = torch.zeros_like(minibatch.advantages[rows])
         if options.surrogate == "nft":
-            loss, change, kl = self._forward_process(minibatch, place, rows, velocity), nothing, nothing
+            loss, change = self._forward_process(minibatch, place, rows, velocity), nothing
         else:
             assert trajectory.log_probs is not None
             mean, std = self.step_mean(minibatch, place, rows, velocity)

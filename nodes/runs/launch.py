@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ...mixgrpo_engine.records import trackers
 from ...mixgrpo_engine.records.events import Notice
 from ...mixgrpo_engine.records.files import remove, write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
@@ -105,7 +106,7 @@ def start_orders(folder: RunFolder, made: dict) -> dict:
     """What the worker is told through its stdin, never through the run folder, into which others can write.
 
     comfyui: how this server was started; packs, others: see packs.orders(); key: what job.json is signed
-    with; stop_seconds: how long it may take to stop.
+    with; stop_seconds: how long it may take to stop; trackers: which get the run's curves.
     """
     key = signature.install_key()
     signature.require(made, folder.name, key)
@@ -114,6 +115,7 @@ def start_orders(folder: RunFolder, made: dict) -> dict:
         **packs.orders(made["graph"]),
         "key": key.hex(),
         "stop_seconds": owner_settings.seconds("stop_seconds", STOP_SECONDS),
+        "trackers": trackers.checked(owner_settings.words("trackers"), "The setting trackers"),
     }
 
 

@@ -32,6 +32,7 @@ class Reporter:
         self.ended = False  # whether the last word was told
         self.lock = threading.RLock()  # who holds it while something is told tells alone: see watchdog.py
         self._before: dict[str, list[Callable[[Any], dict]]] = {}
+        self._after: list[Callable[[Event], None]] = []
 
     @property
     def checkpoint(self) -> int:
@@ -49,6 +50,10 @@ class Reporter:
         """What must have worked before events of this type are told; action(event) returns fields for status.json."""
         self._before.setdefault(kind, []).append(action)
 
+    def after(self, action: Callable[[Event], None]) -> None:
+        """What gets every event once it has been told."""
+        self._after.append(action)
+
     def emit(self, event: Event) -> None:
         with self.lock:
             try:
@@ -61,6 +66,8 @@ class Reporter:
             if event.type in LAST_WORDS:
                 self.ended = True
                 remove(self._reserve)
+        for action in self._after:
+            action(event)
 
     def _emit(self, event: Event) -> None:
         done: dict = {}

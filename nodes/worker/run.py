@@ -117,4 +117,6 @@ def _boot_and_train(folder: RunFolder, orders: dict, reporter: Reporter, stop: S
     stop.check()
     # From here on everything is the pack as ComfyUI has loaded it: the graph's objects are of its classes.
     pack = comfy.pack_of("MixGRPO_Train", folder.log)
-    importlib.import_module(f"{pack}.nodes.worker.train").train(job, folder.path, comfy, reporter, stop)
+    importlib.import_module(f"{pack}.nodes.worker.train").train(
+        job, folder.path, comfy, reporter, stop, orders.get("trackers", [])
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.records.events import Lora, Notice, Stage
 from ...mixgrpo_engine.records.run_folder import RunFolder
+from ...mixgrpo_engine.records.trackers import Trackers
 from ...mixgrpo_engine.rewards import Reward
 from ...mixgrpo_engine.rewards.references import uses_references
 from .. import item_files, votes
@@ -23,10 +25,12 @@ from .report import LOG, Reporter
 from .stop import Stop
 
 
-def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop) -> None:
+def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop, trackers: Sequence[str] = ()) -> None:
     """Trains as job.json says. Raises whatever goes wrong, StopRequested when cancelled before the training."""
     folder = RunFolder(path)
     config = TrainConfig.from_dict(job["config"])
+    if trackers:
+        reporter.after(Trackers(trackers, folder, job["config"], reporter.emit))
     told = stored_prompts.read(folder, job)
     prompts = PromptSet.of_dict(told, item_files.root())
     loader = stages.Loader(job, folder, comfy, reporter, stop)

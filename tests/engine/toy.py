@@ -134,14 +134,21 @@ class Brightness:
         return 10 * images.flatten(1).mean(1)
 
 
-def make(folder, settings=None, reward=None, others=(), seed=0, prompts=PROMPTS, policy=None, **options):
+def make(folder, settings=None, reward=None, others=(), seed=0, prompts=PROMPTS, policy=None, after=None, **options):
     """A Trainer of the toy policy (a new one unless given) in that folder.
 
     reward: the toy's own unless given; others: more rewards. options: the Trainer's should_stop, weights and watched.
+    after: gets every event, once the run folder has it.
     """
     folder, rewards = RunFolder(folder), {each.name: each for each in (reward or ToyReward(), *others)}
     policy = policy or ToyPolicy(seed)
-    return Trainer(policy, rewards, prompts, settings or config(), folder, folder.emit, **options)
+
+    def emit(event):
+        folder.emit(event)
+        if after:
+            after(event)
+
+    return Trainer(policy, rewards, prompts, settings or config(), folder, emit, **options)
 
 
 def adapter(trainer):

@@ -15,9 +15,9 @@ SIZE = 64
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
-    """{"flux": ..., "sd3": ...}: folders that tests only read."""
+    """{"flux": ..., "sd3": ..., "chroma": ...}: folders that tests only read."""
     root = tmp_path_factory.mktemp("diffusers")
-    return {"flux": tiny_pipelines.flux(root / "flux"), "sd3": tiny_pipelines.sd3(root / "sd3")}
+    return {name: getattr(tiny_pipelines, name)(root / name) for name in ("flux", "sd3", "chroma")}
 
 
 @pytest.fixture(params=["flux", "sd3"])

@@ -12,8 +12,17 @@ from mixgrpo_engine.rollout import sample_ode
 
 STEPS = 4
 PROMPTS = ["a red circle on the left", "two blue squares"]
-CLASSES = {"flux": diffusers.FluxPipeline, "sd3": diffusers.StableDiffusion3Pipeline}
+CLASSES = {
+    "flux": diffusers.FluxPipeline,
+    "sd3": diffusers.StableDiffusion3Pipeline,
+    "chroma": diffusers.ChromaPipeline,
+}
 TOLERANCE = 1e-5  # latents are up to 5; measured: FLUX 6e-6, whose noise level passes through 1000 and back, SD3 0
+
+
+@pytest.fixture(params=CLASSES)
+def kind(request):
+    return request.param
 
 
 def velocity(policy, prompts=PROMPTS):
@@ -28,12 +37,15 @@ def stock(kind, folder, policy, noise, cfg, height=64, width=64, output_type="la
     pipeline.set_progress_bar_config(disable=True)
     condition, options = policy.condition(PROMPTS), {}
     options["prompt_embeds"] = torch.stack([row.tokens for row in condition.rows])
-    options["pooled_prompt_embeds"] = torch.stack([row.pooled for row in condition.rows])
+    second = "prompt_attention_mask" if kind == "chroma" else "pooled_prompt_embeds"
+    options[second] = torch.stack([row.pooled for row in condition.rows])
     if cfg != 1:
         options["negative_prompt_embeds"] = condition.negative.tokens.expand(len(PROMPTS), -1, -1)
-        options["negative_pooled_prompt_embeds"] = condition.negative.pooled.expand(len(PROMPTS), -1)
+        options[f"negative_{second}"] = condition.negative.pooled.expand(len(PROMPTS), -1)
     if kind == "flux":
         options |= {"true_cfg_scale": cfg, "guidance_scale": 3.5, "latents": pack(noise)}
+    elif kind == "chroma":
+        options |= {"guidance_scale": cfg, "latents": pack(noise)}
     else:
         # Its default levels aren't uniform in time before the shift; FLUX's are.
         options |= {"guidance_scale": cfg, "latents": noise, "sigmas": np.linspace(1, 1 / STEPS, STEPS)}
@@ -51,7 +63,7 @@ def test_an_euler_rollout_ends_where_the_stock_pipeline_ends(kind, folders, poli
     noise = policy.noise([1, 2])
     ours = sample_ode(velocity(policy), noise, policy.sigmas(STEPS))
     theirs = stock(kind, folders[kind], policy, noise, cfg, height, width)
-    if kind == "flux":
+    if kind != "sd3":
         ours = pack(ours)
     difference = float((ours - theirs).abs().max())
     print(f"{kind} cfg {cfg} {width}x{height}: at most {difference:.2e} apart, latents up to {ours.abs().max():.2f}")
@@ -73,8 +85,9 @@ def test_images_are_those_of_the_stock_pipeline(kind, folders, policy_of):
 @torch.no_grad()
 def test_prompts_are_encoded_as_the_stock_pipeline_does(kind, folders, policy_of):
     pipeline = CLASSES[kind].from_pretrained(folders[kind])
-    negative = {} if kind == "flux" else {"do_classifier_free_guidance": False, "prompt_3": None}
-    given = pipeline.encode_prompt(PROMPTS, prompt_2=None, max_sequence_length=32, **negative)
+    more = {"flux": {"prompt_2": None}, "sd3": {"prompt_2": None, "prompt_3": None}, "chroma": {}}[kind]
+    negative = {} if kind == "flux" else {"do_classifier_free_guidance": False}
+    given = pipeline.encode_prompt(PROMPTS, max_sequence_length=32, **negative, **more)
     tokens, pooled = (given[0], given[1]) if kind == "flux" else (given[0], given[2])
     condition = policy_of(kind).condition(PROMPTS)
     for row, prompt in enumerate(condition.rows):

@@ -1,4 +1,4 @@
-"""Tiny FLUX.1 and SD3 folders with random weights, saved by diffusers' own pipelines."""
+"""Tiny FLUX.1, SD3 and Chroma folders with random weights, saved by diffusers' own pipelines."""
 
 import functools
 import json
@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
@@ -85,6 +87,31 @@ def sd3(folder, *, t5=True, seed=0):
         tokenizer_2=clip_tokenizer(),
         text_encoder_3=T5EncoderModel(t5_config()) if t5 else None,
         tokenizer_3=t5_tokenizer() if t5 else None,
+    )
+    return saved(pipeline, folder)
+
+
+def chroma(folder, *, seed=0):
+    """Two double and two single blocks, 64 wide."""
+    torch.manual_seed(seed)
+    transformer = ChromaTransformer2DModel(
+        in_channels=64,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=32,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=(8, 12, 12),
+        approximator_num_channels=16,
+        approximator_hidden_dim=32,
+        approximator_layers=1,
+    )
+    pipeline = ChromaPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=True),
+        vae=vae(),
+        text_encoder=T5EncoderModel(t5_config()),
+        tokenizer=t5_tokenizer(),
+        transformer=stirred(transformer),
     )
     return saved(pipeline, folder)
 

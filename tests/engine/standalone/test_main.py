@@ -170,6 +170,28 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_ends(kind, models, write, m
     assert straight[name].abs().max() > 0
 
 
+def test_an_own_reward_comes_from_the_command_line_only(models, write, monkeypatch, tmp_path, capsys):
+    (tmp_path / "my_rewards.py").write_text(
+        "class Bright:\n    name = 'bright'\n    def score(self, images, prompts):\n"
+        "        return images.flatten(1).mean(1)\nbright, nothing = Bright(), 5\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    path = write(model=model(models["sd3"]), rewards=None)
+    asked = [str(path), "--reward", "my_rewards:Bright", "--reward", "my_rewards:bright"]
+    assert command.main(["train", *asked]) == 0
+    events = read(RunFolder(tmp_path / "out" / "my-run").events)[0]
+    assert [e for e in events if e["type"] == "iteration"][-1]["reward"].keys() == {"bright", "bright 2"}
+    assert command.main(["train", *asked[:3]]) == 1 and "holds another run" in capsys.readouterr().err
+    path = write(model=model(models["sd3"]), output="out/b")
+    for place, sentence in {
+        "my_rewards:nothing": "A int is no reward",
+        "my_rewards:none": "The reward 'my_rewards:none' can't be imported (module 'my_rewards' has no",
+        "no_such_module:x": "The reward 'no_such_module:x' can't be imported (No module named 'no_such_module')",
+    }.items():
+        assert command.main(["train", str(path), "--reward", place]) == 1
+        assert sentence in capsys.readouterr().err
+
+
 def test_more_iterations_go_on_unless_the_learning_rate_falls(models, write, capsys, tmp_path):
     def train(iterations, schedule):
         settings = {"run": {"iterations": iterations, "evaluate_every": 0}, "optimizer": {"schedule": schedule}}
@@ -290,6 +312,9 @@ WRONG = [
     ({"settings": {"rollout": {"shared_noise": 1}}}, "settings.rollout.shared_noise is 1: it must be true or false"),
     ({"settings": {"run": {"frames": 5}}}, "settings.run.frames is 5: without ComfyUI only models of images"),
     ({"output": ""}, "output is empty"),
+    ({"rewards": [{"name": "os:getcwd"}]}, 'name is "os:getcwd": choose hps'),
+    ({"trackers": ["mlflow"]}, "trackers names the tracker 'mlflow': choose tensorboard, wandb, trackio."),
+    ({"trackers": "wandb"}, "trackers must be a list such as"),
 ]
 
 

@@ -91,3 +91,13 @@ def test_run_folder_does_not_say_how_comfyui_was_started(runs, folder):
     assert orders["comfyui"].keys() == {"root", "argv", "sys_path"} and orders["packs"] == []
     text = "".join(path.read_text() for path in folder.path.rglob("*") if path.is_file())
     assert orders["key"] not in text and orders["comfyui"]["root"] not in text
+
+
+def test_the_worker_is_told_the_owners_trackers(runs, folder, monkeypatch):
+    job = json.loads(folder.job.read_text())
+    assert list(runs.launch.start_orders(folder, job)["trackers"]) == []
+    monkeypatch.setenv("MIXGRPO_TRACKERS", "wandb, tensorboard")
+    assert list(runs.launch.start_orders(folder, job)["trackers"]) == ["wandb", "tensorboard"]
+    monkeypatch.setenv("MIXGRPO_TRACKERS", "mlflow")
+    with pytest.raises(ValueError, match="The setting trackers names the tracker 'mlflow': choose tensorboard, wandb"):
+        runs.launch.start_orders(folder, job)
