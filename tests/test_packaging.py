@@ -25,6 +25,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 COMFYUI = {
     "comfy",
     "comfy_api",
+    "comfy_execution",
     "comfyui_version",
     "execution",
     "folder_paths",

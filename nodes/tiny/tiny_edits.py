@@ -39,7 +39,7 @@ class MixGRPOTinyEdits(io.ComfyNode):
     @classmethod
     def execute(cls, count: int, seed: int) -> io.NodeOutput:
         pictures, prompts = zip(*shape_edits.examples(count, seed), strict=True)
-        images = [torch.from_numpy(np.asarray(picture)).float()[None] / 255 for picture in pictures]
+        images = [torch.from_numpy(np.array(picture)).float()[None] / 255 for picture in pictures]
         return io.NodeOutput(images, list(prompts))
 
 
