@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import comfyui, cost, demo_model, machine, memory, middle_model, passes, report, reward_over_time, scoring
+from . import comfyui, cost, demo_model, machine, memory, middle_model, passes, report, reward_over_time, scoring, taste
 from .results_file import ResultsFile
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -37,13 +37,13 @@ def parse() -> argparse.Namespace:
         prog="python -m benchmarks",
         description="Measures all or a part, or writes the report. `python -m benchmarks gpu --help`: on a GPU.",
     )
-    parts = ("all", "cost", "reward", "scoring", "memory", "passes", "report")
+    parts = ("all", "cost", "reward", "scoring", "memory", "passes", "taste", "report")
     parser.add_argument("part", nargs="?", default="all", choices=parts)
     parser.add_argument("--model", choices=tuple(MODELS), help="cost: one model only, instead of all")
     parser.add_argument("--repeats", type=positive, help="cost: sweeps of the window; tiny 2, middle 1 by default")
     parser.add_argument("--stride", type=positive, help="cost: steps between its places; tiny 1, middle 2 by default")
     parser.add_argument("--seconds", type=positive, default=90, help="reward: processor seconds of a run's training")
-    parser.add_argument("--seeds", type=positive, default=3, help="reward, passes: runs of each kind")
+    parser.add_argument("--seeds", type=positive, default=3, help="reward, passes, taste: runs of each kind")
     parser.add_argument("--evaluations", type=positive, default=6, help="reward: evaluations of a run after its start")
     parser.add_argument("--rounds", type=positive, default=15, help="scoring: times that each way is timed")
     parser.add_argument("--threads", type=positive, help="threads of a model call; torch's own choice by default")
@@ -65,6 +65,9 @@ def run(options: argparse.Namespace) -> None:
         return
     if options.part == "passes":
         print(f"benchmarks: the figures are in {passes.run(options.results, options.seeds)}")
+        return
+    if options.part == "taste":
+        print(f"benchmarks: the report is {taste.run(options.results, options.seeds, options.fresh)}")
         return
     results = ResultsFile(options.output or options.results / "bench.json")
     if options.part != "report":

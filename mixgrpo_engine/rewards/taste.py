@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ..records import tensor_files
 from ..taste.features import Features
-from ..taste.preference import FAR, Preference, choices, cross_validated, fit, in_words
+from ..taste.preference import ABOVE, FAR, RECENT, Preference, choices, cross_validated, fit, in_words
 from ..taste.votes import Sheet, State, VoteSet, scores_of
 from . import check_batch, go_on
 
@@ -52,6 +53,7 @@ class TasteReward:
         """Sentences about the last call that people should know."""
         self._learned: tuple[str, Preference] | None = None
         self._groups = 0
+        self._above: deque[bool] = deque(maxlen=RECENT)  # of a training's images: whether none voted on scores so high
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """float32 (batch,). Raises ValueError with one sentence while there is no vote to learn from."""
@@ -68,9 +70,17 @@ class TasteReward:
                 f"{far} of {len(images)} images look unlike anything in the votes {self.votes.folder.name}: their "
                 "scores are guesses. Vote on newer images, or mix in a general reward."
             )
+        scores = preference.score(features)
         if one_group and len(images) >= 2:
-            self._maybe_ask(images, prompts[0], preference.doubt(features))
-        return preference.score(features)
+            self._above.extend((scores > preference.highest).tolist())
+            if len(self._above) == RECENT and sum(self._above) > ABOVE * RECENT:
+                self.remarks.append(
+                    f"{sum(self._above)} of the last {RECENT} images score above every image in the votes "
+                    f"{self.votes.folder.name}: the training has left what you have seen, and may go where you "
+                    "wouldn't. Vote on its newest images, or stop it."
+                )
+            self._maybe_ask(images, prompts[0], preference.least_sure(features, SHOWN))
+        return scores
 
     def learned(self) -> Preference:
         """The model of all votes that there are now; kept in the set's folder as taste.safetensors."""
@@ -140,11 +150,10 @@ class TasteReward:
             tensor_files.save(kept, path, {"key": source.key})
         return torch.stack([kept[_name(each)] for each in wanted])
 
-    def _maybe_ask(self, images: Tensor, prompt: str, doubt: Tensor) -> None:
+    def _maybe_ask(self, images: Tensor, prompt: str, least_sure: Tensor) -> None:
         self._groups += 1
         if not self.ask_every or self._groups % self.ask_every or len(self.votes.read().pending) >= MOST_PENDING:
             return
-        least_sure = doubt.argsort(descending=True, stable=True)[:SHOWN].sort().values
         self.votes.add(images[least_sure], prompt, self.source)
 
 
@@ -172,12 +181,14 @@ class LiveReward:
         self.votes, self.shown, self.patience, self.instead = votes, shown, patience, instead
         self.source = source
         self.failures: list[str] = []
+        self.remarks: list[str] = []
         self._missed = 0  # groups in a row that nobody answered in time
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """float32 (batch,); NaN for images without an answer. Of a single prompt: votes compare its images."""
         check_batch(images, prompts)
         self.failures.clear()
+        self.remarks.clear()
         if not len(images):
             return torch.zeros(0)
         if len(set(prompts)) > 1 or len(images) < 2:
@@ -211,7 +222,9 @@ class LiveReward:
 
     def _otherwise(self, images: Tensor, prompts: Sequence[str], why: str) -> Tensor:
         if self.instead is not None and self.votes.read().answers:
-            return self.instead.score(images, prompts)
+            scores = self.instead.score(images, prompts)
+            self.remarks += self.instead.remarks
+            return scores
         self.failures.append(why)
         return torch.full((len(images),), torch.nan)
 

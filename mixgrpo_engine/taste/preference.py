@@ -1,12 +1,16 @@
 """A preference model: what choices among images say of their features.
 
 Bradley-Terry on pairs: P(a is chosen over b) = sigmoid(w (f_a - f_b)), with a linear w over scaled features, an
-ensemble over resampled sheets for its doubt, and cross-validation by prompt for the truth about it.
+ensemble over resampled sheets for its doubt, and cross-validation by prompt for the truth about it. How much a block of
+features may matter is what the votes make most likely (MacKay, "Bayesian interpolation", 1992): one that the voter
+doesn't look at would only add noise, and a training would climb the noise.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +27,11 @@ MEMBERS = 8  # of the ensemble
 FOLDS = 5
 PENALTY = 1.0  # of |w|^2 / 2, against the sum over pairs: a standard normal belief about each scaled weight
 BLOCK = 16.0  # features that a block counts as, however many it has
+SHARES = (0.1, 0.3, 1.0)  # of a block: how far its weights may be from 0
+ROUNDS = 2  # of choosing a share for each block in turn
 FEW, ENOUGH = 20, 40  # votes from which it is worth asking, and from which more help little
 FAR = 3.0  # spreads of the images voted on
+RECENT, ABOVE = 96, 1 / 8  # of so many images this share may score above all images voted on
 LEAST_REACH = 0.01
 TENSORS = ("centre", "scale", "weights", "reach")
 
@@ -35,6 +42,7 @@ class Choices:
 
     better: Tensor  # int64 (pairs,)
     worse: Tensor  # int64 (pairs,)
+    times: Tensor  # float64 (pairs,), how often a pair counts: those of a sheet say no more than its images less one
     sheets: Tensor  # int64 (pairs,), the sheet's number
     prompts: Tensor  # int64 (sheets,), the number of each sheet's prompt
     rows: Tensor  # int64 (shown images,), all rows that were shown
@@ -45,20 +53,27 @@ class Choices:
         """Sheets that say something."""
         return len(self.sheets.unique())
 
+    def where(self, kept: Tensor) -> Choices:
+        """Those pairs; all that was shown stays."""
+        parts = {name: getattr(self, name)[kept] for name in ("better", "worse", "times", "sheets")}
+        return dataclasses.replace(self, **parts)
+
 
 def choices(voted: Sequence[tuple[str, Sequence[int], Order]]) -> Choices:
     """voted: (prompt, row of each of the sheet's images in the table of features, answer) of each sheet."""
     numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompt for prompt, _, _ in voted))}
     found = [
-        (rows[better], rows[worse], number)
+        (rows[better], rows[worse], number, (sum(map(len, order)) - 1) / len(said))
         for number, (_, rows, order) in enumerate(voted)
-        for better, worse in pairs(order)
+        for said in [pairs(order)]
+        for better, worse in said
     ]
-    better, worse, sheets = torch.tensor(found, dtype=torch.int64).reshape(-1, 3).unbind(1)
+    better, worse, sheets = torch.tensor([each[:3] for each in found], dtype=torch.int64).reshape(-1, 3).unbind(1)
+    times = torch.tensor([each[3] for each in found], dtype=torch.float64)
     shown = [(row, number) for number, (_, rows, _) in enumerate(voted) for row in rows]
     rows_shown, sheet_of_row = torch.tensor(shown, dtype=torch.int64).reshape(-1, 2).unbind(1)
     prompts = torch.tensor([numbers[prompt] for prompt, _, _ in voted], dtype=torch.int64)
-    return Choices(better, worse, sheets, prompts, rows_shown, sheet_of_row)
+    return Choices(better, worse, times, sheets, prompts, rows_shown, sheet_of_row)
 
 
 @dataclass
@@ -72,6 +87,7 @@ class Preference:
     reach: Tensor  # (features,), the spread of the images voted on
     votes: int = 0
     accuracy: dict | None = None  # cross_validated() of these votes
+    highest: float = math.inf  # score of an image voted on
 
     def score(self, features: Tensor) -> Tensor:
         """features: (images, features); the ensemble's mean, float32 (images,)."""
@@ -82,6 +98,10 @@ class Preference:
         scores = self._by_member(features)
         return (scores - scores.mean(1, keepdim=True)).std(0).float()
 
+    def least_sure(self, features: Tensor, count: int) -> Tensor:
+        """Places of the images with the most doubt, in their order."""
+        return self.doubt(features).argsort(descending=True, stable=True)[:count].sort().values
+
     def distance(self, features: Tensor) -> Tensor:
         """How far images lie from those voted on, 1 for a typical one of them: float32 (images,)."""
         return ((features.double() - self.centre) / self.reach).square().mean(1).sqrt().float()
@@ -89,7 +109,7 @@ class Preference:
     def save(self, path: Path) -> None:
         """As safetensors."""
         tensors = {name: getattr(self, name) for name in TENSORS}
-        about = {"blocks": self.blocks, "votes": self.votes, "accuracy": self.accuracy}
+        about = {"blocks": self.blocks, "votes": self.votes, "accuracy": self.accuracy, "highest": self.highest}
         tensor_files.save(tensors, path, {"taste": json.dumps(about)})
 
     @classmethod
@@ -120,18 +140,21 @@ def fit(features: Tensor, blocks: Mapping[str, int], chosen: Choices, seed: int 
     features = features.double()
     shown = features[chosen.rows]
     centre, scale = shown.mean(0), _scale(shown, chosen.sheet_of_row, blocks)
-    scaled = (features - centre) * scale
-    differences = scaled[chosen.better] - scaled[chosen.worse]
+    differences = features[chosen.better] - features[chosen.worse]
+    scale = scale * _shares(differences * scale, chosen.times, blocks)
+    differences = differences * scale
     generator = torch.Generator().manual_seed(seed)
     sheets = chosen.sheets.unique()
-    weights = [_maximum(differences, torch.ones(len(differences), dtype=torch.float64))]
+    weights = [_maximum(differences, chosen.times)]
     for _ in range(MEMBERS - 1):
         drawn = sheets[torch.randint(len(sheets), (len(sheets),), generator=generator)]
         times = torch.bincount(drawn, minlength=int(chosen.sheets.max()) + 1)[chosen.sheets].double()
-        weights.append(_maximum(differences, times))
+        weights.append(_maximum(differences, times * chosen.times))
     # What none of them differs in counts, too: an image that does differ there is unlike all of them.
     reach = shown.std(0, correction=0).clamp(min=LEAST_REACH)
-    return Preference(dict(blocks), centre, scale, torch.stack(weights), reach, chosen.votes)
+    learned = Preference(dict(blocks), centre, scale, torch.stack(weights), reach, chosen.votes)
+    learned.highest = float(learned.score(shown).max())
+    return learned
 
 
 def cross_validated(features: Tensor, blocks: Mapping[str, int], chosen: Choices, seed: int = 0) -> dict | None:
@@ -147,14 +170,15 @@ def cross_validated(features: Tensor, blocks: Mapping[str, int], chosen: Choices
     right = torch.zeros(len(prompts), dtype=torch.float64)
     for part in order.tensor_split(min(FOLDS, len(order))):
         unseen = torch.isin(prompts, part)
-        rest = Choices(
-            chosen.better[~unseen], chosen.worse[~unseen], chosen.sheets[~unseen], chosen.prompts, chosen.rows,
-            chosen.sheet_of_row,
-        )  # fmt: skip
-        scores = fit(features, blocks, rest, seed).score(features)
-        gap = scores[chosen.better[unseen]] - scores[chosen.worse[unseen]]
-        right[unseen] = (gap > 0).double() + 0.5 * (gap == 0).double()
+        scores = fit(features, blocks, chosen.where(~unseen), seed).score(features)
+        right[unseen] = agreed(scores, chosen.where(unseen))
     return win_rate(torch.stack([right[prompts == prompt].mean() for prompt in different]))
+
+
+def agreed(scores: Tensor, chosen: Choices) -> Tensor:
+    """float64 (pairs,): 1 where the better image scores higher, too, 0.5 where they are equal. scores: (rows,)."""
+    gap = scores[chosen.better] - scores[chosen.worse]
+    return (gap > 0).double() + 0.5 * (gap == 0).double()
 
 
 def in_words(votes: int, accuracy: Mapping[str, float | None] | None) -> str:
@@ -180,15 +204,40 @@ def _scale(shown: Tensor, sheet_of_row: Tensor, blocks: Mapping[str, int]) -> Te
     return torch.where(known, (BLOCK / sizes).clamp(max=1).sqrt() / torch.where(known, spread, 1.0), 0.0)
 
 
+def _shares(differences: Tensor, times: Tensor, blocks: Mapping[str, int]) -> Tensor:
+    """(features,): of each block the share of SHARES with the most evidence, the others' being what they are."""
+    sizes = torch.tensor(list(blocks.values()))
+    shares = torch.full((len(sizes),), SHARES[len(SHARES) // 2], dtype=differences.dtype)
+    for _ in range(ROUNDS if len(sizes) > 1 else 1):
+        for block in range(len(sizes)):
+            tried = shares.repeat(len(SHARES), 1)
+            tried[:, block] = torch.tensor(SHARES)
+            evidence = [_evidence(differences * each.repeat_interleave(sizes), times) for each in tried]
+            shares = tried[evidence.index(max(evidence))]
+    return shares.repeat_interleave(sizes)
+
+
+def _evidence(differences: Tensor, times: Tensor) -> float:
+    """Log of the choices' probability, whatever the weights, but for a constant: Laplace's approximation."""
+    weights = _maximum(differences, times)
+    odds = differences @ weights
+    likely = (times * torch.nn.functional.logsigmoid(odds)).sum() - PENALTY * weights.square().sum() / 2
+    return float(likely - _curvature(differences, times, torch.sigmoid(odds)).logdet() / 2)
+
+
+def _curvature(differences: Tensor, times: Tensor, chance: Tensor) -> Tensor:
+    """Of what _maximum() minimises: (features, features)."""
+    identity = torch.eye(differences.shape[1], dtype=differences.dtype)
+    return (differences * (times * chance * (1 - chance))[:, None]).T @ differences + PENALTY * identity
+
+
 def _maximum(differences: Tensor, times: Tensor) -> Tensor:
     """The most likely weights: Newton's steps on sum(times * softplus(-d w)) + PENALTY |w|^2 / 2, which is convex."""
     weights = differences.new_zeros(differences.shape[1])
-    identity = PENALTY * torch.eye(len(weights), dtype=weights.dtype)
     for _ in range(50):
         chance = torch.sigmoid(differences @ weights)
         gradient = differences.T @ (times * (chance - 1)) + PENALTY * weights
-        curvature = (differences * (times * chance * (1 - chance))[:, None]).T @ differences + identity
-        step = torch.linalg.solve(curvature, gradient)
+        step = torch.linalg.solve(_curvature(differences, times, chance), gradient)
         weights = weights - step * min(1.0, 5.0 / float(step.norm().clamp(min=1e-12)))
         if float(step.norm()) < 1e-9:
             break

@@ -8,6 +8,7 @@ import torch
 
 from mixgrpo_engine.rewards import asking, taste
 from mixgrpo_engine.rewards.taste import LiveReward, TasteReward
+from mixgrpo_engine.taste import preference
 from mixgrpo_engine.taste.features import PictureStatistics, PromptFit
 from mixgrpo_engine.taste.votes import VoteSet
 
@@ -72,6 +73,18 @@ def test_images_unlike_all_votes_are_told(votes):
     reward = TasteReward(votes, [PictureStatistics()])
     reward.score(torch.rand(2, 16, 16, 3), ["a"] * 2)
     assert "2 of 2 images look unlike anything in the votes bright: their scores are guesses" in reward.remarks[0]
+
+
+def test_a_training_that_leaves_what_was_voted_on_is_told(votes):
+    """Bright is liked: brighter than all votes is above them, whether or not it looks strange."""
+    like_bright(votes)
+    reward = TasteReward(votes, [PictureStatistics()])
+    for start in range(0, preference.RECENT, 8):
+        reward.score(torch.cat([grey(0.5).expand(7, -1, -1, -1), grey(0.99)]), ["a"] * 8)
+        assert not any("above every image" in remark for remark in reward.remarks), start  # an eighth is no more
+    for above, through in ((14, reward), (16, LiveReward(votes, patience=0.01, instead=reward))):
+        through.score(grey(0.98, 0.99), ["a"] * 2)
+        assert f"{above} of the last 96 images score above every image in the votes bright" in through.remarks[-1]
 
 
 def test_without_votes_it_says_so(votes):

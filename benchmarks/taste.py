@@ -1,0 +1,90 @@
+"""`python -m benchmarks taste`: what a learned taste is worth, by scripted voters whose true taste is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import machine, taste_report
+from .results_file import ResultsFile
+from .subject import Subject
+from .taste_groups import Group, demo, groups
+from .taste_head import measure
+from .taste_training import BOTH, ITERATIONS, LEARNED, LIVE, MIXED, TRUE, Kind, train
+from .taste_voter import TASTES, LargeBlueLeft
+
+FILE = "taste.json"
+PROMPTS = 2  # an iteration
+SHOWN, NEW = 200, 40  # groups to be voted on, and of held-out prompts: some are skipped
+LONG = 3 * ITERATIONS
+BLIND = LargeBlueLeft.name
+Shown = Callable[[int], Sequence[Group]]
+
+# In the order in which they are measured: whoever stops early has the first ones with all seeds.
+FIRST = Kind(TRUE), Kind(LEARNED, 40), Kind(LEARNED, 20), Kind(LEARNED, 160)
+MORE = Kind(LIVE, 40), Kind(LIVE, 160), Kind(BOTH, 40)
+LONGER = Kind(LEARNED, 40, LONG), Kind(TRUE, 0, LONG)
+
+
+def wanted(seeds: int) -> list[tuple[str, Kind, int]]:
+    """All runs."""
+    return [
+        *((taste, kind, seed) for seed in range(seeds) for kind in FIRST for taste in TASTES),
+        *((taste, kind, 0) for kind in LONGER for taste in TASTES),
+        *((BLIND, kind, 0) for kind in (Kind(MIXED, 40, LONG),)),
+        *((taste, kind, seed) for seed in range(seeds) for kind in MORE for taste in TASTES),
+        *((BLIND, Kind(MIXED, 40), seed) for seed in range(seeds)),
+    ]
+
+
+def run(folder: Path, seeds: int, fresh: bool = False) -> Path:
+    """Measures what is missing, and writes figures and report into the folder.
+
+    Raises ValueError for figures of another machine or other settings, unless they may be lost (fresh).
+    """
+    subject = demo()
+    rollout = dataclasses.replace(subject.settings.rollout, prompts_per_iteration=PROMPTS)
+    subject.settings = dataclasses.replace(subject.settings, rollout=rollout)
+    results, here = ResultsFile(folder / FILE), machine.describe()
+    if fresh:
+        results.sections.clear()
+    about = {"settings": subject.settings.as_dict(), "machine": here}
+    for name in results.sections:
+        if not results.matches(name, about["settings"], here):
+            raise ValueError(f"{results.path} holds figures of other settings or another machine: give --fresh.")
+    shown = functools.cache(lambda seed: groups(subject, seed, SHOWN))
+    with tempfile.TemporaryDirectory(prefix="mixgrpo-benchmark-") as features:
+        for taste, kind, seed in wanted(seeds):
+            measure_heads(subject, seed, shown, results, about)
+            measure_training(subject, taste, kind, seed, shown, results, about, Path(features))
+    report = folder / "taste.md"
+    report.write_text(taste_report.of(results.sections), encoding="utf-8")
+    return report
+
+
+def measure_heads(subject: Subject, seed: int, shown: Shown, results: ResultsFile, about: dict) -> None:
+    rows = results.sections.get("head", {}).get("rows", [])
+    done = {(row["taste"], row["active"]) for row in rows if row["seed"] == seed}
+    missing = [(taste, active) for taste in TASTES for active in (False, True) if (taste, active) not in done]
+    new = groups(subject, seed, NEW, held_out=True) if missing else []
+    for taste, active in missing:
+        rows = [
+            *rows,
+            *({"taste": taste, "seed": seed, **row} for row in measure(taste, seed, shown(seed), new, active)),
+        ]
+    results.save("head", {**about, "rows": rows})
+
+
+def measure_training(
+    subject: Subject, taste: str, kind: Kind, seed: int, shown: Shown, results: ResultsFile, about: dict, features: Path
+) -> None:
+    rows = results.sections.get("training", {}).get("rows", [])
+    key = {"taste": taste, **dataclasses.asdict(kind), "seed": seed}
+    if any(key.items() <= row.items() for row in rows):
+        return
+    row = {**key, **train(subject, taste, kind, seed, shown(seed), features)}
+    results.save("training", {**about, "rows": [*rows, row]})
+    print(f"taste: {key}: {row['points'][-1]}, {row['answers']} votes, {row['seconds']:.0f} s", flush=True)
