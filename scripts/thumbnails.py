@@ -23,7 +23,7 @@ SIZE, BORDER, COLUMNS, LABEL = 512, 10, 4, 30  # pixels, but for the columns
 BACKGROUND, TEXT, FAINT, ACCENT = "#1d1e22", "#f2f2f2", "#a2a4ac", "#6fb3e0"
 # Template -> label and the title of the node whose images stand below it.
 IMAGES = {
-    "shapes_alignment": {"before": "Before", "after minutes on a CPU": "After"},
+    "shapes_alignment": {"start here, no download: before": "Before", "after minutes on a CPU": "After"},
     "edit_alignment": {
         "a picture": "The picture that is edited",
         "edited, before": "Before",
