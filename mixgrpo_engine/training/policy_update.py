@@ -168,13 +168,13 @@ class PolicyUpdate:
         if not reports:
             return UpdateReport()
         loss, _, clipped, kl, norm = (sum(values) / len(reports) for values in zip(*reports, strict=True))
-        report = UpdateReport(loss, norm, forwards=sum(self.ranks.joined([self.forwards])), steps=steps)
+        told = UpdateReport(loss, norm, forwards=sum(self.ranks.joined([self.forwards])), steps=steps)
         if self.config.loss.kl_weight > 0:
-            report.kl = kl
+            told.kl = kl
         if trajectory.log_probs is not None:
-            report.ratio_deviation, report.clip_fraction = reports[-1].deviation, clipped
-            report.deviations = {name: sum(values) / len(values) for name, values in passes.items() if len(passes) > 1}
-        return report
+            told.ratio_deviation, told.clip_fraction = reports[-1].deviation, clipped
+            told.deviations = {name: sum(values) / len(values) for name, values in passes.items() if len(passes) > 1}
+        return told
 
     def _first_velocity(self, minibatch: Minibatch) -> Callable[[], Tensor]:
         """The velocity at one state of a minibatch."""

@@ -17,7 +17,8 @@ CLASSES = {
     "sd3": diffusers.StableDiffusion3Pipeline,
     "chroma": diffusers.ChromaPipeline,
 }
-TOLERANCE = 1e-5  # latents are up to 5; measured: FLUX 6e-6, whose noise level passes through 1000 and back, SD3 0
+# Latents are up to 5; measured: FLUX 6e-6 and Chroma 1.03e-5, whose noise levels pass through 1000 and back, SD3 0.
+TOLERANCE = 2e-5
 
 
 @pytest.fixture(params=CLASSES)
