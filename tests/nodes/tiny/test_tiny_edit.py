@@ -52,8 +52,8 @@ def test_it_draws_what_is_asked_for_and_keeps_the_rest(parts, examples):
     grounds = torch.tensor([shapes.BACKGROUNDS[shapes.parse(prompt).background] for prompt in prompts]) / 255
     stays = (pictures[:, 0, 0] - grounds).abs().amax(1) < 0.1
     apart = (images[:, None] - pictures[None]).abs().mean((2, 3, 4))[stays]
-    assert len(apart) > COUNT / 2 and apart[:, stays].diagonal().max() < 0.15
-    assert (apart.argmin(1) == stays.nonzero()[:, 0]).float().mean() > 0.9
+    assert len(apart) > COUNT / 2 and apart[:, stays].diagonal().median() < 0.06
+    assert (apart.argmin(1) == stays.nonzero()[:, 0]).float().mean() > 0.8
 
 
 def test_the_picture_reaches_the_policy_as_it_reaches_stock_sampling(parts, examples, room):
