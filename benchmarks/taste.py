@@ -23,14 +23,15 @@ BLIND = LargeBlueLeft.name
 Shown = Callable[[int, int], Sequence[Group]]
 
 CORE = Kind(TRUE), Kind(LEARNED, 40), Kind(LEARNED, 20)
-MORE = Kind(LEARNED, 160), Kind(MIXED, 40), Kind(LIVE, 40), Kind(LIVE, 160), Kind(BOTH, 40)
+MORE = Kind(MIXED, 40), Kind(BOTH, 40), Kind(LIVE, 40)
+MOST = Kind(LIVE, 160), Kind(LEARNED, 160)
 LONGER = Kind(LEARNED, 40, LONG), Kind(MIXED, 40, LONG)
 
 
 def wanted(seeds: int) -> list[tuple[str, Kind, int]]:
     """All runs, what matters most first: whoever stops early has a table of it."""
     others = range(1, seeds)
-    order = [(CORE, [0]), (MORE, [0]), (CORE, others), (LONGER, [0]), (MORE, others)]
+    order = [(CORE, [0]), (MORE, [0]), (CORE, others), (LONGER, [0]), (MOST, [0]), (MORE, others), (MOST, others)]
     return [
         (taste, kind, seed)
         for kinds, their_seeds in order
@@ -97,6 +98,6 @@ def measure_training(
     key = {"taste": taste, **dataclasses.asdict(kind), "seed": seed}
     if any(key.items() <= row.items() for row in rows):
         return
-    row = {**key, **train(subject, taste, kind, seed, shown(seed, groups_for(kind)), features)}
+    row = {**train(subject, taste, kind, seed, shown(seed, groups_for(kind)), features), **key}
     results.save("training", {**about, "rows": [*rows, row]})
     print(f"taste: {key}: {row['points'][-1]}, {row['answers']} votes, {row['seconds']:.0f} s", flush=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks import taste, taste_groups, taste_head, taste_report, taste_training, taste_voter
+from benchmarks.results_file import ResultsFile
 from benchmarks.taste_groups import Group
 from benchmarks.taste_training import LEARNED, LIVE, Kind
 from benchmarks.taste_voter import TASTES, AnsweredVotes, LargeBlueLeft, Voter
@@ -90,6 +91,22 @@ def test_a_run_is_judged_by_the_truth(small, way, tmp_path):
     assert len(list(tmp_path.glob("features-*"))) == 2 * (way == LEARNED), "features are kept for the next run"
     with pytest.raises(ValueError, match="4 groups are too few for 9 votes"):
         taste_training.train(subject, "large, blue, left", Kind(LEARNED, 9, 1), 0, groups, tmp_path)
+
+
+def test_a_run_that_was_made_is_not_made_again(monkeypatch, tmp_path):
+    made = []
+
+    def train(subject, name, kind, seed, groups, folder):
+        made.append((name, kind, seed))
+        return {"points": [{"iteration": 0}], "answers": 0, "seconds": 1.0}
+
+    monkeypatch.setattr(taste, "train", train)
+    runs = taste.wanted(2)[:8]
+    for _ in range(2):
+        results = ResultsFile(tmp_path / "taste.json")  # as another process finds it
+        for run in runs:
+            taste.measure_training(None, *run, lambda seed, count: [], results, {"machine": {}}, tmp_path)
+    assert made == runs and len(results.sections["training"]["rows"]) == 8
 
 
 def test_what_matters_most_is_measured_first_and_the_report_needs_no_more():
