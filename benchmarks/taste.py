@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,25 +17,28 @@ from .taste_voter import TASTES, LargeBlueLeft
 
 FILE = "taste.json"
 PROMPTS = 2  # an iteration
-SHOWN, NEW = 200, 40  # groups to be voted on, and of held-out prompts: some are skipped
+SHOWN, NEW = 240, 40  # groups to be voted on, and of held-out prompts: a quarter is skipped
 LONG = 3 * ITERATIONS
 BLIND = LargeBlueLeft.name
-Shown = Callable[[int], Sequence[Group]]
+Shown = Callable[[int, int], Sequence[Group]]
 
-# In the order in which they are measured: whoever stops early has the first ones with all seeds.
-FIRST = Kind(TRUE), Kind(LEARNED, 40), Kind(LEARNED, 20), Kind(LEARNED, 160)
-MORE = Kind(LIVE, 40), Kind(LIVE, 160), Kind(BOTH, 40)
-LONGER = Kind(LEARNED, 40, LONG), Kind(TRUE, 0, LONG)
+CORE = Kind(TRUE), Kind(LEARNED, 40), Kind(LEARNED, 20)
+MORE = Kind(MIXED, 40), Kind(BOTH, 40), Kind(LIVE, 40)
+MOST = Kind(LIVE, 160), Kind(LEARNED, 160)
+LONGER = Kind(LEARNED, 40, LONG), Kind(MIXED, 40, LONG)
 
 
 def wanted(seeds: int) -> list[tuple[str, Kind, int]]:
-    """All runs."""
+    """All runs, what matters most first: whoever stops early has a table of it."""
+    others = range(1, seeds)
+    order = [(CORE, [0]), (MORE, [0]), (CORE, others), (LONGER, [0]), (MOST, [0]), (MORE, others), (MOST, others)]
     return [
-        *((taste, kind, seed) for seed in range(seeds) for kind in FIRST for taste in TASTES),
-        *((taste, kind, 0) for kind in LONGER for taste in TASTES),
-        *((BLIND, kind, 0) for kind in (Kind(MIXED, 40, LONG),)),
-        *((taste, kind, seed) for seed in range(seeds) for kind in MORE for taste in TASTES),
-        *((BLIND, Kind(MIXED, 40), seed) for seed in range(seeds)),
+        (taste, kind, seed)
+        for kinds, their_seeds in order
+        for seed in their_seeds
+        for kind in kinds
+        for taste in reversed(TASTES)
+        if kind.way != MIXED or taste == BLIND  # the other one is what is mixed in
     ]
 
 
@@ -55,7 +57,13 @@ def run(folder: Path, seeds: int, fresh: bool = False) -> Path:
     for name in results.sections:
         if not results.matches(name, about["settings"], here):
             raise ValueError(f"{results.path} holds figures of other settings or another machine: give --fresh.")
-    shown = functools.cache(lambda seed: groups(subject, seed, SHOWN))
+    known: dict[int, list[Group]] = {}
+
+    def shown(seed: int, count: int) -> Sequence[Group]:
+        if len(known.get(seed, ())) < count:
+            known[seed] = groups(subject, seed, count)
+        return known[seed]
+
     with tempfile.TemporaryDirectory(prefix="mixgrpo-benchmark-") as features:
         for taste, kind, seed in wanted(seeds):
             measure_heads(subject, seed, shown, results, about)
@@ -63,6 +71,11 @@ def run(folder: Path, seeds: int, fresh: bool = False) -> Path:
     report = folder / "taste.md"
     report.write_text(taste_report.of(results.sections), encoding="utf-8")
     return report
+
+
+def groups_for(kind: Kind) -> int:
+    """How many are enough for a kind's votes."""
+    return 0 if kind.way in (TRUE, LIVE) else min(SHOWN, 20 + round(1.4 * kind.votes))
 
 
 def measure_heads(subject: Subject, seed: int, shown: Shown, results: ResultsFile, about: dict) -> None:
@@ -73,7 +86,7 @@ def measure_heads(subject: Subject, seed: int, shown: Shown, results: ResultsFil
     for taste, active in missing:
         rows = [
             *rows,
-            *({"taste": taste, "seed": seed, **row} for row in measure(taste, seed, shown(seed), new, active)),
+            *({"taste": taste, "seed": seed, **row} for row in measure(taste, seed, shown(seed, SHOWN), new, active)),
         ]
     results.save("head", {**about, "rows": rows})
 
@@ -85,6 +98,6 @@ def measure_training(
     key = {"taste": taste, **dataclasses.asdict(kind), "seed": seed}
     if any(key.items() <= row.items() for row in rows):
         return
-    row = {**key, **train(subject, taste, kind, seed, shown(seed), features)}
+    row = {**train(subject, taste, kind, seed, shown(seed, groups_for(kind)), features), **key}
     results.save("training", {**about, "rows": [*rows, row]})
     print(f"taste: {key}: {row['points'][-1]}, {row['answers']} votes, {row['seconds']:.0f} s", flush=True)

@@ -105,7 +105,7 @@ def told(events: Sequence[Event], trained: Sequence[str]) -> dict:
     iterations = [event for event in events if isinstance(event, Iteration)]
     return {
         "points": [{"iteration": each.iteration, **each.reward} for each in evaluations],
-        "taste": [each.reward[trained[0]] for each in iterations],
+        "scores": [each.reward[trained[0]] for each in iterations],
         "seconds": sum(each.seconds["total"] for each in iterations),
         "notices": [[each.iteration, each.message] for each in events if isinstance(each, Notice)],
     }

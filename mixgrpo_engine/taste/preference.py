@@ -219,10 +219,18 @@ def _shares(differences: Tensor, times: Tensor, blocks: Mapping[str, int]) -> Te
 
 def _evidence(differences: Tensor, times: Tensor) -> float:
     """Log of the choices' probability, whatever the weights, but for a constant: Laplace's approximation."""
+    if len(differences) < differences.shape[1]:
+        return _evidence(_spanned(differences)[1], times)
     weights = _maximum(differences, times)
     odds = differences @ weights
     likely = (times * torch.nn.functional.logsigmoid(odds)).sum() - PENALTY * weights.square().sum() / 2
     return float(likely - _curvature(differences, times, torch.sigmoid(odds)).logdet() / 2)
+
+
+def _spanned(differences: Tensor) -> tuple[Tensor, Tensor]:
+    """(features, pairs) basis of what the pairs span, and the pairs in it: outside it all weights are 0."""
+    basis, inside = torch.linalg.qr(differences.T)
+    return basis, inside.T
 
 
 def _curvature(differences: Tensor, times: Tensor, chance: Tensor) -> Tensor:
@@ -233,6 +241,9 @@ def _curvature(differences: Tensor, times: Tensor, chance: Tensor) -> Tensor:
 
 def _maximum(differences: Tensor, times: Tensor) -> Tensor:
     """The most likely weights: Newton's steps on sum(times * softplus(-d w)) + PENALTY |w|^2 / 2, which is convex."""
+    if len(differences) < differences.shape[1]:
+        basis, inside = _spanned(differences)
+        return basis @ _maximum(inside, times)
     weights = differences.new_zeros(differences.shape[1])
     for _ in range(50):
         chance = torch.sigmoid(differences @ weights)

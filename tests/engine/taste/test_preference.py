@@ -61,6 +61,15 @@ def test_pairs_of_a_sheet_count_as_its_images_less_one():
     assert said.times.tolist() == pytest.approx([3 / 5] * 5 + [1]) and said.votes == 2
 
 
+def test_few_choices_among_many_features_are_fitted_in_their_span():
+    """Pairs that don't differ and never count make the same problem one of more pairs than features."""
+    differences = torch.randn(20, 60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    times = torch.full((20,), 0.6, dtype=torch.float64)
+    more, their_times = torch.cat([differences, torch.zeros(60, 60)]), torch.cat([times, torch.zeros(60)])
+    torch.testing.assert_close(preference._maximum(differences, times), preference._maximum(more, their_times))
+    assert preference._evidence(differences, times) == pytest.approx(preference._evidence(more, their_times))
+
+
 def test_nobody_is_chosen_by_a_feature_that_does_not_differ():
     features, chosen = votes(40)
     features[:, 5] = 7.0
