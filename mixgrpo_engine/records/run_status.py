@@ -96,6 +96,7 @@ _FIELDS: dict[str, Callable[[Any, Mapping[str, Any]], dict]] = {
         "message": event.message,
         "iteration": event.iteration,
         "eta_seconds": 0.0,
+        "train_seconds": event.train_seconds,
     },
     "cancelled": lambda event, _: {"state": "cancelled", "stage": "", "message": event.message},
     "failed": lambda event, _: {"state": "failed", "stage": "", "message": event.message, "node_id": event.node_id},

@@ -63,15 +63,16 @@ def _thin_out(by_iteration: Mapping[int, Path], budget: int) -> None:
 
 
 class NewestGroup:
-    """samples/group: the first prompt's images of the newest iteration, with what GRPO makes of their rewards."""
+    """samples/group: the images of one prompt of the newest iteration, with what GRPO makes of their rewards."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._run, self._folder = folder.path, folder.samples / "group"
-        self._due = -math.inf
+        self._due, self._started = -math.inf, time.monotonic()
         self._kept: set[Path] = set()
 
     def due(self) -> bool:
-        return time.monotonic() >= self._due
+        self._started = time.monotonic()  # what is done from now on counts as spent on it
+        return self._started >= self._due
 
     def write(
         self,
@@ -83,7 +84,6 @@ class NewestGroup:
         advantages: Sequence[float],
     ) -> None:
         """images: uint8 (group, height, width, 3). The files of the group before stay for who is looking at them."""
-        started = time.monotonic()
         paths = save(images, self._folder, f"{iteration:06d}_", GROUP_SIDE, effort=0)
         about = [
             {
@@ -100,4 +100,4 @@ class NewestGroup:
                 remove(path)
         self._kept = set(paths)
         now = time.monotonic()
-        self._due = now + max(GROUP_SECONDS, (now - started) / GROUP_SHARE)
+        self._due = now + max(GROUP_SECONDS, (now - self._started) / GROUP_SHARE)

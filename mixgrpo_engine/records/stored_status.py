@@ -66,7 +66,7 @@ def _is_sparkline(value: object) -> bool:
 FIELDS = {
     "a number": (
         is_number, ("iteration", "iterations", "checkpoint", "eta_seconds", "updated", "phase_done", "phase_total",
-            "images_per_second"),
+            "images_per_second", "train_seconds"),
     ),
     "a text": (_is_text, ("stage", "message", "node_id", "phase")),
     "the name of a file": (_is_path, ("sample", "lora")),

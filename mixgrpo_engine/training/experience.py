@@ -24,7 +24,6 @@ from ..forward_process import forward_rollout
 from ..memory.micro_batches import BatchedVelocity, BatchSize
 from ..policy import Condition, Policy
 from ..prompts import PromptSet
-from ..records.grid import stills, to_bytes
 from ..rewards import Reward, abstains, uses_policy
 from ..rewards.references import References, uses_references
 from ..rewards.scoring import ScoresByName, and_why, score_by_each
@@ -48,7 +47,6 @@ class Experience:
     prompts: range  # which of the iteration's these are
     rewards: dict[str, Tensor]  # of all prompts: name -> float32 (batch,), NaN where the image could not be scored
     score_seconds: float  # spent on decoding, and on waiting for scores, in this process
-    first_group: Tensor | None = None  # its first prompt's images as bytes; in the main process, now and then
 
 
 class Sampler:
@@ -63,9 +61,8 @@ class Sampler:
         config: TrainConfig,
         pulse: Pulse,
         ranks: Ranks,
-        shows: Callable[[], bool] = lambda: True,
     ) -> None:
-        """module: the policy's, as accelerate prepared it. shows(): whether a first group is to be kept now."""
+        """module: the policy's, as accelerate prepared it."""
         self.policy, self.module, self.rewards, self.prompts = policy, module, rewards, prompts
         self.config, self.pulse, self.ranks = config.rollout, pulse, ranks
         self.seed, self.frames = config.run.seed, config.run.frames
@@ -76,8 +73,6 @@ class Sampler:
         self.batch_size = BatchSize(self.config.batch_size, name, pulse.notice, alone=not ranks.split)
         self._scoring = _scoring_thread(policy.device, rewards.values())
         self._remarked: set[str] = set()
-        self._shows = shows
-        self._first_group: Tensor | None = None
 
     def collect(self, iteration: int, window: range, prompts: Sequence[str]) -> Experience:
         """Samples and scores a group for each of this process's share of the prompts; the rewards are of all prompts.
@@ -102,8 +97,7 @@ class Sampler:
         assert trajectory is not None and scores is not None
         rewards = self.ranks.joined_rows(scores.values)
         self._check(rewards, self._joined_failures(scores), prompts)
-        first_group, self._first_group = self._first_group, None
-        return Experience(trajectory, mine, rewards, score_seconds, first_group)
+        return Experience(trajectory, mine, rewards, score_seconds)
 
     def _collect(
         self, iteration: int, window: range, prompts: Sequence[str], mine: range, at_once: int
@@ -115,7 +109,7 @@ class Sampler:
                 part = prompts[start : min(start + at_once, mine.stop)]
                 trajectories.append(self.rollout(iteration, window, self.policy.condition(part), start))
                 rolled_out = time.monotonic()
-                scores += self._score_later(trajectories[-1], part, start)
+                scores += self._score_later(trajectories[-1], part)
                 score_seconds += time.monotonic() - rolled_out
             rolled_out = time.monotonic()
             scored = [self._when_done(later) for later in scores]
@@ -210,16 +204,11 @@ class Sampler:
         velocity = self.velocity(self.policy.condition(prompts), batch_size=0, phase=phase)
         return self.policy.decode(sample_held_out(velocity, noise, self.policy, self.config, steps))
 
-    def _score_later(self, trajectory: Trajectory, prompts: Sequence[str], first: int) -> list[Future[ScoresByName]]:
-        """Decodes now, where the model runs; scores a group while the next one is decoded, or at once on the CPU.
-
-        first: the first prompt's number in the iteration.
-        """
+    def _score_later(self, trajectory: Trajectory, prompts: Sequence[str]) -> list[Future[ScoresByName]]:
+        """Decodes now, where the model runs; scores a group while the next one is decoded, or at once on the CPU."""
         size, scores = self.config.group_size, []
         for group, prompt in enumerate(prompts):
             images = self.policy.decode(trajectory.latents[group * size : (group + 1) * size])
-            if self.ranks.is_main and first + group == 0 and self._shows():
-                self._first_group = to_bytes(stills(images, self.frames)[0])
             self.pulse.raise_if_stopped()
             self.pulse.progress("score", group, len(prompts))
             scores.append(self._scoring.submit(self.score, self.rewards, images, [prompt] * size))

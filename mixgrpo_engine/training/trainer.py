@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from ..policy import Policy
 from ..prompts import PromptSet
 from ..records.events import Cancelled, CheckpointSaved, Done, Event, Iteration, Lora, Schedule, Stage, of_types
 from ..records.files import remove
+from ..records.grid import stills, to_bytes
 from ..records.last_words import not_learned
 from ..records.run_folder import RunFolder
 from ..records.samples import NewestGroup
@@ -108,9 +109,7 @@ class Trainer:
         self.window = config.sliding_window()
         self.pulse = Pulse(self.emit, should_stop, config.run.iterations)
         self.newest_group = NewestGroup(folder)
-        self.sampler = Sampler(
-            policy, self.lockstep, self.rewards, prompts, config, self.pulse, self.ranks, self.newest_group.due
-        )
+        self.sampler = Sampler(policy, self.lockstep, self.rewards, prompts, config, self.pulse, self.ranks)
         self.updates = PolicyUpdate(
             policy, self.lockstep, self.parameters, self.optimizer, self.accelerator, config, self.pulse, self.ranks
         )
@@ -186,7 +185,7 @@ class Trainer:
             config.loss.advantage_clip,
             config.loss.spread,
         )
-        self._show_group(iteration + 1, window, prompts[0], experience, advantages)
+        self._show_group(iteration + 1, window, prompts, experience, advantages)
         mine = [prompts[index] for index in experience.prompts]
         report = self.updates.update(iteration, experience.trajectory, self.policy.condition(mine), advantages)
         for average in (self.average, self.old):
@@ -314,15 +313,21 @@ class Trainer:
         self.emit(Schedule(self.sampler.sigmas.tolist(), rollout.flash_ratio, shift))
 
     def _show_group(
-        self, iteration: int, window: range, prompt: str, experience: Experience, advantages: Tensor
+        self, iteration: int, window: range, prompts: Sequence[str], experience: Experience, advantages: Tensor
     ) -> None:
-        """What GRPO learns from, for people: the first prompt's group, now and then."""
-        images, size = experience.first_group, self.config.rollout.group_size
-        if images is None:
+        """What GRPO learns from, for people: of this process's groups the one that it learns most from, now and then."""
+        if not (self.ranks.is_main and self.newest_group.due()):
             return
-        rewards = {name: values[:size].tolist() for name, values in experience.rewards.items()}
+        size, mine = self.config.rollout.group_size, experience.prompts
+        number = most_spread(experience.rewards, size, mine)
+        group = slice(number * size, (number + 1) * size)
+        first = (number - mine.start) * size
+        # Decoded anew: who kept the images of all groups until they have scores would need room for them.
+        images = self.policy.decode(experience.trajectory.latents[first : first + size])
+        shown = to_bytes(stills(images, self.config.run.frames)[0])
+        rewards = {name: values[group].tolist() for name, values in experience.rewards.items()}
         with self.pulse.for_people("The images of the newest group"):
-            self.newest_group.write(iteration, prompt, window, images, rewards, advantages[:size].tolist())
+            self.newest_group.write(iteration, prompts[number], window, shown, rewards, advantages[group].tolist())
 
     def _spare_call(self) -> tuple:
         return self.policy.noise([0]).to(self.policy.device), 1.0, self.policy.condition(self.prompts.train[:1])
@@ -368,6 +373,16 @@ def _silent(_event: Event) -> None:
 
 def _group_spread(rewards: Mapping[str, Tensor], group_size: int) -> float:
     """Mean over rewards and groups of the standard deviation inside a group, failed scores left out."""
+    return float(_spreads(rewards, group_size).nanmean())
+
+
+def most_spread(rewards: Mapping[str, Tensor], group_size: int, groups: range) -> int:
+    """Which of these groups has the largest spread, the sum over rewards, each by its largest; the first of equals."""
+    spreads = _spreads(rewards, group_size)[:, groups.start : groups.stop].nan_to_num(0.0)
+    return groups[int((spreads / spreads.amax(-1, keepdim=True).clamp(min=1e-12)).sum(0).argmax())]
+
+
+def _spreads(rewards: Mapping[str, Tensor], group_size: int) -> Tensor:
+    """(rewards, groups): the standard deviation inside each group, failed scores left out."""
     groups = torch.stack(list(rewards.values())).unflatten(1, (-1, group_size))
-    centred = groups - groups.nanmean(-1, keepdim=True)
-    return float(centred.square().nanmean(-1).sqrt().nanmean())
+    return (groups - groups.nanmean(-1, keepdim=True)).square().nanmean(-1).sqrt()

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from mixgrpo_engine.advantage import group_advantages
 from mixgrpo_engine.prompts import PromptSet
 from mixgrpo_engine.training import evaluation
+from mixgrpo_engine.training.trainer import most_spread
 from mixgrpo_engine.training.update_plan import learning_rate
 
 
@@ -83,21 +84,34 @@ def test_the_budget_of_single_images_is_kept_and_0_keeps_none(toy, tmp_path):
     assert kept == ["000000", "000008"] and len(list(few.folder.samples.glob("*.png"))) == 9
 
 
-def test_the_newest_group_is_the_first_prompts_with_rewards_and_advantages(toy, tmp_path):
+def test_the_newest_group_is_the_one_with_the_largest_spread(toy, tmp_path):
     trainer = toy.make(tmp_path / "run", toy.config(run={"iterations": 1}), others=[toy.Brightness()])
     seen, collect = [], trainer.sampler.collect
     trainer.sampler.collect = lambda *a: seen.append((a, collect(*a))) or seen[0][1]
     trainer.run()
     (arguments, experience) = seen[0]
     group = json.loads((trainer.folder.samples / "group" / "group.json").read_text())
-    assert group["iteration"] == 1 and group["prompt"] == arguments[2][0] and group["window"] == [0, 2]
-    assert len(group["images"]) == 6 and experience.first_group.dtype == torch.uint8
+    number = most_spread(experience.rewards, 6, range(2))
+    assert group["iteration"] == 1 and group["prompt"] == arguments[2][number] and group["window"] == [0, 2]
+    assert len(group["images"]) == 6
     advantages = group_advantages(experience.rewards, 6)
-    for number, image in enumerate(group["images"]):
-        assert image["advantage"] == pytest.approx(float(advantages[number]))
-        assert image["rewards"]["toy"] == pytest.approx(float(experience.rewards["toy"][number]))
-        assert image["rewards"]["brightness"] == pytest.approx(float(experience.rewards["brightness"][number]))
+    for place, image in enumerate(group["images"], 6 * number):
+        assert image["advantage"] == pytest.approx(float(advantages[place]))
+        assert image["rewards"]["toy"] == pytest.approx(float(experience.rewards["toy"][place]))
+        assert image["rewards"]["brightness"] == pytest.approx(float(experience.rewards["brightness"][place]))
         assert Image.open(trainer.folder.path / image["file"]).size == (2, 2)
+
+
+def test_spreads_of_rewards_count_alike_and_missing_scores_not_at_all():
+    nan = float("nan")
+    small = torch.tensor([0.5, 0.5, 0.25, 0.5, 0.0, 0.25])  # pairs: 0, 0.125, 0.125
+    large = torch.tensor([5.0, 5.0, 9.0, 5.0, 5.0, 8.0])  # 0, 2, 1.5
+    assert most_spread({"small": small}, 2, range(3)) == 1, "the first of equals"
+    assert most_spread({"small": small}, 2, range(2, 3)) == 2
+    assert most_spread({"small": small * torch.tensor([1, 1, 1, 1, 1, 3])}, 2, range(3)) == 2
+    assert most_spread({"small": small, "large": large}, 2, range(3)) == 1
+    assert most_spread({"a": torch.tensor([nan, nan, 1.0, nan, 0.0, 1.0])}, 2, range(3)) == 2
+    assert most_spread({"a": torch.ones(6)}, 2, range(3)) == 0
 
 
 def test_events_tell_schedule_learning_rate_kl_images_and_memory(toy, tmp_path):
