@@ -1,9 +1,11 @@
 """What a worker's ComfyUI tells of a node that fails: whether it may have missed another pack."""
 
+import importlib.util
 import sys
 from types import SimpleNamespace
 
 import pytest
+import scipy.integrate
 
 
 class Loader:
@@ -62,6 +64,17 @@ def test_a_server_that_wants_a_manager_of_assets_gets_one_without_any(room, monk
     monkeypatch.setitem(sys.modules, "app.assets.manager", SimpleNamespace(NoAssets=NoAssets))
     (manager,) = compat._manager_of_assets()
     assert type(manager) is NoAssets and hasattr(manager.args, "disable_all_custom_nodes")
+
+
+def test_a_library_that_few_trainings_need_is_loaded_when_it_is_used(room, monkeypatch):
+    finder = room("nodes.worker.compat")._LoadedWhenUsed()
+    assert finder.find_spec("scipy.linalg", scipy.__path__) is None
+    spec = finder.find_spec("scipy.integrate", scipy.__path__)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    assert "quad" not in object.__getattribute__(module, "__dict__")
+    assert module.quad(lambda x: x, 0, 1)[0] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
