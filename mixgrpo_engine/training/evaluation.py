@@ -61,12 +61,19 @@ class Judges:
         watched: Mapping[str, Reward],
         watched_weights: Mapping[str, float] | None,
     ) -> Judges:
-        """The watched rewards decide; without any, the trained ones do. Weights are equal when None."""
+        """The watched rewards decide; without any, the trained ones do. Weights are equal when None.
+
+        One that compares images of a group with each other has the same mean whatever was learned: it decides nothing
+        where there is another one.
+        """
         apart = {name: name + " (watched)" * (name in trained) for name in watched}
         rewards = {**trained, **{apart[name]: reward for name, reward in watched.items()}}
+        deciding = dict(weights or dict.fromkeys(trained, 1.0))
         if watched:
-            return cls(rewards, {apart[name]: (watched_weights or {}).get(name, 1.0) for name in watched})
-        return cls(rewards, dict(weights or dict.fromkeys(trained, 1.0)))
+            deciding = {apart[name]: (watched_weights or {}).get(name, 1.0) for name in watched}
+        compares = {name for name in deciding if getattr(rewards[name], "compares_group", False)}
+        telling = {name: weight for name, weight in deciding.items() if weight > 0 and name not in compares}
+        return cls(rewards, telling or deciding)
 
     def decide(self, scores: Mapping[str, float | None]) -> float:
         """The one number that tells a better LoRA: the deciding scorers' weighted mean; NaN where one is missing."""

@@ -206,6 +206,16 @@ def test_the_deciding_score(toy, tmp_path):
     assert math.isnan(watched.judges.decide({"toy": 7.0, "a": None, "b": None}))
 
 
+def test_a_comparison_inside_groups_decides_nothing_beside_another_reward(toy, tmp_path):
+    class WinRate(Spy):
+        compares_group = True
+
+    judges = toy.make(tmp_path / "beside", watched={"a": Spy(), "b": WinRate()}).held_out.judges
+    assert judges.decide({"a": 1.0, "b": None}) == 1.0
+    alone = toy.make(tmp_path / "alone", watched={"b": WinRate()}).held_out.judges
+    assert math.isnan(alone.decide({"toy": 1.0, "b": None}))
+
+
 def test_a_reward_that_is_trained_and_watched_is_told_twice(toy, tmp_path):
     trainer = toy.make(tmp_path / "run", watched={"toy": Scripted(5.0)})
     trainer.held_out.evaluate(0)
