@@ -72,12 +72,12 @@ class DiffusersPolicy:
         if gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
         guidance = folder.family.guidance if guidance is None else guidance
-        kinds = {
+        kinds: dict[str, Callable[..., Velocity]] = {
             "FLUX.1": functools.partial(FluxVelocity, guidance=guidance),
             "SD3": SD3Velocity,
             "Chroma": ChromaVelocity,
         }
-        velocity: Velocity = kinds[folder.family.name](transformer, cfg)
+        velocity = kinds[folder.family.name](transformer, cfg)
         self._gradient_scale = velocity.gradient_scale
         self.module: nn.Module = velocity
         self._prompt = functools.lru_cache(_CACHED_PROMPTS)(self._load_prompt)
