@@ -62,7 +62,7 @@ def run(folder: Path, seeds: int, fresh: bool = False) -> Path:
     def shown(seed: int, count: int) -> Sequence[Group]:
         if len(known.get(seed, ())) < count:
             known[seed] = groups(subject, seed, count)
-        return known[seed]
+        return known.get(seed, [])
 
     with tempfile.TemporaryDirectory(prefix="mixgrpo-benchmark-") as features:
         for taste, kind, seed in wanted(seeds):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixgrpo_engine.config import TrainConfig
-from mixgrpo_engine.records.events import Evaluation, Event, Iteration, Notice
+from mixgrpo_engine.records.events import Evaluation, Event, Iteration, Notice, finite
 from mixgrpo_engine.records.run_folder import RunFolder
 from mixgrpo_engine.rewards import Reward
 from mixgrpo_engine.rewards.shapes import ShapesReward
@@ -103,9 +103,10 @@ def settings(demo: TrainConfig, kind: Kind, seed: int) -> TrainConfig:
 def told(events: Sequence[Event], trained: Sequence[str]) -> dict:
     evaluations = [event for event in events if isinstance(event, Evaluation)]
     iterations = [event for event in events if isinstance(event, Iteration)]
-    return {
+    found = {
         "points": [{"iteration": each.iteration, **each.reward} for each in evaluations],
         "scores": [each.reward[trained[0]] for each in iterations],
         "seconds": sum(each.seconds["total"] for each in iterations),
         "notices": [[each.iteration, each.message] for each in events if isinstance(each, Notice)],
     }
+    return finite(found)  # a group that was skipped has no score
