@@ -315,7 +315,7 @@ class Trainer:
     def _show_group(
         self, iteration: int, window: range, prompts: Sequence[str], experience: Experience, advantages: Tensor
     ) -> None:
-        """What GRPO learns from, for people: of this process's groups the one that it learns most from, now and then."""
+        """What GRPO learns from, for people: of this process's groups the most telling one, now and then."""
         if not (self.ranks.is_main and self.newest_group.due()):
             return
         size, mine = self.config.rollout.group_size, experience.prompts
