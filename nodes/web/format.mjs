@@ -140,8 +140,9 @@ export function gain(run) {
   if (held) {
     const where = run.held_out_prompts === 0 ? "On its training prompts" : "On prompts it didn't train on";
     const { first, last } = run.held_out ?? {};
+    const whole = held.replaceAll(" ", "\u00a0");
     const known = typeof first === "number" && typeof last === "number"; // not of runs of older versions
-    parts.push(`${where}: ${known ? `${number(first)} → ${number(last)} (${held})` : held}${verdict(run)}.`);
+    parts.push(`${where}: ${known ? `${number(first)} → ${number(last)} (${whole})` : whole}${verdict(run)}.`);
   }
   if (run.train_seconds) parts.push(`Took ${duration(run.train_seconds)}.`);
   return parts.join(" ");

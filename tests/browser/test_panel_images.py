@@ -225,6 +225,31 @@ def test_group_is_sorted_by_advantage_and_comes_anew(page, written, panel):
     assert "All 2 images got the same reward" in group.inner_text()
 
 
+def test_buttons_keep_their_places_while_a_run_trains(page, written, panel):
+    ended = written.get(f"/mixgrpo/runs/{RUN}")
+    working = {**ended, "state": "running", "stage": "train", "eta_seconds": 90.0, "actions": ["cancel"]}
+    loras = [
+        {"filename": f"{RUN}{end}.safetensors", "subfolder": "loras/mixgrpo", "type": "output"} for end in ("", "-best")
+    ]
+
+    def tell(**changes):
+        page.evaluate(TELL, {"run_id": RUN, "events": [], "status": {**working, **changes}})
+        page.wait_for_timeout(200)
+        return [panel.locator(each).bounding_box() for each in (".mixgrpo-tabs", ".mixgrpo-actions >> nth=0")]
+
+    use, which = panel.get_by_role("button", name="Use this LoRA"), panel.get_by_label("Which of the run's LoRAs")
+    before = tell(files=[])
+    assert not use.is_enabled() and "about 2 min" in panel.inner_text()
+    assert tell(files=loras) == before and use.is_enabled()
+    assert which.locator("option").all_inner_texts() == ["last", "best (iteration 40)"]
+    assert tell(files=loras, cancelling=True) == before
+    assert not panel.get_by_role("button", name="Stopping").is_enabled() and "about 2 min" not in panel.inner_text()
+    tell(**{**ended, "files": loras})
+    assert which.locator("option").first.inner_text() == "last (iteration 40)"
+    assert "mixgrpo-primary" in use.get_attribute("class")
+    tell(**ended)
+
+
 def test_runs_are_compared(page, panel):
     page.get_by_role("button", name="All runs").click()
     for run in (RUN, OTHER):

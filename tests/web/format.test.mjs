@@ -41,14 +41,14 @@ test("how a run ended, in words", () => {
   const best = { iteration: 40, score: 0.93, lora: "mixgrpo/a-best.safetensors" };
   assert.equal(
     format.outcome(run({ state: "finished", held_out, best, train_seconds: 550, lora: "mixgrpo/a.safetensors" })),
-    "On prompts it didn't train on: 0.800 → 0.920 (+0.120 ± 0.030), clearly better. Took 9 min. " +
+    "On prompts it didn't train on: 0.800 → 0.920 (+0.120\u00a0±\u00a00.030), clearly better. Took 9 min. " +
       "Best after iteration 40 (0.930). LoRA: mixgrpo/a.safetensors",
   );
   const unclear = { ...held_out, change: -0.01 };
   const untrained = { iteration: 0, score: 0.8, lora: "mixgrpo/a-best.safetensors" };
   assert.equal(
     format.outcome(run({ state: "finished", held_out: unclear, best: untrained })),
-    "On prompts it didn't train on: 0.800 → 0.920 (−0.010 ± 0.030), no clear change. Best before training (0.800).",
+    "On prompts it didn't train on: 0.800 → 0.920 (−0.010\u00a0±\u00a00.030), no clear change. Best before training (0.800).",
   );
   const gain = (/** @type {any} */ more) => format.gain(run({ state: "finished", ...more }));
   assert.match(gain({ held_out: { ...held_out, change: -0.12 } }), /, clearly worse\.$/);

@@ -97,7 +97,7 @@ export function Actions({ run, runs, routes, onGone }) {
         value=${lora?.filename ?? ""}
         onChange=${(/** @type {any} */ event) => setChosen(event.target.value)}
       >
-        ${lora ? null : html`<option value="">none yet</option>`}
+        ${lora ? null : html`<option value="">${isActive(run) ? "none yet" : "none"}</option>`}
         ${loras.map(({ filename }) => html`<option value=${filename}>${whichLora(run, filename)}</option>`)}
       </select>
       ${isActive(run) &&

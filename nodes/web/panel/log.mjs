@@ -46,7 +46,7 @@ function Notice({ message }) {
   const [first] = message.length > LONG ? (message.match(/^.{10,120}?[.:,](?=\s)/) ?? [""]) : [""];
   if (!first) return message;
   return html`<details class="mixgrpo-notice">
-    <summary>${first}</summary>
+    <summary>${first} …</summary>
     ${message.slice(first.length).trim()}
   </details>`;
 }

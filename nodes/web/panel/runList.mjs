@@ -51,7 +51,8 @@ export function RunList({ runs, routes, onOpen, onCompare }) {
       <input
         class="mixgrpo-input"
         type="search"
-        placeholder="Search name, id or note"
+        placeholder="Search"
+        title="By name, id or note"
         aria-label="Search runs"
         value=${query}
         onInput=${(/** @type {any} */ event) => setQuery(event.target.value)}
