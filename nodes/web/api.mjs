@@ -5,7 +5,7 @@
  * @typedef {{
  *   run_id: string, name: string, state: string, note?: string, created?: number|null, updated?: number,
  *   stage?: string, message?: string, phase?: string, phase_done?: number, phase_total?: number,
- *   iteration?: number, iterations?: number, eta_seconds?: number|null, checkpoint?: number,
+ *   iteration?: number, iterations?: number, eta_seconds?: number|null, train_seconds?: number|null, checkpoint?: number,
  *   reward?: Object<string, number|null>, held_out_reward?: Object<string, number|null>,
  *   held_out?: {first: number|null, last: number|null, change: number|null, error: number|null},
  *   best?: {iteration: number, score: number|null, lora: string|null}|null, lora?: string,

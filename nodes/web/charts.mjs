@@ -3,7 +3,7 @@ import { html, useEffect, useRef } from "./html.mjs";
 import uPlot from "./vendor/uPlot.mjs";
 
 /**
- * @typedef {{label: string, values: (number|null)[], color: string, points?: boolean, faint?: boolean}} Series  points: dashed, and a point at each
+ * @typedef {{label: string, values: (number|null)[], color: string, points?: boolean, faint?: boolean}} Series  points: thick, and a point at each
  * @typedef {{x: number[], series: Series[]}} Table  series over the same iterations
  * @typedef {{x: number, label: string}} Mark  a vertical line
  */
@@ -107,7 +107,7 @@ function options(tables, width, height, log, marks) {
   const grid = { stroke: themed("--border-color", "#444"), width: 0.5 };
   const axis = { stroke: ink, grid, ticks: { ...grid, size: 4 }, font: "11px sans-serif" };
   const shown = (/** @type {any} */ _, /** @type {number|null} */ value) =>
-    value === null || value === undefined ? "–" : Number(value.toPrecision(4)).toString();
+    value === null || value === undefined ? "" : Number(value.toPrecision(4)).toString();
   return /** @type {any} */ ({
     width,
     height,
@@ -122,9 +122,8 @@ function options(tables, width, height, log, marks) {
         series.map(({ label, color, points = false, faint = false }) => ({
           label,
           stroke: color,
-          width: points ? 1.5 : faint ? 0.7 : 1.5,
+          width: points ? 2.5 : faint ? 0.7 : 1.5,
           alpha: faint ? 0.45 : 1,
-          dash: points ? [6, 4] : undefined,
           points: { show: points && fewPoints, size: 6 },
           spanGaps: true,
           value: shown,
@@ -152,13 +151,13 @@ function valueRange(_, min, max) {
   return room ? [min - room, max + room] : uPlot.rangeNum(min, max, 0.1, true);
 }
 
-/** A curve's mark in the legend looks as the curve does: filled, faint, or a dashed frame. @param {Series[]} series */
+/** A curve's mark in the legend looks as the curve does: filled, faint, or a frame as its points have. @param {Series[]} series */
 function markers(series) {
   const ink = (/** @type {Series} */ { color, faint }) => (faint ? `color-mix(in srgb, ${color} 45%, transparent)` : color);
   return {
     width: 2,
     stroke: (/** @type {any} */ _, /** @type {number} */ index) => ink(series[index - 1]),
-    dash: (/** @type {any} */ _, /** @type {number} */ index) => (series[index - 1].points ? "dashed" : "solid"),
+    dash: "solid",
     fill: (/** @type {any} */ _, /** @type {number} */ index) =>
       series[index - 1].points ? "transparent" : ink(series[index - 1]),
   };

@@ -10,11 +10,11 @@ export function number(value) {
   return size >= 100 ? value.toFixed(0) : value.toFixed(size >= 10 ? 2 : 3);
 }
 
-/** With its sign, and no exponent: "+0.120", "−0.0007". @param {number|null|undefined} value */
+/** With its sign, and no exponent: "+0.120", "−0.0007", "±0". @param {number|null|undefined} value */
 export function change(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  if (!size) return "0";
+  if (!size) return "±0";
   return `${value < 0 ? "−" : "+"}${size < 0.01 ? size.toFixed(4) : number(size)}`;
 }
 
@@ -41,14 +41,15 @@ export function bytes(count) {
 export function moment(seconds) {
   if (!seconds) return "";
   const options = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
-  return new Date(seconds * 1000).toLocaleString(undefined, /** @type {any} */ (options));
+  const words = new Date(seconds * 1000).toLocaleString(undefined, /** @type {any} */ (options));
+  return words.replace(/\s(?=\S+$)/, "\u00a0"); // "PM" doesn't go into a line of its own
 }
 
 const PACE = 3; // iterations: the first one is slower than the others
 
 /** How long a run at work still takes, "" until that can be told: "about 55 s". @param {Run} run */
 export function timeLeft(run) {
-  if (run.state !== "running" || !run.eta_seconds || (run.iteration ?? 0) < PACE) return "";
+  if (run.state !== "running" || run.cancelling || !run.eta_seconds || (run.iteration ?? 0) < PACE) return "";
   const seconds = run.eta_seconds;
   return `about ${seconds < 55 ? `${5 * Math.ceil(seconds / 5)} s` : duration(Math.max(60, seconds))}`;
 }
@@ -120,21 +121,46 @@ export function heldOutChange(run) {
   return `${change(held.change)}${interval}`;
 }
 
-/** Whether a change is smaller than its interval. @param {Run} run */
-function isUnclear(run) {
+/** A change against its interval, "" without one. @param {Run} run */
+function verdict(run) {
   const { change, error } = run.held_out ?? {};
-  return typeof change === "number" && typeof error === "number" && Math.abs(change) <= error;
+  if (typeof change !== "number" || typeof error !== "number") return "";
+  if (Math.abs(change) <= error) return ", no clear change";
+  return change > 0 ? ", clearly better" : ", clearly worse";
+}
+
+/**
+ * What a finished training has brought, "" when that isn't known:
+ * "On prompts it didn't train on: 0.848 → 0.947 (+0.099 ± 0.041), clearly better. Took 9 min."
+ * @param {Run} run
+ */
+export function gain(run) {
+  const parts = [];
+  const held = heldOutChange(run);
+  if (held) {
+    const where = run.held_out_prompts === 0 ? "On its training prompts" : "On prompts it didn't train on";
+    const { first, last } = run.held_out ?? {};
+    const whole = held.replaceAll(" ", "\u00a0");
+    const known = typeof first === "number" && typeof last === "number"; // not of runs of older versions
+    parts.push(`${where}: ${known ? `${number(first)} → ${number(last)} (${whole})` : whole}${verdict(run)}.`);
+  }
+  if (run.train_seconds) parts.push(`Took ${duration(run.train_seconds)}.`);
+  return parts.join(" ");
+}
+
+/** What tells runs of one name apart: the end of the id. @param {string} id */
+export function shortId(id) {
+  return id.match(/[0-9a-f]{8}(-\d+)?$/)?.[0] ?? id;
 }
 
 /** How a run ended, in words, "" while it hasn't. @param {Run} run */
 export function outcome(run) {
   if (run.state === "finished") {
-    const parts = [];
-    const held = heldOutChange(run);
-    if (held) parts.push(`${measuredReward(run)} ${held}${isUnclear(run) ? ": no clear change" : ""}.`);
-    if (run.best?.lora && run.best.iteration) {
-      parts.push(`Best after iteration ${run.best.iteration} (${number(run.best.score)}).`);
-    } else if (run.best?.lora) parts.push(`Best before training (${number(run.best.score)}).`);
+    const parts = [gain(run)].filter(Boolean);
+    if (run.best?.lora) {
+      const when = run.best.iteration ? `after iteration ${run.best.iteration}` : "before training";
+      parts.push(`Best ${when} (${number(run.best.score)}).`);
+    }
     if (run.message) parts.push(run.message);
     if (run.lora) parts.push(`LoRA: ${run.lora}`);
     return parts.join(" ") || "Finished.";

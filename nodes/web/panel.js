@@ -2,7 +2,7 @@
 //
 // The panel itself is imported when it is opened for the first time: a frontend that never shows it loads little.
 import { api, app, runs, toast, votes } from "./comfy.mjs";
-import { heldOutChange, measuredReward, outcome } from "./format.mjs";
+import { gain, outcome } from "./format.mjs";
 import { askForVotes } from "./votes/attention.mjs";
 
 const TAB = "mixgrpo";
@@ -70,8 +70,7 @@ app.registerExtension({
     runs.onEnd((run) => {
       const better = (run.held_out?.change ?? 0) >= 0;
       const severity = run.state === "finished" ? (better ? "success" : "info") : run.state === "cancelled" ? "warn" : "error";
-      const change = run.state === "finished" && heldOutChange(run);
-      toast(severity, `${run.name}: ${run.state}`, change ? `${measuredReward(run)} ${change}` : outcome(run));
+      toast(severity, `${run.name}: ${run.state}`, (run.state === "finished" && gain(run)) || outcome(run));
     });
     runs.refresh();
     votes.refresh();

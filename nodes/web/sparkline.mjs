@@ -1,12 +1,14 @@
 // A curve of a few pixels, without axes.
 
+const COLOR = "#4e9bd8"; // the first scorer's in large charts
+
 /**
  * @param {HTMLCanvasElement} canvas  drawn at the size that its style gives it
  * @param {(number|null)[]} values  evenly spaced
- * @param {string} color
- * @param {{x: number, value: number}[]} points  marked ones; x from 0 to 1 along the curve
+ * @param {{x: number, value: number}[]} points  another curve over it, marked; x from 0 to 1. With two or more the first
+ *   one is faint
  */
-export function sparkline(canvas, values, color, points = []) {
+export function sparkline(canvas, values, points = []) {
   const { clientWidth: width, clientHeight: height } = canvas;
   const context = canvas.getContext("2d");
   if (!width || !height || !context) return; // collapsed, or not on the page
@@ -21,18 +23,19 @@ export function sparkline(canvas, values, color, points = []) {
   const across = (/** @type {number} */ x) => margin + x * (width - 2 * margin);
   const up = (/** @type {number} */ value) =>
     high === low ? height / 2 : height - margin - ((value - low) / (high - low)) * (height - 2 * margin);
-  context.strokeStyle = context.fillStyle = color;
-  context.lineWidth = 1.5;
-  context.beginPath();
-  let drawing = false;
-  values.forEach((value, index) => {
-    if (value === null) return;
-    const [x, y] = [across(values.length > 1 ? index / (values.length - 1) : 0.5), up(value)];
-    if (drawing) context.lineTo(x, y);
-    else context.moveTo(x, y);
-    drawing = true;
-  });
-  context.stroke();
+  context.strokeStyle = context.fillStyle = COLOR;
+  const draw = (/** @type {{x: number, value: number|null}[]} */ curve, /** @type {number} */ width) => {
+    context.lineWidth = width;
+    context.beginPath();
+    // A line from nowhere begins where it leads to.
+    for (const { x, value } of curve) if (value !== null) context.lineTo(across(x), up(value));
+    context.stroke();
+  };
+  const faint = points.length > 1;
+  context.globalAlpha = faint ? 0.4 : 1;
+  draw(values.map((value, index) => ({ x: index / Math.max(1, values.length - 1), value })), faint ? 1 : 1.5);
+  context.globalAlpha = 1;
+  draw(points, 2);
   for (const point of values.length === 1 ? [{ x: 0.5, value: known[0] }, ...points] : points) {
     context.beginPath();
     context.arc(across(point.x), up(point.value), 2.5, 0, 2 * Math.PI);

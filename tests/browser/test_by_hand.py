@@ -86,14 +86,14 @@ def follow(page, person):
     page.wait_for_function(f"() => Number({ITERATION}) >= 2", timeout=240_000)
     first = int(page.evaluate(f"() => Number({ITERATION})"))
     page.wait_for_function(f"() => Number({ITERATION}) > {first}", timeout=60_000)
-    assert " of 10" in words.inner_text() or words.inner_text().startswith("Held-out reward")
+    assert " of 10" in words.inner_text() or words.inner_text().startswith("On prompts")
     person.shoot("training")
     page.wait_for_function(
-        f"() => document.querySelector('{WORDS}').textContent.startsWith('Held-out reward')", timeout=240_000
+        f"() => document.querySelector('{WORDS}').textContent.startsWith('On prompts')", timeout=240_000
     )
     assert f"mixgrpo/{run_id}.safetensors" in words.inner_text()
     said = panel.get_by_test_id("mixgrpo-state")
-    said.get_by_text("Held-out reward").wait_for(timeout=60_000)
+    said.get_by_text("On prompts").wait_for(timeout=60_000)
     assert page.locator(".mixgrpo-on-node img").count() == 1 and page.locator(".mixgrpo-on-node canvas").count() == 1
     page.wait_for_timeout(500)
     person.shoot("finished")

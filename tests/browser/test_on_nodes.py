@@ -99,7 +99,7 @@ def test_a_run_is_shown_while_it_trains_and_when_it_has_ended(server, drawn):
     for _ in range(2):
         train, wait = drawn.evaluate(SHOWN)
         assert train == wait and run_id in train and f"LoRA: mixgrpo/{run_id}.safetensors" in train
-        assert re.search(r"Held-out reward [+−]\d.* ± \d", train)
+        assert re.search(r"On prompts it didn.t train on: \d.* → \d.* \([+−]\d.*±\s\d.*\), .*Took \d", train)
         assert drawn.evaluate(BOXES) == [120, 120]
         # It knows its run after a reload, too.
         drawn.reload(wait_until="domcontentloaded")

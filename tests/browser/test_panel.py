@@ -141,7 +141,8 @@ def follow_through_a_reload_and_a_restart(server, panel, run_id):
     before = panel.wait_for_iteration(2)
     assert panel.wait_for_iteration(before + 2) > before
     assert panel.box.locator(".u-over").count(), "there is a chart"
-    assert panel.box.get_by_role("img", name=re.compile("Window: step")).count(), "the window stands on the axis"
+    panel.box.get_by_text("Denoising axis").click()
+    panel.box.get_by_role("img", name=re.compile("Window: step")).wait_for()
     assert STRANGE in panel.box.inner_text()
 
     panel.page.reload(wait_until="domcontentloaded")

@@ -77,6 +77,20 @@ def test_first_image_stays_in_sight_and_the_newest_is_shown_first(page, gallery)
     assert row(gallery, 0).locator("figure").last.bounding_box()["width"] > 1.5 * last["width"]
 
 
+def test_the_end_stays_in_sight_on_a_full_screen_and_back(page, gallery):
+    strips = gallery.locator(".mixgrpo-strips")
+    at_end = "(e) => Math.abs(e.scrollLeft + e.clientWidth - e.scrollWidth) < 2"
+    gallery.get_by_role("button", name="large").click()
+    for name in ("Full screen", "Back into the side bar"):
+        assert strips.evaluate(OVERFLOW) > 0
+        page.get_by_role("button", name=name).click()
+        page.wait_for_function(f"() => ({at_end})(document.querySelector('.mixgrpo-strips'))")
+    strips.evaluate("(e) => { e.scrollLeft = 0; }")
+    page.wait_for_timeout(200)
+    gallery.get_by_role("button", name="small").click()
+    assert strips.evaluate("(e) => e.scrollLeft") == 0, "somebody looks at the first ones"
+
+
 def test_images_are_fetched_when_they_are_near(page, written, gallery):
     """Rows below what is seen: a run with many prompts opens as fast as one with few."""
     images = row(gallery, 0).locator("img")
@@ -196,7 +210,7 @@ def test_group_is_sorted_by_advantage_and_comes_anew(page, written, panel):
     advantages = group.locator("figcaption > b")
     group.wait_for()
     assert HOSTILE in group.inner_text() and "trained steps 2 to 4" in group.inner_text()
-    assert advantages.all_inner_texts() == ["+1.500", "+0.500", "+0.250", "0", "−0.750", "−1.250"]
+    assert advantages.all_inner_texts() == ["+1.500", "+0.500", "+0.250", "±0", "−0.750", "−1.250"]
     bars = [bar.get_attribute("style") for bar in group.locator(".mixgrpo-advantage i").all()]
     assert bars[0] == "left: 50%; width: 50%;" and bars[4] == "left: 25%; width: 25%;"
     group.get_by_label("Order of the images").select_option("sampled")
@@ -209,6 +223,31 @@ def test_group_is_sorted_by_advantage_and_comes_anew(page, written, panel):
     page.evaluate(TELL, {"run_id": RUN, "events": [], "status": {**status, "iteration": 41}})
     group.get_by_text("the next prompt").wait_for()
     assert "All 2 images got the same reward" in group.inner_text()
+
+
+def test_buttons_keep_their_places_while_a_run_trains(page, written, panel):
+    ended = written.get(f"/mixgrpo/runs/{RUN}")
+    working = {**ended, "state": "running", "stage": "train", "eta_seconds": 90.0, "actions": ["cancel"]}
+    loras = [
+        {"filename": f"{RUN}{end}.safetensors", "subfolder": "loras/mixgrpo", "type": "output"} for end in ("", "-best")
+    ]
+
+    def tell(**changes):
+        page.evaluate(TELL, {"run_id": RUN, "events": [], "status": {**working, **changes}})
+        page.wait_for_timeout(200)
+        return [panel.locator(each).bounding_box() for each in (".mixgrpo-tabs", ".mixgrpo-actions >> nth=0")]
+
+    use, which = panel.get_by_role("button", name="Use this LoRA"), panel.get_by_label("Which of the run's LoRAs")
+    before = tell(files=[])
+    assert not use.is_enabled() and "about 2 min" in panel.inner_text()
+    assert tell(files=loras) == before and use.is_enabled()
+    assert which.locator("option").all_inner_texts() == ["last", "best (iteration 40)"]
+    assert tell(files=loras, cancelling=True) == before
+    assert not panel.get_by_role("button", name="Stopping").is_enabled() and "about 2 min" not in panel.inner_text()
+    tell(**{**ended, "files": loras})
+    assert which.locator("option").first.inner_text() == "last (iteration 40)"
+    assert "mixgrpo-primary" in use.get_attribute("class")
+    tell(**ended)
 
 
 def test_runs_are_compared(page, panel):
@@ -262,7 +301,7 @@ def test_the_runs_of_a_sweep_stand_together_in_their_order(page, written, panel)
     assert f"1 of 3, learning rate 0.0003, negative prompt {HOSTILE}: finished" in members[0].inner_text()
     members[0].locator(".mixgrpo-open").click()
     panel.get_by_test_id("mixgrpo-state").wait_for()
-    assert "1 of 3, learning rate 0.0003" in panel.locator(".mixgrpo-facts").inner_text()
+    assert "1 of 3, learning rate 0.0003" in panel.locator(".mixgrpo-facts").first.inner_text()
 
 
 @pytest.mark.parametrize("width", [300, 700])

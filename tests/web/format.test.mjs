@@ -12,7 +12,7 @@ test("numbers", () => {
   assert.equal(format.change(-0.031), "−0.031");
   assert.equal(format.change(0.12), "+0.120");
   assert.equal(format.change(-6.7e-4), "−0.0007");
-  assert.equal(format.change(0), "0");
+  assert.equal(format.change(0), "±0");
 });
 
 test("durations and bytes", () => {
@@ -28,6 +28,7 @@ test("a state in a line", () => {
   assert.equal(left({ iteration: 2 }), "", "the first iterations say little");
   assert.deepEqual([0.2, 51, 56, 61].map((eta_seconds) => left({ eta_seconds })), ["about 5 s", "about 55 s", "about 1 min", "about 1 min"]);
   assert.equal(left({ state: "cancelled" }), "");
+  assert.equal(left({ cancelling: true }), "", "it ends before");
   const encoding = run({ state: "running", stage: "encode", phase: "encode", phase_done: 3, phase_total: 40 });
   assert.equal(format.stateLine(encoding), "encoding prompts, 3 of 40");
   const measuring = run({ state: "running", stage: "train", phase: "evaluate", phase_done: 12, phase_total: 100 });
@@ -39,18 +40,23 @@ test("how a run ended, in words", () => {
   const held_out = { first: 0.8, last: 0.92, change: 0.12, error: 0.03 };
   const best = { iteration: 40, score: 0.93, lora: "mixgrpo/a-best.safetensors" };
   assert.equal(
-    format.outcome(run({ state: "finished", held_out, best, lora: "mixgrpo/a.safetensors" })),
-    "Held-out reward +0.120 ± 0.030. Best after iteration 40 (0.930). LoRA: mixgrpo/a.safetensors",
+    format.outcome(run({ state: "finished", held_out, best, train_seconds: 550, lora: "mixgrpo/a.safetensors" })),
+    "On prompts it didn't train on: 0.800 → 0.920 (+0.120\u00a0±\u00a00.030), clearly better. Took 9 min. " +
+      "Best after iteration 40 (0.930). LoRA: mixgrpo/a.safetensors",
   );
   const unclear = { ...held_out, change: -0.01 };
   const untrained = { iteration: 0, score: 0.8, lora: "mixgrpo/a-best.safetensors" };
   assert.equal(
     format.outcome(run({ state: "finished", held_out: unclear, best: untrained })),
-    "Held-out reward −0.010 ± 0.030: no clear change. Best before training (0.800).",
+    "On prompts it didn't train on: 0.800 → 0.920 (−0.010\u00a0±\u00a00.030), no clear change. Best before training (0.800).",
   );
+  const gain = (/** @type {any} */ more) => format.gain(run({ state: "finished", ...more }));
+  assert.match(gain({ held_out: { ...held_out, change: -0.12 } }), /, clearly worse\.$/);
+  assert.equal(gain({ held_out: { change: 0.12, error: null } }), "On prompts it didn't train on: +0.120.", "an old run");
+  assert.equal(gain({ held_out: null }), "");
   const advice = "Out of memory.\nSwitch on gradient_checkpointing.";
   assert.equal(format.outcome(run({ state: "failed", message: advice })), `Failed: ${advice}`);
-  assert.match(format.outcome(run({ state: "finished", held_out, held_out_prompts: 0 })), /^Reward on training prompts \+0.120/);
+  assert.match(format.outcome(run({ state: "finished", held_out, held_out_prompts: 0 })), /^On its training prompts: 0.800 → 0.920 \(/);
   assert.match(format.outcome(run({ state: "cancelled", checkpoint: 10 })), /holds 10 iterations: resume/);
   assert.match(format.outcome(run({ state: "dead" })), /without a word \(killed, or out of memory\)\.$/);
   assert.match(format.outcome(run({ state: "dead", message: "The disk is full." })), /without a word: The disk is full\.$/);
@@ -71,4 +77,8 @@ test("a sweep and its runs in words", () => {
   assert.equal(format.inSweep(run({ state: "queued", sweep: null })), "");
   assert.equal(format.sweepLine([of(1, "finished"), of(2, "queued"), of(3, "queued")]), "Sweep of 3: 1 finished, 2 queued");
   assert.equal(format.doing(run({ state: "queued", stage: "turn" })), "waiting for its turn");
+});
+
+test("runs of one name are told apart by the end of their ids, also in a sweep", () => {
+  assert.deepEqual(["shapes-dfba9ee6", "my-run-dfba9ee6-12", "old"].map(format.shortId), ["dfba9ee6", "dfba9ee6-12", "old"]);
 });

@@ -4,7 +4,7 @@ import { mock, test } from "node:test";
 import { RunHistory } from "../../nodes/web/history.mjs";
 import { differences } from "../../nodes/web/panel/differences.mjs";
 import { throttled } from "../../nodes/web/panel/fetched.mjs";
-import { newest, oldest, rowsOf, sharedRows, step } from "../../nodes/web/panel/imageTable.mjs";
+import { byChange, newest, oldest, rowsOf, sharedRows, step } from "../../nodes/web/panel/imageTable.mjs";
 
 const image = (prompt, seed, iteration) => ({
   view: { filename: `${iteration}_${prompt}.webp`, subfolder: "mixgrpo/a", type: "output" },
@@ -45,6 +45,17 @@ test("arrows jump over gaps, keep near the column, and stop at the edges", () =>
   assert.deepEqual(step(rows, [0, 2], 1, 0), [1, 1]);
   assert.deepEqual(step(rows, [1, 1], 1, 0), [1, 1]);
   assert.deepEqual(step(rows, [0, 0], -1, 0), [0, 0]);
+});
+
+test("rows in the order of their gains: scorers count alike, and what has no score gains nothing", () => {
+  const row = (/** @type {string} */ prompt, /** @type {any[]} */ ...scores) => ({
+    prompt,
+    pictures: scores.map((each) => each && { ...image(prompt, "1", 0), label: "", changed: 0, scores: each }),
+  });
+  const order = (/** @type {any[]} */ ...rows) => byChange(rows).map(({ prompt }) => prompt).join("");
+  assert.equal(order(row("a", { s: 0.5 }, { s: 0.4 }), row("b", { s: 0.5 }, { s: 0.9 }), row("c", { s: 0 }, null, { s: 0.5 })), "cba");
+  assert.equal(order(row("a", { s: 5, t: 0.1 }, { s: 9, t: 0.1 }), row("b", { s: 5, t: 0.1 }, { s: 8, t: 0.9 })), "ba");
+  assert.equal(order(row("a", { s: 0.5 }, { s: null }), row("b", { s: 0.5 }), row("c", { s: 0.5 }, { s: 0.5 })), "abc");
 });
 
 test("runs share the prompts that all of them have: the newest image, the same seed if there is one", () => {

@@ -5,7 +5,6 @@ import { html, render, useEffect, useLayoutEffect, useRef, useState } from "../h
 import { isActive } from "../runs.mjs";
 import { sparkline } from "../sparkline.mjs";
 import { after } from "./after.mjs";
-import { COLORS } from "./colors.mjs";
 import { fit } from "./folding.mjs";
 import { runOfNode } from "./runOfNode.mjs";
 
@@ -63,7 +62,7 @@ function RunDisplay({ node, runs }) {
 }
 
 /**
- * The mean of the trained rewards, and as points the same of the held-out prompts.
+ * The mean of the trained rewards, and over it that of the held-out prompts.
  * @param {{run: import("../api.mjs").Run, runs: import("../runs.mjs").RunStore}} props
  */
 function Curve({ run, runs }) {
@@ -72,7 +71,7 @@ function Curve({ run, runs }) {
   const values = run.sparkline?.values ?? [];
   const names = Object.keys(run.reward ?? {}).map((name) => `reward.${name}`);
   const paint = () => {
-    if (canvas.current) sparkline(canvas.current, values, COLORS.MIXGRPO_RUN, points(history, names));
+    if (canvas.current) sparkline(canvas.current, values, points(history, names));
   };
   const painting = useRef(paint);
   painting.current = paint;

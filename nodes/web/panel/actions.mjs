@@ -33,6 +33,9 @@ export function Actions({ run, runs, routes, onGone }) {
       const answer = await routes.act(run.run_id, action, body);
       runs.take(answer);
       if (answer.run_id !== run.run_id) toast("info", "Started anew", `It is the run ${answer.run_id}.`);
+      else if (action === "resume" || action === "continue") {
+        toast("info", "It goes on", "Press Run in its workflow to have what comes after it made, such as its pictures.");
+      }
     });
 
   async function goOnLonger() {
@@ -80,8 +83,30 @@ export function Actions({ run, runs, routes, onGone }) {
 
   return html`
     <div class="mixgrpo-actions" data-testid="mixgrpo-actions">
+      <${Button}
+        icon="pi-bolt"
+        label="Use this LoRA"
+        primary=${Boolean(lora) && run.state === "finished"}
+        on=${Boolean(lora) && !busy}
+        onClick=${() => during("use this LoRA", () => insertLora(run, lora))}
+      />
+      <select
+        class="mixgrpo-input"
+        aria-label="Which of the run's LoRAs"
+        disabled=${loras.length < 2}
+        value=${lora?.filename ?? ""}
+        onChange=${(/** @type {any} */ event) => setChosen(event.target.value)}
+      >
+        ${lora ? null : html`<option value="">${isActive(run) ? "none yet" : "none"}</option>`}
+        ${loras.map(({ filename }) => html`<option value=${filename}>${whichLora(run, filename)}</option>`)}
+      </select>
       ${isActive(run) &&
-      html`<${Button} icon="pi-times-circle" label="Cancel" primary on=${can("cancel")} onClick=${() => act("cancel")} />`}
+      html`<${Button}
+        icon="pi-times-circle"
+        label=${run.cancelling ? "Stopping …" : "Cancel"}
+        on=${can("cancel") && !run.cancelling}
+        onClick=${() => act("cancel")}
+      />`}
       ${isActive(run) && run.sweep &&
       html`<${Button}
         icon="pi-times-circle"
@@ -90,22 +115,6 @@ export function Actions({ run, runs, routes, onGone }) {
         onClick=${() => during("cancel the sweep", async () => runs.take(await routes.cancelSweep(run.run_id)))}
       />`}
       ${can("resume") && html`<${Button} icon="pi-play" label="Resume" primary on onClick=${() => act("resume")} />`}
-      ${lora &&
-      html`<${Button}
-        icon="pi-bolt"
-        label="Use this LoRA"
-        on
-        onClick=${() => during("use this LoRA", () => insertLora(run, lora))}
-      />`}
-      ${loras.length > 1 &&
-      html`<select
-        class="mixgrpo-input"
-        aria-label="Which of the run's LoRAs"
-        value=${lora.filename}
-        onChange=${(/** @type {any} */ event) => setChosen(event.target.value)}
-      >
-        ${loras.map(({ filename }) => html`<option value=${filename}>${whichLora(run, filename)}</option>`)}
-      </select>`}
       ${can("continue") && html`<${Button} icon="pi-forward" label="Continue longer" on onClick=${goOnLonger} />`}
       <${Button}
         icon="pi-sitemap"
@@ -138,14 +147,16 @@ export function Actions({ run, runs, routes, onGone }) {
 /** @param {Run} run @param {string} filename */
 function whichLora(run, filename) {
   const rest = filename.slice(run.run_id.length + 1).replace(/\.?safetensors$/, "");
-  if (rest === "best") return "the best on held-out prompts";
-  return rest ? `iteration ${Number(rest)}` : "the last";
+  const known = (/** @type {string} */ name, /** @type {number|undefined} */ iteration) =>
+    iteration === undefined ? name : `${name} (${iteration ? `iteration ${iteration}` : "before training"})`;
+  if (rest === "best") return known("best", run.best?.iteration);
+  return rest ? `iteration ${Number(rest)}` : known("last", run.state === "finished" ? run.iteration : undefined);
 }
 
 /** @param {{icon: string, label: string, on: boolean, primary?: boolean, onClick: () => void}} props */
 function Button({ icon, label, on, primary = false, onClick }) {
   return html`<button class=${`mixgrpo-button${primary ? " mixgrpo-primary" : ""}`} disabled=${!on} onClick=${onClick}>
-    <i class=${`pi ${icon}`} aria-hidden="true"></i> ${label}
+    <i class=${`pi ${icon}`} aria-hidden="true"></i>${label}
   </button>`;
 }
 

@@ -1,8 +1,8 @@
 // Two or more runs side by side: what came out, their curves over each other, what differs, and the same prompts.
 import { Chart, color, smooth } from "../charts.mjs";
-import { doing, heldOutChange, number } from "../format.mjs";
+import { doing, heldOutChange, number, shortId } from "../format.mjs";
 import { html, useState } from "../html.mjs";
-import { rewardNames } from "./curves.mjs";
+import { SMOOTHING, rewardNames } from "./curves.mjs";
 import { differences } from "./differences.mjs";
 import { useFetched } from "./fetched.mjs";
 import { sharedRows } from "./imageTable.mjs";
@@ -15,8 +15,6 @@ import { Viewer } from "./viewer.mjs";
  * @typedef {import("../api.mjs").RunsApi} RunsApi
  * @typedef {{id: string, run: Run, history: import("../history.mjs").RunHistory}} Compared
  */
-
-const SMOOTHING = 0.6;
 
 /**
  * @param {{
@@ -34,6 +32,11 @@ export function Compare({ ids, runs, routes, theme, onOpen }) {
     <div class="mixgrpo-scroll mixgrpo-compare">
       <${Outcomes} compared=${compared} onOpen=${onOpen} />
       <${RewardCurves} compared=${compared} theme=${theme} />
+      ${new Set(details.map(({ config }) => config?.run?.seed)).size > 1 &&
+      html`<p class="mixgrpo-small">
+        These runs have different seeds, and so other noises for their held-out images: even the same model starts at
+        another height. Compare how much each curve rises, not how high it lies.
+      </p>`}
       <${Differences} compared=${compared} details=${details} />
       <${SamePrompts} compared=${compared} routes=${routes} />
     </div>
@@ -49,7 +52,7 @@ function Name({ index, run }) {
 export function toldApart(compared) {
   return compared.map((each) => {
     const isShared = compared.some(({ id, run }) => id !== each.id && run.name === each.run.name);
-    const name = isShared ? `${each.run.name} (${each.id.match(/[0-9a-f]{8}(-\d+)?$/)?.[0] ?? each.id})` : each.run.name;
+    const name = isShared ? `${each.run.name} (${shortId(each.id)})` : each.run.name;
     return { ...each, run: { ...each.run, name } };
   });
 }

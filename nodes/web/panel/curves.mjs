@@ -6,6 +6,9 @@ import { DenoisingAxis } from "./denoisingAxis.mjs";
 /** @typedef {import("../charts.mjs").Series} Series */
 /** @typedef {import("../history.mjs").RunHistory} RunHistory */
 
+/** By default: a mean over about ten points. Single iterations have other prompts each, which is more noise than gain. */
+export const SMOOTHING = 0.9;
+
 /** What stands below the reward, folded: title -> its columns with their labels. */
 const MORE = {
   "Spread inside a group": { reward_std: "standard deviation" },
@@ -29,7 +32,7 @@ const SCALE = /** @type {Object<string, number>} */ ({ memory_now: 1e-9, memory_
  * @param {{run: import("../api.mjs").Run, history: RunHistory, routes: import("../api.mjs").RunsApi, theme: number}} props
  */
 export function Curves({ run, history, routes, theme }) {
-  const [smoothing, setSmoothing] = useState(0.6);
+  const [smoothing, setSmoothing] = useState(SMOOTHING);
   const [log, setLog] = useState(false);
   const { iterations, evaluations } = history;
   if (!iterations.iteration.length && !evaluations.iteration.length) {

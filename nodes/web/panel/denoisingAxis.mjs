@@ -23,8 +23,8 @@ export function DenoisingAxis({ id, history, routes }) {
   const [start, stop] = [Number(starts[row]), Number(stops[row])];
   const sigmas = schedule.windows.find((each) => each.start === start && each.stop === stop)?.sigmas ?? schedule.sigmas;
   return html`
-    <details class="mixgrpo-folded" open>
-      <summary>Denoising axis</summary>
+    <details class="mixgrpo-folded">
+      <summary>Denoising axis: which steps are trained</summary>
       <${Axis} sigmas=${sigmas} start=${start} stop=${stop} />
       <label class="mixgrpo-small mixgrpo-tools">
         iteration ${iteration[row]}

@@ -1,7 +1,8 @@
 // A run's images: prompt by iteration, from the same seeds every time.
-import { html, useLayoutEffect, useRef, useState } from "../html.mjs";
+import { html, useState } from "../html.mjs";
+import { useEnd } from "./end.mjs";
 import { useFetched } from "./fetched.mjs";
-import { newest, oldest, rowsOf } from "./imageTable.mjs";
+import { byChange, newest, oldest, rowsOf } from "./imageTable.mjs";
 import { Scores, Thumb } from "./picture.mjs";
 import { Slider } from "./slider.mjs";
 import { Viewer } from "./viewer.mjs";
@@ -19,6 +20,7 @@ import { Viewer } from "./viewer.mjs";
 export function Gallery({ id, routes, version, grid }) {
   const [told, error] = useFetched(() => routes.images(id), id, version);
   const [place, setPlace] = useState(/** @type {Place|null} */ (null));
+  const [order, setOrder] = useState("drawn");
   if (error && !told) return html`<p class="mixgrpo-error">${error}</p>`;
   if (!told) return html`<p class="mixgrpo-hint">Loading …</p>`;
   const { iterations, rows } = told.samples.length || !grid ? rowsOf(told.samples) : ofGrid(grid);
@@ -28,13 +30,21 @@ export function Gallery({ id, routes, version, grid }) {
       <p>The same prompts are drawn from the same seeds before training and every few iterations.</p>
     </div>`;
   }
+  const shown = order === "change" ? byChange(rows) : rows;
   return html`
     <div class="mixgrpo-gallery">
       ${iterations.length > 1 && html`<${BeforeAfter} iterations=${iterations} rows=${rows} routes=${routes} />`}
-      <${Table} iterations=${iterations} rows=${rows} routes=${routes} onOpen=${setPlace} />
+      <${Table}
+        iterations=${iterations}
+        rows=${shown}
+        order=${order}
+        onOrder=${setOrder}
+        routes=${routes}
+        onOpen=${setPlace}
+      />
     </div>
     ${place &&
-    html`<${Viewer} rows=${rows} start=${place} routes=${routes} onClose=${() => setPlace(null)} />`}
+    html`<${Viewer} rows=${shown} start=${place} routes=${routes} onClose=${() => setPlace(null)} />`}
   `;
 }
 
@@ -46,7 +56,7 @@ function ofGrid(view) {
 
 /** What training changed in one prompt. @param {{iterations: number[], rows: Row[], routes: RunsApi}} props */
 function BeforeAfter({ iterations, rows, routes }) {
-  const [chosen, setChosen] = useState(0);
+  const [chosen, setChosen] = useState(() => rows.indexOf(byChange(rows)[0])); // what was learned best
   const [at, setAt] = useState(/** @type {number|null} */ (null)); // an iteration; null follows the newest one
   const row = rows[chosen] ?? rows[0];
   const last = iterations.length - 1;
@@ -88,16 +98,14 @@ function BeforeAfter({ iterations, rows, routes }) {
 
 /**
  * A row of images for each prompt; the first one stays in sight.
- * @param {{iterations: number[], rows: Row[], routes: RunsApi, onOpen: (place: Place) => void}} props
+ * @param {{
+ *   iterations: number[], rows: Row[], order: string, onOrder: (order: string) => void, routes: RunsApi,
+ *   onOpen: (place: Place) => void,
+ * }} props
  */
-function Table({ iterations, rows, routes, onOpen }) {
+function Table({ iterations, rows, order, onOrder, routes, onOpen }) {
   const [size, setSize] = useState(iterations.length > 1 ? "small" : "large");
-  const scroller = useRef(/** @type {HTMLElement|null} */ (null));
-  const atEnd = useRef(true); // the newest is in sight, and the next one shall be
-  useLayoutEffect(() => {
-    const element = scroller.current;
-    if (element && atEnd.current) element.scrollLeft = element.scrollWidth;
-  }, [iterations.length, size]);
+  const { ref, onScroll } = useEnd("Left", `${iterations.length} ${size}`);
   const severalScorers = rows.some((row) => Object.keys(newest(row)?.scores ?? {}).length > 1);
 
   return html`
@@ -106,19 +114,24 @@ function Table({ iterations, rows, routes, onOpen }) {
         <span class="mixgrpo-small mixgrpo-grow">
           ${iterations.length > 1 && "The same prompts and seeds every time"}
         </span>
+        ${iterations.length > 1 &&
+        rows.length > 1 &&
+        html`<select
+          class="mixgrpo-input"
+          aria-label="Order of the prompts"
+          value=${order}
+          onChange=${(/** @type {any} */ event) => onOrder(event.target.value)}
+        >
+          <option value="drawn">as drawn</option>
+          <option value="change">most improved first</option>
+        </select>`}
         ${["small", "large"].map(
           (each) => html`<button class="mixgrpo-button" aria-pressed=${size === each} onClick=${() => setSize(each)}>
             ${each}
           </button>`,
         )}
       </div>
-      <div
-        class="mixgrpo-strips"
-        ref=${scroller}
-        onScroll=${(/** @type {any} */ { target }) => {
-          atEnd.current = target.scrollLeft + target.clientWidth > target.scrollWidth - 20;
-        }}
-      >
+      <div class="mixgrpo-strips" ref=${ref} onScroll=${onScroll}>
         ${rows.map((row, index) => {
           const [first, last] = [oldest(row), newest(row)];
           return html`<div class="mixgrpo-strip" role="group" aria-label=${row.prompt}>

@@ -14,7 +14,7 @@ import { Viewer } from "./viewer.mjs";
  *   version: grows when there may be a new one
  */
 export function Group({ id, routes, version }) {
-  const [told, error] = useFetched(() => routes.group(id), id, version);
+  const [told, error] = useFetched(() => routes.group(id).then((group) => withImages(group, routes)), id, version);
   const [order, setOrder] = useState("advantage");
   const [place, setPlace] = useState(/** @type {import("./imageTable.mjs").Place|null} */ (null));
   if (error && !told) return html`<p class="mixgrpo-error">${error}</p>`;
@@ -37,8 +37,8 @@ export function Group({ id, routes, version }) {
       </p>
       <p class="mixgrpo-prompt">${prompt}</p>
       <p class="mixgrpo-small">${meaning(told.images)}</p>
+      <p class="mixgrpo-small">${means(told.images)}</p>
       <div class="mixgrpo-tools">
-        <span class="mixgrpo-small mixgrpo-grow">${means(told.images)}</span>
         <button class="mixgrpo-button" title="Puts its images to the vote" onClick=${() => vote(id)}>
           <i class="pi pi-thumbs-up" aria-hidden="true"></i> Vote on this group
         </button>
@@ -54,14 +54,14 @@ export function Group({ id, routes, version }) {
       </div>
       <div class="mixgrpo-grid">
         ${images.map(
-          ({ view, rewards, advantage }, index) => html`<${Thumb}
-            key=${view.filename}
+          ({ rewards, advantage }, index) => html`<${Thumb}
             picture=${pictures[index]}
             routes=${routes}
+            lazy=${false}
             onOpen=${() => setPlace([0, index])}
           >
             <${Bar} value=${advantage} largest=${largest} />
-            <b class=${signed(advantage)} title="Advantage">${change(advantage)}</b>
+            <span class="mixgrpo-scorer">advantage</span>${" "}<b class=${signed(advantage)}>${change(advantage)}</b>
             <${Scores} scores=${rewards} />
           <//>`,
         )}
@@ -77,6 +77,21 @@ export function Group({ id, routes, version }) {
       onClose=${() => setPlace(null)}
     />`}
   `;
+}
+
+/**
+ * A group once its images are here: until then the one before is shown, and not empty frames.
+ * @param {import("../api.mjs").Group} group @param {import("../api.mjs").RunsApi} routes
+ */
+async function withImages(group, routes) {
+  await Promise.all(
+    group.images.map(({ view }) => {
+      const image = new window.Image();
+      image.src = routes.viewUrl(view, group.iteration);
+      return image.decode().catch(() => {}); // the frame says that it is missing
+    }),
+  );
+  return group;
 }
 
 /** @param {string} id */

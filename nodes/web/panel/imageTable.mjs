@@ -68,6 +68,24 @@ export function newest(row) {
 }
 
 /**
+ * The same rows, those first whose newest image has the largest gain over their first one: a sum over scorers, each by
+ * its largest change.
+ * @param {Row[]} rows
+ */
+export function byChange(rows) {
+  const changes = rows.map((row) => {
+    const [before, after] = [oldest(row)?.scores ?? {}, newest(row)?.scores ?? {}];
+    return Object.keys(after).map((name) => ({ name, value: (after[name] ?? NaN) - (before[name] ?? NaN) }));
+  });
+  /** @type {Object<string, number>} */
+  const largest = {};
+  for (const { name, value } of changes.flat()) largest[name] = Math.max(largest[name] ?? 0, Math.abs(value) || 0);
+  const gains = changes.map((each) => each.reduce((sum, { name, value }) => sum + (value / largest[name] || 0), 0));
+  const places = rows.map((_, index) => index).sort((one, other) => gains[other] - gains[one]);
+  return places.map((place) => rows[place]);
+}
+
+/**
  * Where an arrow key leads: to the next image that is there; the same place at the edge.
  * @param {Row[]} rows @param {Place} place @param {number} down @param {number} right
  * @returns {Place}

@@ -1,8 +1,10 @@
 // What a run has said: its notices in their order, and the end of its worker's log.
 import { bytes, moment } from "../format.mjs";
-import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.mjs";
+import { html, useEffect, useState } from "../html.mjs";
+import { useEnd } from "./end.mjs";
 
 const SECONDS = 3;
+const LONG = 160; // characters of a notice
 
 /**
  * @param {{id: string, history: import("../history.mjs").RunHistory, routes: import("../api.mjs").RunsApi, active: boolean}} props
@@ -10,8 +12,7 @@ const SECONDS = 3;
 export function Log({ id, history, routes, active }) {
   const [log, setLog] = useState({ text: "", size: 0 });
   const [error, setError] = useState("");
-  const end = useRef(/** @type {HTMLElement|null} */ (null));
-  const atEnd = useRef(true);
+  const { ref, onScroll } = useEnd("Top", log.text);
   useEffect(() => {
     const look = async () => {
       try {
@@ -26,23 +27,26 @@ export function Log({ id, history, routes, active }) {
     const timer = setInterval(look, SECONDS * 1000);
     return () => clearInterval(timer);
   }, [id, active]);
-  useLayoutEffect(() => {
-    // The newest lines stay in sight, unless somebody has scrolled away from them.
-    if (atEnd.current) end.current?.scrollTo({ top: end.current.scrollHeight });
-  }, [log.text]);
-  const onScroll = (/** @type {any} */ { target }) => {
-    atEnd.current = target.scrollTop + target.clientHeight > target.scrollHeight - 20;
-  };
   return html`
     <ul class="mixgrpo-notices">
       ${history.notices.map(
         (notice) => html`<li>
-          <span class="mixgrpo-small">${moment(notice.time)}, iteration ${notice.iteration}</span> ${notice.message}
+          <span class="mixgrpo-small">${moment(notice.time)}, iteration ${notice.iteration}</span> <${Notice} message=${notice.message} />
         </li>`,
       )}
     </ul>
     ${error && html`<p class="mixgrpo-error">${error}</p>`}
     <p class="mixgrpo-small">The end of worker.log (${bytes(log.size)} in all)</p>
-    <pre class="mixgrpo-text mixgrpo-log" ref=${end} onScroll=${onScroll}>${log.text}</pre>
+    <pre class="mixgrpo-text mixgrpo-log" ref=${ref} onScroll=${onScroll}>${log.text}</pre>
   `;
+}
+
+/** A long notice is folded behind its first words. @param {{message: string}} props */
+function Notice({ message }) {
+  const [first] = message.length > LONG ? (message.match(/^.{10,120}?[.:,](?=\s)/) ?? [""]) : [""];
+  if (!first) return message;
+  return html`<details class="mixgrpo-notice">
+    <summary>${first} …</summary>
+    ${message.slice(first.length).trim()}
+  </details>`;
 }

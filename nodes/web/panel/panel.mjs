@@ -1,6 +1,6 @@
 // The panel as a whole: which of its views is shown, and how wide.
 import { app, routes, runs, votes } from "../comfy.mjs";
-import { html, render, useEffect, useState } from "../html.mjs";
+import { html, render, useEffect, useLayoutEffect, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
 import { Votes } from "../votes/votes.mjs";
 import { Compare } from "./compare.mjs";
@@ -73,7 +73,8 @@ function Panel() {
   const back = view.kind === "votes" ? { label: "All votes", to: () => showSet("") } : { label: "All runs", to: toList };
   const isPage = view.kind === "list" || (view.kind === "votes" && !view.name);
 
-  useEffect(() => {
+  // At once: what follows its size (end.mjs) sees the new place and the new size together.
+  useLayoutEffect(() => {
     if (!wide) return;
     // Inside the side bar the canvas's own controls would lie above it.
     const home = root.parentElement;

@@ -39,20 +39,23 @@ export function Scores({ scores, since = {}, names = true }) {
   </ul>`;
 }
 
-/** The class that colours a number by its sign. @param {number} value */
+const SMALL = 0.005; // a change that nobody sees
+
+/** The class that colours a number by its sign, if it is large enough. @param {number} value */
 export function signed(value) {
-  return value > 0 ? "mixgrpo-better" : value < 0 ? "mixgrpo-worse" : "";
+  if (Math.abs(value) < SMALL) return "";
+  return value > 0 ? "mixgrpo-better" : "mixgrpo-worse";
 }
 
 /**
  * An image as a button that opens the viewer.
- * @param {{picture: Picture, routes: RunsApi, stop?: boolean, onOpen: () => void, children?: any}} props
- *   stop: whether Tab stops here
+ * @param {{picture: Picture, routes: RunsApi, stop?: boolean, lazy?: boolean, onOpen: () => void, children?: any}} props
+ *   stop: whether Tab stops here; lazy: fetched when it is near what is seen
  */
-export function Thumb({ picture, routes, stop = true, onOpen, children }) {
+export function Thumb({ picture, routes, stop = true, lazy = true, onOpen, children }) {
   return html`<figure class="mixgrpo-figure">
     <button class="mixgrpo-enlarge" title="Enlarge" tabindex=${stop ? 0 : -1} onClick=${onOpen}>
-      <${Image} picture=${picture} routes=${routes} lazy />
+      <${Image} picture=${picture} routes=${routes} lazy=${lazy} />
     </button>
     <figcaption class="mixgrpo-small">${children}</figcaption>
   </figure>`;

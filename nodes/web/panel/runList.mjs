@@ -1,6 +1,6 @@
 // All runs: search, filter, a row each, and which of them to compare.
 import { toast } from "../comfy.mjs";
-import { heldOutChange, inSweep, measuredReward, moment, stateLine, sweepLine } from "../format.mjs";
+import { heldOutChange, inSweep, measuredReward, moment, shortId, stateLine, sweepLine } from "../format.mjs";
 import { html, useEffect, useRef, useState } from "../html.mjs";
 import { bySweep, isActive } from "../runs.mjs";
 import { Sparkline } from "./sparkline.mjs";
@@ -51,7 +51,8 @@ export function RunList({ runs, routes, onOpen, onCompare }) {
       <input
         class="mixgrpo-input"
         type="search"
-        placeholder="Search name, id or note"
+        placeholder="Search"
+        title="By name, id or note"
         aria-label="Search runs"
         value=${query}
         onInput=${(/** @type {any} */ event) => setQuery(event.target.value)}
@@ -151,7 +152,9 @@ function Row({ run, routes, chosen, onOpen, onChoose }) {
           html`<img src=${routes.viewUrl(run.thumbnail)} alt="" loading="lazy" decoding="async" />`}
         </span>
         <span class="mixgrpo-about">
-          <span class="mixgrpo-name"><i class="mixgrpo-dot"></i>${run.name}</span>
+          <span class="mixgrpo-name"><i class="mixgrpo-dot"></i>${run.name}
+            <span class="mixgrpo-small">${shortId(run.run_id)}</span>
+          </span>
           <span class="mixgrpo-small">${[inSweep(run), stateLine(run)].filter(Boolean).join(": ")}</span>
           <span class="mixgrpo-small">
             ${change && html`<b title=${`${measuredReward(run)}: change since the start`}>${change}</b> ${run.held_out_prompts === 0 ? "" : "held out"}`}

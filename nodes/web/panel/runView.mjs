@@ -61,18 +61,21 @@ function Head({ run, history }) {
   const [done, total] = progress(run);
   const active = isActive(run);
   const seconds = history.iterations["seconds.total"]?.at(-1);
+  const told = run.state === "finished"; // by the outcome
   // While it is at work nothing may come or go: the buttons below would jump.
   const facts = [
     ["iteration", `${run.iteration || "–"} of ${run.iterations ?? "?"}`],
     ["left", active && (timeLeft(run) || "–")],
+    [measuredReward(run).toLowerCase(), !told && (heldOutChange(run) || "–")],
+    ["best", !told && (run.best ? `${number(run.best.score)} ${run.best.iteration ? `after ${run.best.iteration}` : "before training"}` : "–")],
+    ["started", moment(run.created)],
+    ["sweep", inSweep(run)],
+  ];
+  const costs = [
     ["an iteration", duration(seconds)],
     ["images a second", active && number(run.images_per_second)],
     ["memory", run.memory ? `${active ? `${bytes(run.memory.now)}, ` : ""}peak ${bytes(run.memory.peak)}` : "–"],
-    [measuredReward(run).toLowerCase(), heldOutChange(run) || "–"],
-    ["best", run.best ? `${number(run.best.score)} ${run.best.iteration ? `after ${run.best.iteration}` : "before training"}` : "–"],
-    ["started", moment(run.created)],
-    ["sweep", inSweep(run)],
-  ].filter(([, value]) => value && (active || value !== "–"));
+  ];
   const message = run.stage === "train" ? "" : run.message;
   return html`
     <section class="mixgrpo-head" data-state=${run.state}>
@@ -86,16 +89,27 @@ function Head({ run, history }) {
         <summary>What the worker said</summary>
         <pre class="mixgrpo-text">${history.failure.traceback}</pre>
       </details>`}
-      <dl class="mixgrpo-facts">
-        ${facts.map(
-          ([name, value]) => html`<div>
-            <dt>${name}</dt>
-            <dd>${value}</dd>
-          </div>`,
-        )}
-      </dl>
+      <${Facts} facts=${facts} active=${active} />
+      <details class="mixgrpo-costs">
+        <summary>Speed and memory</summary>
+        <${Facts} facts=${costs} active=${active} />
+      </details>
     </section>
   `;
+}
+
+/** Those that are known; of a run at work all. @param {{facts: (string|false)[][], active: boolean}} props */
+function Facts({ facts, active }) {
+  return html`<dl class="mixgrpo-facts">
+    ${facts
+      .filter(([, value]) => value && (active || value !== "–"))
+      .map(
+        ([name, value]) => html`<div>
+          <dt>${name}</dt>
+          <dd>${value}</dd>
+        </div>`,
+      )}
+  </dl>`;
 }
 
 /** Of the whole training, or of the stage before it. @param {Run} run @returns {[number, number]} */

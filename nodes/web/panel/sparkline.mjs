@@ -9,7 +9,7 @@ export function Sparkline({ values }) {
   useEffect(() => {
     const element = /** @type {HTMLCanvasElement} */ (canvas.current);
     // It calls at once, and again when the panel comes back onto the page.
-    const observer = new ResizeObserver(() => sparkline(element, values, getComputedStyle(element).color));
+    const observer = new ResizeObserver(() => sparkline(element, values));
     observer.observe(element);
     return () => observer.disconnect();
   }, [key]);
