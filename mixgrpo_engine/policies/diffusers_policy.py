@@ -69,8 +69,6 @@ class DiffusersPolicy:
         transformer = _transformer(folder, torch.float32 if full else dtype, self.device).eval()
         self.noise_shape = latent_shape(transformer, self.vae, width, height, folder.family.packed)
         self.weights = FullWeights(transformer) if full else LoraWeights(transformer, adapter, seed)
-        if gradient_checkpointing:
-            transformer.enable_gradient_checkpointing()
         guidance = folder.family.guidance if guidance is None else guidance
         kinds: dict[str, Callable[..., Velocity]] = {
             "FLUX.1": functools.partial(FluxVelocity, guidance=guidance),
@@ -78,6 +76,8 @@ class DiffusersPolicy:
             "Chroma": ChromaVelocity,
         }
         velocity = kinds[folder.family.name](transformer, cfg)
+        if gradient_checkpointing:
+            velocity.enable_checkpointing()
         self._gradient_scale = velocity.gradient_scale
         self.module: nn.Module = velocity
         self._prompt = functools.lru_cache(_CACHED_PROMPTS)(self._load_prompt)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..gradient_scale import GradientScale
 
@@ -73,6 +74,10 @@ class Velocity(nn.Module):
             velocity = negative + self.cfg * (positive - negative)
         return velocity if self.gradient_scale is None else self.gradient_scale.applied(velocity)
 
+    def enable_checkpointing(self) -> None:
+        """Activations are computed twice from now on, not kept."""
+        self.transformer.enable_gradient_checkpointing()
+
     def call(self, latents: Tensor, sigma: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
         """The transformer's output, in the latents' shape."""
         raise NotImplementedError
@@ -116,16 +121,28 @@ class FluxVelocity(Velocity):
 class ChromaVelocity(Velocity):
     """FLUX.1's tokens without guidance and pooled prompts; a mask says which of the prompt's tokens are seen."""
 
+    mask: Tensor  # of the present call, over the prompt's and the image's tokens
+
+    def enable_checkpointing(self) -> None:
+        self.transformer.enable_gradient_checkpointing(self._checkpointed)
+
+    def _checkpointed(self, block: nn.Module, *inputs: Any) -> Any:
+        """diffusers' own (0.42) leaves the mask out of the single blocks, which the rollout's calls have."""
+        if len(inputs) == 3:
+            inputs = (*inputs, self.mask)
+        return checkpoint(block, *inputs, use_reentrant=False)
+
     def call(self, latents: Tensor, sigma: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
         height, width = latents.shape[-2:]
         packed = pack(latents)
+        self.mask = torch.cat([pooled, pooled.new_ones(packed.shape[:2])], dim=1)
         output = self.transformer(
             hidden_states=packed,
             timestep=sigma,
             encoder_hidden_states=tokens,
             txt_ids=tokens.new_zeros(tokens.shape[1], 3),
             img_ids=image_ids(height, width, latents),
-            attention_mask=torch.cat([pooled, pooled.new_ones(packed.shape[:2])], dim=1),
+            attention_mask=self.mask,
             return_dict=False,
         )[0]
         return unpack(output, height, width)

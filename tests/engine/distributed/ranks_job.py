@@ -67,10 +67,12 @@ def of_toy(folder, iterations, prompts, settings):
         "optimizer": {"ema_decay": 0.5, "updates": 3},
         "run": {"iterations": iterations, "evaluate_every": 2, "checkpoint_every": 1},
     }
+    for name, changes in settings.items():
+        groups[name] = {**groups.get(name, {}), **changes}
     policy = toy.ToyPolicy()
     if sharding.wanted() and not PartialState(cpu=True).is_main_process:
         _forget(policy.module)
-    return toy.make(folder, toy.config(**groups, **settings), policy=policy)
+    return toy.make(folder, toy.config(**groups), policy=policy)
 
 
 @torch.no_grad()

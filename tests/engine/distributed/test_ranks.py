@@ -10,6 +10,12 @@ from mixgrpo_engine.distributed.ranks import Ranks
 from tests.engine.distributed import ranks_job
 from tests.engine.distributed.ranks_job import largest_difference, lasting, launch_jobs, results
 
+NFT = {
+    "rollout": {"shared_noise": False},
+    "window": {"size": 0},
+    "loss": {"surrogate": "nft", "old_decay": 0.3, "old_decay_growth": 0.2},
+}
+
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
@@ -22,14 +28,20 @@ def alone(tmp_path_factory):
 def together(tmp_path_factory):
     """`together(count)`: a folder, exit code and output of that many processes, launched once.
 
-    Under the folder: "run", the same run, and "ended", another one after it, which each count ends in its own way.
+    Under the folder: "run", the same run, "nft", one with an old policy, and "ended", which each count ends in its own
+    way.
     """
     ends = {2: {"kill": [1, 2]}, 3: {"prompts": 1}}
 
     @functools.cache
     def of(count):
         folder = tmp_path_factory.mktemp("together")
-        code, output = launch_jobs(count, {"folder": folder / "run"}, {"folder": folder / "ended", **ends[count]})
+        code, output = launch_jobs(
+            count,
+            {"folder": folder / "run"},
+            {"folder": folder / "nft", "settings": NFT},
+            {"folder": folder / "ended", **ends[count]},
+        )
         return folder, code, output
 
     return of
@@ -54,6 +66,17 @@ def test_gradients_and_run_are_those_of_one_process(alone, together, count):
         if event["type"] in ("iteration", "evaluation"):
             assert event["reward"] == pytest.approx(other["reward"], rel=1e-4)
     assert {path.name for path in (launched / "run").iterdir()} == {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_an_old_policy_is_the_same_in_all_processes(tmp_path, together, count):
+    ranks_job.main(tmp_path / "nft", settings=NFT)
+    (expected,), (launched, _, output) = results(tmp_path / "nft", 1), together(count)
+    found = results(launched / "nft", count, output)
+    for result in found:
+        for mine, theirs in zip(result["gradients"], expected["gradients"], strict=True):
+            assert largest_difference(mine, theirs) < 1e-3
+        assert all(torch.equal(value, found[0]["adapter"][name]) for name, value in result["adapter"].items())
 
 
 def test_processes_wait_two_hours_for_each_other(together):
