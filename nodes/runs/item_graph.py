@@ -8,6 +8,7 @@ from typing import Any
 from . import graph
 
 ITEM = "MixGRPO_Item"
+PICTURES = range(1, 4)  # of its outputs: image, mask, image_2
 POSITIVE, NEGATIVE, LATENT = OF_ITEMS = ("positive", "negative", "latent")
 
 
@@ -54,6 +55,13 @@ def leaves(cut: dict, node_id: str, prompts: Any, guided: bool, negative_prompt:
 def of_items(cut: dict) -> list[str]:
     """The Item nodes of a cut graph."""
     return [node for node, told in cut.items() if told["class_type"] == ITEM]
+
+
+def takes_pictures(cut: dict) -> bool:
+    """Whether a node of the cut graph takes a picture of an Item."""
+    items = of_items(cut)
+    links = [value for node in cut.values() for value in node["inputs"].values() if graph.is_link(value)]
+    return any(source in items and output in PICTURES for source, output in links)
 
 
 def wanted(inputs: dict) -> list[str]:

@@ -18,7 +18,7 @@ from .. import item_files, votes
 from ..comfy_types import Vae
 from ..model import start_lora
 from ..model.encodings import StoredEncodings
-from ..runs import curve, paths, published_lora, stored, stored_prompts
+from ..runs import curve, item_graph, paths, published_lora, stored, stored_prompts
 from . import stages
 from .compat import Comfy
 from .report import LOG, Reporter
@@ -49,7 +49,7 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop, t
     rewards, weights = mix.parts(loaded["reward"])
     watched, watched_weights = mix.parts(loaded["watch"]) if "watch" in loaded else ({}, {})
     scorers = [*rewards.values(), *watched.values()]
-    check_pictures(prompts, scorers, bool(loader.per_item))
+    check_pictures(prompts, scorers, item_graph.takes_pictures(job["graph"]))
     config = with_size_of_items(config, encoded, loaded["vae"])
     config = plan_memory(loaded, encoded, scorers, config, reporter)
     policy = ComfyPolicy(

@@ -160,6 +160,20 @@ def test_wires_that_a_training_cant_follow_are_refused(cut, nodes, told):
         cut(nodes)
 
 
+def test_pictures_that_nothing_sees_are_refused(room, inputs, prompts_of):
+    train, item_graph = room("nodes.worker.train"), room("nodes.runs.item_graph")
+    prompts, *_ = prompts_of(listed(inputs, {"prompt": "blue", "image": "cat.png"}))
+    words_alone, with_picture = graph(), graph()
+    with_picture["text"]["inputs"]["image"] = ["item", 1]
+    looks = type("Looks", (), {"name": "looks", "uses_references": True})()
+    assert not item_graph.takes_pictures(words_alone) and item_graph.takes_pictures(with_picture)
+    with pytest.raises(ValueError, match="have pictures, but neither the model nor a reward sees them"):
+        train.check_pictures(prompts, [], item_graph.takes_pictures(words_alone))
+    train.check_pictures(prompts, [], True)
+    train.check_pictures(prompts, [looks], False)
+    train.check_pictures(prompts_of(text="plain")[0], [], False)
+
+
 def test_two_negatives_are_refused(cut):
     with pytest.raises(ValueError, match="a negative and a negative_prompt"):
         cut(graph(negative=["plain", 0]), guided=True, negative_prompt="blurry")
