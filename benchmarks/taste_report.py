@@ -35,7 +35,9 @@ def heads(rows: Sequence[dict]) -> str:
     for taste in TASTES:
         for votes in sorted({row["votes"] for row in rows}):
             here = [row for row in rows if (row["taste"], row["votes"]) == (taste, votes)]
-            plain, active = ([row for row in here if row["active"] == active] for active in (False, True))
+            plain = [row for row in here if not row["active"]]
+            seeds = {row["seed"] for row in plain}
+            active = [row for row in here if row["active"] and row["seed"] in seeds]
             lines.append(
                 [
                     taste, str(votes), str(len(plain)), mean(row["right"] for row in plain),
