@@ -67,7 +67,7 @@ class Item:
         return f"{self.prompt} [{files}]".strip() if files else self.prompt
 
     def pixels(self, name: str) -> Tensor | None:
-        """float32 (3, height, width) in 0..1, of a mask (1, height, width): 1 may change. None where there is none.
+        """float32 (height, width, 3) in 0..1, of a mask (height, width): 1 may change. None where there is none.
 
         Without a file of its own the mask is where the image is transparent, as in ComfyUI's LoadImage.
         """
@@ -162,6 +162,6 @@ def _sha256(path: Path, _changed: int, _size: int) -> str:
 
 
 def _values(image: Image.Image) -> Tensor:
-    """(channels, height, width) in 0..1."""
+    """(height, width, channels) in 0..1, of a single channel (height, width)."""
     data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return data.view(image.height, image.width, -1).movedim(-1, 0).float() / 255
+    return data.view(image.height, image.width, -1).squeeze(-1).float() / 255

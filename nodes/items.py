@@ -83,9 +83,9 @@ def outputs(item: Item, column: str) -> dict[str, Any]:
     image, second, mask = (item.pixels(name) for name in (IMAGE, SECOND, MASK))
     return {
         "prompt": item.prompt,
-        IMAGE: None if image is None else image.movedim(0, -1)[None],
-        MASK: mask,
-        SECOND: None if second is None else second.movedim(0, -1)[None],
+        IMAGE: None if image is None else image[None],
+        MASK: None if mask is None else mask[None],
+        SECOND: None if second is None else second[None],
         "column": item.columns.get(column.strip()),
     }
 

@@ -52,10 +52,10 @@ class ClipSimilarityReward(ModelReward[clip_model.Clip]):
         return self.score_beside(images, [each.images[IMAGE] for each in references])
 
     def score_batch(self, module: clip_model.Clip, images: Tensor, beside: Sequence[Tensor]) -> Tensor:
-        """beside: the sources, (3, height, width) each."""
+        """beside: the sources, (height, width, 3) each."""
         # A group shares its source.
         different = {id(source): source for source in beside}
-        pixels = [image_input.cropped(source.movedim(0, -1)[None], module.image_size) for source in different.values()]
+        pixels = [image_input.cropped(source[None], module.image_size) for source in different.values()]
         seen = module.embed_images(torch.cat(pixels).to(images.device))
         own = seen[[list(different).index(id(source)) for source in beside]]
         return (module.embed_images(image_input.cropped(images, module.image_size)) * own).sum(-1)

@@ -38,7 +38,7 @@ class OutsideMaskReward:
         check_batch(images, prompts)
         scores, reasons = torch.full((len(images),), torch.nan), []
         for row, image in enumerate(images):
-            found = _unchanged(image.detach().float().cpu().movedim(-1, 0), references[row].images)
+            found = _unchanged(image, references[row].images)
             if isinstance(found, str):
                 reasons.append(found)
             else:
@@ -48,8 +48,9 @@ class OutsideMaskReward:
 
 
 def _unchanged(image: Tensor, reference: Mapping[str, Tensor]) -> float | str:
-    """The score of (3, height, width), or why there is none."""
-    source, mask = (reference[name].detach().float().cpu() for name in (IMAGE, MASK))
+    """The score of (height, width, 3), or why there is none."""
+    image, source = (_channels_first(each) for each in (image, reference[IMAGE]))
+    mask = _channels_first(reference[MASK][..., None])
     if not all(each.isfinite().all() for each in (image, source, mask)):
         return NOT_FINITE
     for name, each in (("source", source), ("mask", mask)):
@@ -57,11 +58,15 @@ def _unchanged(image: Tensor, reference: Mapping[str, Tensor]) -> float | str:
         if max(ratios) / min(ratios) > MAX_STRETCH:
             sizes = [f"{shown.shape[2]} x {shown.shape[1]}" for shown in (image, each)]
             return f"it has {sizes[0]} pixels and its {name} {sizes[1]}: another shape, so pixels can't be compared"
-    kept = 1 - _resized(mask.mean(0, keepdim=True), image).clamp(0, 1)
+    kept = 1 - _resized(mask, image).clamp(0, 1)
     if kept.sum() < 1:
         return EVERYWHERE
     difference = (image.clamp(0, 1) - _resized(source, image).clamp(0, 1)).abs().mean(0, keepdim=True)
     return 1 - float((difference * kept).sum() / kept.sum())
+
+
+def _channels_first(image: Tensor) -> Tensor:
+    return image.detach().float().cpu().movedim(-1, 0)
 
 
 def _resized(image: Tensor, like: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ MASK = "mask"  # where it may change: 1 may, 0 may not
 class References:
     """Of one image."""
 
-    # name -> float (3, height, width) in 0..1, a mask (1, height, width); of any size, also another than the image's.
+    # name -> float (height, width, 3) in 0..1, a mask (height, width); of any size, also another than the image's.
     images: Mapping[str, Tensor] = field(default_factory=dict)
     # name -> text, as the list of items has it.
     columns: Mapping[str, str] = field(default_factory=dict)

@@ -59,8 +59,8 @@ def references_of(
     each batch, or one an image. Raises ValueError when the numbers don't fit.
     """
     given = {
-        IMAGE: [picture.movedim(-1, 0) for batch in batches(source or []) for picture in batch] if source else [],
-        MASK: [picture[None] for batch in mask or [] for picture in batch.reshape(-1, *batch.shape[-2:])],
+        IMAGE: [picture for batch in batches(source or []) for picture in batch] if source else [],
+        MASK: [picture for batch in mask or [] for picture in batch.reshape(-1, *batch.shape[-2:])],
     }
     names = {IMAGE: "source", MASK: "mask"}
     spread = {name: _one_an_image(names[name], pictures, sizes) for name, pictures in given.items() if pictures}

@@ -38,9 +38,9 @@ def test_names_tell_items_of_one_prompt_apart_and_equal_ones_count_once(picture)
 
 def test_pixels_are_upright_channels_in_0_to_1_and_the_mask_is_what_may_change(picture):
     item = Item("x", {"image": picture("a.png"), "mask": picture("m.png", 51, "L")})
-    assert item.pixels("image").shape == (3, 2, 4)
-    assert item.pixels("image")[:, 0, 0].tolist() == pytest.approx([1.0, 0.0, 0.2])
-    assert item.pixels("mask").shape == (1, 2, 4) and float(item.pixels("mask").mean()) == pytest.approx(0.2)
+    assert item.pixels("image").shape == (2, 4, 3)
+    assert item.pixels("image")[0, 0].tolist() == pytest.approx([1.0, 0.0, 0.2])
+    assert item.pixels("mask").shape == (2, 4) and float(item.pixels("mask").mean()) == pytest.approx(0.2)
     assert item.pixels("image_2") is None and not item.has("image_2")
     transparent = Item("x", {"image": picture("t.png", (9, 9, 9, 204), "RGBA")})
     assert transparent.has("mask") and float(transparent.pixels("mask").mean()) == pytest.approx(0.2)
@@ -52,7 +52,7 @@ def test_a_photo_that_lies_on_its_side_is_turned(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6  # turn by 90 degrees
     image.save(tmp_path / "p.jpg", exif=exif)
-    assert Item("x", {"image": Picture.of(tmp_path / "p.jpg")}).pixels("image").shape == (3, 4, 2)
+    assert Item("x", {"image": Picture.of(tmp_path / "p.jpg")}).pixels("image").shape == (4, 2, 3)
 
 
 def test_rewards_get_words_pictures_and_columns(picture):

@@ -40,7 +40,7 @@ class Closeness:
                 f"{prompt}|{each.columns.get('wish')}|{each.images['image'].mean():.3f}\n"
                 for prompt, each in zip(prompts, references, strict=True)
             )
-        means = [each.images["image"].mean((1, 2)).to(images) for each in references]
+        means = [each.images["image"].mean((0, 1)).to(images) for each in references]
         return [-float((image.mean((0, 1)) - mean).abs().mean()) for image, mean in zip(images, means, strict=True)]
 
 

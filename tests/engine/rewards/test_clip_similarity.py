@@ -24,7 +24,7 @@ def embedded(images):
 
 
 def of(source):
-    return References({"image": source.movedim(-1, 0)})
+    return References({"image": source})
 
 
 @pytest.mark.parametrize("batch_size", [0, 2])

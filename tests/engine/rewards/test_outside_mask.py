@@ -7,7 +7,7 @@ from mixgrpo_engine.rewards import checked_scores
 from mixgrpo_engine.rewards.outside_mask import OutsideMaskReward
 from mixgrpo_engine.rewards.references import References
 
-LEFT = torch.zeros(1, 8, 8)
+LEFT = torch.zeros(8, 8)
 LEFT[..., :4] = 1  # may change
 
 
@@ -18,7 +18,7 @@ def image(left, right, size=8):
 
 
 def of(source, mask=LEFT):
-    return References({"image": source[0].movedim(-1, 0), "mask": mask})
+    return References({"image": source[0], "mask": mask})
 
 
 def score(images, *references):
@@ -33,7 +33,7 @@ def test_only_what_lies_outside_the_mask_counts():
 
 
 def test_the_worst_is_0_and_a_soft_mask_weighs():
-    half = torch.full((1, 8, 8), 0.5)
+    half = torch.full((8, 8), 0.5)
     half[..., 4:] = 0
     # Outside weighs 1/2 on the left and 1 on the right: a full difference on the left is a third of all.
     scores, _ = score(torch.cat([image(1, 1), image(1, 0)]), of(image(0, 0)), of(image(0, 0), half))
@@ -41,7 +41,7 @@ def test_the_worst_is_0_and_a_soft_mask_weighs():
 
 
 def test_source_and_mask_of_another_size_are_brought_to_the_images():
-    large = torch.zeros(1, 32, 32)
+    large = torch.zeros(32, 32)
     large[..., :16] = 1
     scores, _ = score(image(1, 0.5), of(image(0.5, 0.5, size=64), large))
     assert scores.item() == pytest.approx(1, abs=0.02)
@@ -53,7 +53,7 @@ def test_what_cannot_be_compared_has_no_score_and_a_reason():
     wide = image(0.5, 0.5)[:, :4]
     scores, failures = score(
         torch.cat([image(0, 0)] * 3 + [broken]),
-        of(image(0, 0), torch.ones(1, 8, 8)),
+        of(image(0, 0), torch.ones(8, 8)),
         of(wide),
         of(broken),
         of(image(0, 0)),
@@ -66,4 +66,4 @@ def test_what_cannot_be_compared_has_no_score_and_a_reason():
 
 def test_it_needs_picture_and_mask():
     with pytest.raises(ValueError, match="'outside_mask' compares with the picture 'mask' .* an item has none"):
-        score(image(0, 0), References({"image": torch.zeros(3, 8, 8)}))
+        score(image(0, 0), References({"image": torch.zeros(8, 8, 3)}))

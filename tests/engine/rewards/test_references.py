@@ -43,7 +43,7 @@ def grey(*levels, size=4):
 
 
 def of(*levels):
-    return [References({"image": torch.full((3, 8, 8), level)}, {"kind": "grey"}) for level in levels]
+    return [References({"image": torch.full((8, 8, 3), level)}, {"kind": "grey"}) for level in levels]
 
 
 def test_only_those_that_use_them_get_references():

@@ -116,7 +116,7 @@ def test_clip_similarity_takes_an_image_encoder_alone(neural, room, models):
     reward = node.execute(**widgets, **settings)[0]
     assert node.execute(**widgets, **settings)[0] is reward, "two nodes share a network"
     images = tiny_clips.pictures(2, 40, 50)
-    references = [room("mixgrpo_engine.rewards.references").References({"image": images[0].movedim(-1, 0)})] * 2
+    references = [room("mixgrpo_engine.rewards.references").References({"image": images[0]})] * 2
     scores = reward.score(images, ["a", "b"], references)
     expected = room("mixgrpo_engine.rewards.clip_similarity").ClipSimilarityReward(clip, activation="gelu")
     assert scores[0] == pytest.approx(1, abs=1e-5) and scores[1] < 0.999

@@ -174,8 +174,8 @@ def test_every_image_is_scored_beside_its_own_source(score):
     one, two = greys(0.1), greys(0.2, size=16)
     assert score(one, two, reward=reward, source=sources)[0] == [0.5, 0.25]
     assert score(one, two, reward=reward, source=sources, mask=masks)[0] == [0.5, 1.25]
-    assert reward.references[0].images["image"].shape == (3, 4, 4)
-    assert reward.references[0].images["mask"].shape == (1, 4, 4)
+    assert reward.references[0].images["image"].shape == (4, 4, 3)
+    assert reward.references[0].images["mask"].shape == (4, 4)
     assert score(greys(0.1, 0.2), greys(0.3), reward=reward, source=sources)[0] == [0.5, 0.5, 0.25], "one a batch"
     assert score(greys(0.1, 0.2), reward=reward, source=[greys(0.5)])[0] == [0.5, 0.5], "one for all"
     assert reward.references[0] is reward.references[1]

@@ -135,10 +135,10 @@ def test_what_cannot_be_compared_is_not_asked(serve):
 def test_edits_are_compared_beside_their_source(serve):
     server = serve(brighter)
     reward = made(server, question="edit")
-    source = References({"image": torch.full((3, 4, 4), 1.0)})
+    source = References({"image": torch.full((4, 4, 3), 1.0)})
     assert checked_scores(reward, grays(10, 20), ["brighter"] * 2, [source] * 2).tolist() == [0, 1]
     assert brightness(server.calls[0].images[0]) == 255 and len(server.calls[0].images) == 3
-    another = References({"image": torch.zeros(3, 4, 4)})
+    another = References({"image": torch.zeros(4, 4, 3)})
     assert checked_scores(reward, grays(10, 20), ["brighter"] * 2, [source, another]).isnan().all()
     assert "several prompts or sources" in reward.failures[0] and len(server.calls) == 2
     with pytest.raises(ValueError, match="'pairwise_judge' compares with the picture 'image'"):

@@ -88,7 +88,7 @@ def test_an_edit_is_shown_beside_its_source(serve):
     lines = "Instruction Score (0-10): 9\nPreservation Score (0-10): 4\nQuality Score (0-10): 6"
     server = serve(always(lambda: chat(lines)))
     reward = made(server, options={"question": PRESETS["edit"], "to_unit": (0.0, 10.0)})
-    sources = [References({"image": torch.full((3, 4, 4), level / 255)}) for level in (10, 20)]
+    sources = [References({"image": torch.full((4, 4, 3), level / 255)}) for level in (10, 20)]
     scores = checked_scores(reward, grays(30, 40), ["make it blue"] * 2, sources)
     assert scores.tolist() == pytest.approx([0.6, 0.6])  # the cube root of 9 x 4 x 6 is 6
     shown = sorted(tuple(brightness_of(image) for image in call.images) for call in server.calls)

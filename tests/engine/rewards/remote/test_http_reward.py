@@ -49,7 +49,7 @@ def test_references_travel_once_a_group(serve):
 
     server = serve(respond)
     one, other = (
-        References({"image": torch.full((3, 4, 4), level / 255), "mask": torch.ones(1, 4, 4)}, {"style": style})
+        References({"image": torch.full((4, 4, 3), level / 255), "mask": torch.ones(4, 4)}, {"style": style})
         for level, style in ((10, "ink"), (20, "oil"))
     )
     scores = checked_scores(

@@ -51,7 +51,7 @@ def test_it_gets_rgb_pictures_prompts_and_references(scorer):
         return [0.0] * len(images)
 
     reward = scorer(keep, options={"image_format": "webp"})
-    item = References({"image": torch.ones(3, 4, 6)}, {"style": "ink"})
+    item = References({"image": torch.ones(4, 6, 3)}, {"style": "ink"})
     checked_scores(reward, grays(5, 6), ["a", "b"], [item, References()])
     ((images, prompts, (first, second)),) = seen
     assert [image.mode for image in images] == ["RGB", "RGB"] and images[0].size == (8, 8) and prompts == ["a", "b"]
