@@ -14,6 +14,7 @@ from ...mixgrpo_engine.advantage import group_advantages
 from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.records.grid import labelled_grid, stills
 from ...mixgrpo_engine.rewards import Reward
+from ...mixgrpo_engine.rewards.references import check_references
 from ...mixgrpo_engine.rewards.scoring import score_images
 from ..algorithm import ALGORITHM
 from ..category import SAMPLING
@@ -107,6 +108,7 @@ class MixGRPOGroupSample(io.ComfyNode):
         negative: Conditioning | None = None, frames: int = 1,
     ) -> io.NodeOutput:  # fmt: skip
         check_flow_matching(model)
+        check_references(reward, None)
         window = range(window_start, window_start + algorithm.window_size)
         positive, negative = _conditions(clip, prompt, positive, negative, algorithm.rollout.cfg)
         images = sample_group(model, vae, positive, negative, algorithm, window, seed, width, height, frames)

@@ -215,6 +215,17 @@ def test_what_is_missing_is_one_sentence(group, changes, words):
         group(**changes)
 
 
+def test_a_reward_that_needs_a_source_is_refused_before_anything_is_sampled(group):
+    class Sees:
+        name, uses_references, needed_references = "sees", True, ("image",)
+
+        def score(self, images, prompts, references):
+            raise AssertionError("Nothing was to be sampled.")
+
+    with pytest.raises(ValueError, match="'sees' compares with the picture 'image'.*prompts only"):
+        group(reward=Sees(), window_start=5)  # that window is refused once something is sampled
+
+
 def test_guidance_needs_a_negative_prompt(graph, group):
     with pytest.raises(ValueError, match="without a negative prompt"):
         group(cfg=2.0, inputs={"positive": graph.positive})
