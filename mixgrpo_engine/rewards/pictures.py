@@ -26,7 +26,10 @@ def picture(image: Tensor) -> Image.Image | None:
 
 
 def reference_picture(image: Tensor) -> Image.Image:
-    """The same of a References' image, (height, width, 3), or mask, (height, width). Raises ValueError when it isn't finite."""
+    """The same of a References' image (height, width, 3) or mask (height, width).
+
+    Raises ValueError when it isn't finite.
+    """
     shown = picture(image if image.ndim == 3 else image[..., None].expand(-1, -1, 3))
     if shown is None:
         raise ValueError("A picture of an item holds values that aren't finite numbers.")
