@@ -44,7 +44,8 @@ class SingleSteps(Trainer):
         rewards = {"shapes": reward or ShapesReward()}
         super().__init__(subject.policy(config), rewards, subject.prompts, config, run_folder, emit)
         if own_copies:
-            self.sampler = OwnCopies(self.policy, self.lockstep, self.rewards, config, self.pulse, self.ranks)
+            given = (self.policy, self.lockstep, self.rewards, self.prompts, config, self.pulse, self.ranks)
+            self.sampler = OwnCopies(*given)
 
     def timed_step(self) -> tuple[Iteration, float]:
         """Runs the next iteration; its event, and the seconds that all of it took."""
@@ -56,6 +57,9 @@ class SingleSteps(Trainer):
         """Scores the held-out prompts now."""
         self.held_out.evaluate(self.iteration)
         return self._last(Evaluation)
+
+    def _show_group(self, *_) -> None:
+        """Nobody looks, and its decoding now and then belongs to no algorithm."""
 
     def _last(self, kind: type) -> Event:
         return next(event for event in reversed(self.events) if isinstance(event, kind))
