@@ -62,7 +62,9 @@ def terminate(who: dict, run: Path) -> None:
 def _worker(who: dict, run: Path) -> psutil.Process | None:
     process = _same(who)
     try:
-        return process if process and _works_on(process.cmdline(), run) else None
+        command = process.cmdline() if process else []
+        # Empty while it begins anew (worker/anew.py): the system takes its old memory away first.
+        return process if not command or _works_on(command, run) else None
     except psutil.Error:
         return None
 

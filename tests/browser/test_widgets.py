@@ -158,7 +158,7 @@ def press_fold(drawn):
     else:
         row = drawn.locator(".lg-node-widget button", has_text="settings")
         if row.count():
-            row.first.click()
+            row.first.dispatch_event("click")  # unfolded, a node may reach below the window
         else:
             drawn.mouse.click(*drawn.evaluate(PLACE, "more settings"))
     drawn.wait_for_timeout(600)

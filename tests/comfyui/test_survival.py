@@ -36,7 +36,7 @@ def test_cancel_ends_a_scorer_that_does_not_return(own_server, graphs):
     run = own_server.wait_for_state(run_id, "cancelled", "finished", "failed", "dead", seconds=40)
     assert (run["state"], run["checkpoint"]) == ("cancelled", 2)
     assert "didn't end within 4 s, so the process was ended; its checkpoint holds 2 iterations" in run["message"]
-    assert not (own_server.folder(run_id) / "temp").exists()
+    own_server.wait(lambda: not (own_server.folder(run_id) / "temp").exists(), "nothing left over", 20)
     # Its process is gone, and with it the lock on the GPU.
     with FileLock(own_server.base / "gpu.lock", timeout=10):
         pass

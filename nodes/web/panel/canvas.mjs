@@ -46,7 +46,7 @@ export async function insertLora(run, lora) {
   graph().add(loader);
   const wired = source && splice(source, loader);
   app.canvas.selectNode?.(loader);
-  app.canvas.centerOnNode?.(loader);
+  if (!source) app.canvas.centerOnNode?.(loader); // beside a node that was just selected it is seen
   app.canvas.setDirty(true, true);
   const where = !source
     ? "connect a model to it; next time select the model's node first"

@@ -48,6 +48,15 @@ def worker(folder):
     process.wait()
 
 
+def test_a_worker_that_begins_anew_lives_though_it_has_no_command_line_for_a_moment(runs, folder, worker, monkeypatch):
+    folder.set_status(state="running", iteration=0)
+    (folder.path / "launch.json").write_text(json.dumps(runs.process.identity(worker.pid)))
+    monkeypatch.setattr(runs.process.psutil.Process, "cmdline", lambda self: [])
+    assert runs.liveness.state_of(folder) == "running"
+    monkeypatch.setattr(runs.process.psutil.Process, "cmdline", lambda self: ["something", "else"])
+    assert runs.liveness.state_of(folder) == "dead"
+
+
 def test_live_worker_is_running_and_a_dead_one_dead(runs, folder, worker):
     folder.set_status(state="running", iteration=1)
     (folder.path / "launch.json").write_text(json.dumps(runs.process.identity(worker.pid)))
