@@ -26,6 +26,7 @@ WIRES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "CLIP": (lambda value: _has(value, "tokenize", "encode_from_tokens_scheduled"), "a CLIP loader"),
     "VAE": (lambda value: _has(value, "decode", "first_stage_model"), "a VAE loader"),
     "IMAGE": (lambda value: isinstance(value, torch.Tensor), "a node that gives images"),
+    "MASK": (lambda value: isinstance(value, torch.Tensor), "a node that gives a mask"),
     "CONDITIONING": (lambda value: isinstance(value, list), "a text encode node"),
     "LATENT": (lambda value: isinstance(value, dict) and "samples" in value, "a node that gives latents"),
     "MIXGRPO_REWARD": (
