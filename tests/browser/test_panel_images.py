@@ -298,7 +298,9 @@ def test_the_runs_of_a_sweep_stand_together_in_their_order(page, written, panel)
     assert heading.all_inner_texts() == ["Sweep of 3: 2 finished"], "nothing is left to cancel"
     members = panel.locator(".mixgrpo-member").all()
     assert [member.get_attribute("data-run") for member in members] == [OTHER, RUN]
-    assert f"1 of 3, learning rate 0.0003, negative prompt {HOSTILE}: finished" in members[0].inner_text()
+    # Rows that aren't drawn yet have no inner text.
+    told = f"1 of 3, learning rate 0.0003, negative prompt {HOSTILE}: finished"
+    page.wait_for_function("([row, told]) => row.innerText.includes(told)", arg=[members[0].element_handle(), told])
     members[0].locator(".mixgrpo-open").click()
     panel.get_by_test_id("mixgrpo-state").wait_for()
     assert "1 of 3, learning rate 0.0003" in panel.locator(".mixgrpo-facts").first.inner_text()
