@@ -43,6 +43,7 @@ def test_dead_worker_is_noticed_by_a_waiting_node(server, graphs, at_work):
 
 
 def test_finished_run_is_returned_not_repeated(server, first_graph, first_run):
+    server.wait(lambda: "delete" in server.run(first_run[1])["actions"], "the end of its worker", 30)
     before = server.run(first_run[1])
     outputs = server.outputs(first_graph(), 60)
     assert server.run_id(outputs) == first_run[1]
