@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mixgrpo_engine.config import TrainConfig
+
 from . import machine, taste_report
 from .results_file import ResultsFile
 from .subject import Subject
@@ -54,7 +56,9 @@ def run(folder: Path, seeds: int, fresh: bool = False) -> Path:
     if fresh:
         results.sections.clear()
     about = {"settings": subject.settings.as_dict(), "machine": here}
-    for name in results.sections:
+    for name, section in results.sections.items():
+        # A setting that came since had its default then.
+        section["settings"] = TrainConfig.from_dict(section["settings"]).as_dict()
         if not results.matches(name, about["settings"], here):
             raise ValueError(f"{results.path} holds figures of other settings or another machine: give --fresh.")
     known: dict[int, list[Group]] = {}

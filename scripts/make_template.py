@@ -5,7 +5,7 @@ frontend turns it into a graph; how the nodes stand and the notes come from work
 drift apart: a test compares what the template posts with the twin. A setting that MixGRPO Algorithm or Train has got
 since a twin was written is added to it with its default. Which published files a node needs comes from the engine's
 catalog and scripts.model_files: the frontend names those that are missing when a template is opened. --picture
-docs/graph.png makes the README's picture of the graph. workflows/NAME.jpg is scripts.thumbnails' work.
+docs/graph.png makes the README's picture of the graph's first groups. workflows/NAME.jpg is scripts.thumbnails' work.
 """
 
 from __future__ import annotations
@@ -78,13 +78,18 @@ async ([prompt, places, versions, models]) => {
 """
 
 
-# Fits the graph into the window; gives its place on the page.
-SHOW_ALL = """
+# Fits the first two groups into the window; gives their place on the page.
+SHOW_GROUPS = """
 async () => {
   const view = window.app.canvas.ds;
-  const boxes = [...window.app.graph._nodes, ...window.app.graph._groups].map((item) => item.boundingRect);
+  const boxes = window.app.graph._groups.slice(0, 2).map((group) => group.boundingRect);
+  const end = (axis) => (box) => box[axis] + box[axis + 2];
   const [left, top] = [0, 1].map((axis) => Math.min(...boxes.map((box) => box[axis])) - 20);
-  const [right, bottom] = [0, 1].map((axis) => Math.max(...boxes.map((box) => box[axis] + box[axis + 2])) + 20);
+  const right = Math.max(...boxes.map(end(0))) + 20;
+  // Groups leave room for what nodes may unfold.
+  const nodes = window.app.graph._nodes.map((node) => node.boundingRect);
+  const inside = nodes.filter((box) => left < box[0] && box[0] < right);
+  const bottom = Math.max(...inside.map(end(1))) + 40;
   const size = { width: right - left, height: bottom - top };
   view.scale = 0.95 * Math.min(window.innerWidth / size.width, window.innerHeight / size.height);
   view.offset = [
@@ -136,7 +141,7 @@ def make(page, name: str, picture: Path | None) -> None:
     places = template_layout.place(layout, needs)
     graph = json.loads(page.evaluate(BUILD, [prompt, places, VERSIONS, models]))
     del graph["id"]  # each canvas that opens it gives it one of its own, and finds its runs by it
-    graph["extra"]["ds"] = places["ds"]
+    graph["extra"] |= {"ds": places["ds"], "mixgrpo_first_view": True}  # read by nodes/web/firstView.mjs
     if picture:
         # 256 colours are enough for a graph, and a third of the bytes.
         photograph(page).quantize(256, kmeans=4).save(picture, optimize=True)
@@ -180,11 +185,11 @@ def described(file: catalog.KnownFile | ModelFile) -> dict[str, str]:
 
 
 def photograph(page):
-    """The whole graph as it fits into the window, without the frontend's bars, as PIL's image."""
+    """The graph's first two groups, without the frontend's bars, as PIL's image: more can't be read in a page."""
     from PIL import Image
 
     page.add_style_tag(content=HIDE_ALL_ELSE)
-    return Image.open(io.BytesIO(page.screenshot(clip=page.evaluate(SHOW_ALL)))).convert("RGB")
+    return Image.open(io.BytesIO(page.screenshot(clip=page.evaluate(SHOW_GROUPS)))).convert("RGB")
 
 
 def read(path: Path) -> dict:

@@ -25,7 +25,7 @@ HEIGHTS = {
 }  # fmt: skip
 RUN_DISPLAY = {"MixGRPO_Train": 260, "MixGRPO_Wait": 260}  # the curve and the newest sample
 TITLE, SLOT, WIDGET, TEXT, PADDING, FOLD = 30, 20, 28, 48, 46, 30  # heights as Nodes 2.0 draws them: the higher ones
-GAP, MARGIN, GROUP_TITLE = 26, 20, 44
+GAP, MARGIN, GROUP_TITLE = 26, 20, 66  # below a group's title the frontend writes a node's pack above the node
 CHARACTERS, LINE = 66, 20  # of a note's line
 
 # The first view, in a window of 1600 x 1000: the frontend's own bars cover so much of it on the left and above.

@@ -1,5 +1,6 @@
 // What the nodes show, and how their widgets and wires look.
 import { api, app, runs } from "./comfy.mjs";
+import { readFirstView, showFirstView } from "./firstView.mjs";
 import { colorWires } from "./on_node/colors.mjs";
 import { fold, foldAll } from "./on_node/folding.mjs";
 import { showExactly } from "./on_node/numbers.mjs";
@@ -17,6 +18,9 @@ app.registerExtension({
     app.ui.settings.addEventListener("Comfy.VueNodes.Enabled.change", () => setTimeout(foldAll));
     api.addEventListener("mixgrpo.node", ({ detail }) => onNodeRun(detail));
   },
+
+  beforeConfigureGraph: readFirstView,
+  afterConfigureGraph: () => showFirstView(app.canvas),
 
   nodeCreated(/** @type {any} */ node) {
     if (!node.comfyClass?.startsWith("MixGRPO_")) return;

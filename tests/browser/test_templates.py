@@ -14,7 +14,7 @@ from tests.browser.rectangles import collisions
 
 LOAD = """
 async (workflow) => {
-  await window.app.loadGraphData(workflow, true, true);
+  await window.app.loadGraphData(workflow, true, true, null, { openSource: "template" });
   await new Promise((done) => setTimeout(done, 500));
 }
 """
@@ -100,13 +100,14 @@ def test_loads_without_a_warning_and_posts_its_api_twin(opened, template):
 
 @VIEWED
 def test_the_first_view_shows_the_note_and_the_first_nodes(opened, template):
-    """As the frontend opens a saved workflow; newer ones show a template whole."""
+    """As the template browser opens it: newer frontends alone would show it whole, too small to be read."""
     shown = opened.evaluate(
         """
         () => {
           const { graph, canvas: { ds } } = window.app;
           const corner = (node) => [0, 1].map((axis) => (node.pos[axis] + ds.offset[axis]) * ds.scale);
-          return { scale: ds.scale, corners: graph._nodes.map((node) => [node.type, ...corner(node)]) };
+          const corners = graph._nodes.map((node) => [node.type, ...corner(node)]);
+          return { scale: ds.scale, corners, kept: Object.keys(graph.serialize().extra) };
         }
         """
     )
@@ -114,6 +115,7 @@ def test_the_first_view_shows_the_note_and_the_first_nodes(opened, template):
     note = next(corner for corner in shown["corners"] if corner[0] == "MarkdownNote")
     assert 60 < note[1] < 200 and 90 < note[2] < 250
     assert sum(0 < x < 1250 and 90 < y < 900 for _, x, y in shown["corners"]) >= 4
+    assert "mixgrpo_first_view" not in shown["kept"]  # a saved copy opens as it was left
 
 
 @VIEWED

@@ -57,7 +57,13 @@ def train(folder, at=0, strike=kill):
 
 
 def _train(folder):
-    settings = toy.config(run={"evaluate_every": 4, "checkpoint_every": 2}, optimizer={"ema_decay": 0.9})
+    # All that a checkpoint can hold: the average of the adapter, and DiffusionNFT's old policy.
+    settings = toy.config(
+        run={"evaluate_every": 4, "checkpoint_every": 2},
+        optimizer={"ema_decay": 0.9},
+        rollout={"shared_noise": False},
+        loss={"surrogate": "nft"},
+    )
     try:
         trainer = toy.make(folder, settings)
 

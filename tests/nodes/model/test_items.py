@@ -28,6 +28,33 @@ def kontext(seed):
     )
 
 
+def flux2(seed):
+    """ReferenceLatent, two pictures."""
+    pictures = [picture(seed + more, 128, 8, 8) for more in (0, 70)]
+    return with_extras(tiny_models.FAMILIES["flux2"].prompt(seed), reference_latents=pictures)
+
+
+def omnigen2(seed):
+    """ReferenceLatent, and the text encoder's mask."""
+    tokens = tiny_models.conditioning(seed)[0][0]
+    mask = torch.ones(1, tokens.shape[1], dtype=torch.long)
+    return [[tokens, {"attention_mask": mask, "reference_latents": [picture(seed, 16, 16, 16)]}]]
+
+
+def redux(seed):
+    """StyleModelApply by attn_bias, FLUX Redux: a picture's tokens behind the text's, and a mask of biases."""
+    from nodes import StyleModelApply
+
+    class StyleModel:
+        def get_cond(self, seen):
+            return picture(seed + 30, 6, tiny_models.CONTEXT)
+
+    (styled,) = StyleModelApply().apply_stylemodel(
+        tiny_models.conditioning(seed), StyleModel(), None, strength=0.5, strength_type="attn_bias"
+    )
+    return styled
+
+
 def qwen_edit(seed):
     """TextEncodeQwenImageEdit: the picture in the tokens, too, which are longer or shorter."""
     prompt = tiny_models.FAMILIES["qwen_image"].prompt(seed, 8 + seed)
@@ -55,6 +82,9 @@ def wan_i2v(seed):
 
 MODELS = {
     "kontext": (tiny_models.flux, kontext),
+    "flux2": (tiny_models.flux2, flux2),
+    "omnigen2": (tiny_models.omnigen2, omnigen2),
+    "redux": (tiny_models.flux, redux),
     "qwen_edit": (tiny_models.qwen_image, qwen_edit),
     "fill": (lambda: flux_of(96), fill),
     "wan_i2v": (lambda: wan("WAN21_I2V", model_type="i2v", in_dim=36), wan_i2v),
@@ -62,12 +92,13 @@ MODELS = {
 
 
 @pytest.fixture
-def policy_over(room, vae):
+def policy_over(room):
     """A ComfyPolicy of a MODEL over these conditionings."""
 
     def make(model, encoded, cfg=1.0):
         adapter = room("mixgrpo_engine.config").AdapterConfig(rank=4)
         size = {"width": tiny_models.SIZE, "height": tiny_models.SIZE}
+        vae = tiny_models.vae(model.model.latent_format.latent_channels)
         return room("nodes.model.policy").ComfyPolicy(model, vae, encoded, **size, adapter=adapter, seed=3, cfg=cfg)
 
     return make
@@ -137,10 +168,10 @@ def test_its_lora_in_the_stock_loader_is_the_trained_model(edits, tmp_path, capl
     assert (own - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-def test_the_memory_estimate_counts_pictures(edits, room, vae):
+def test_the_memory_estimate_counts_pictures(edits, room):
     model, _, policy_for = edits
-    encoded = policy_for(1.0).encoded
-    preflight = room("nodes.model.preflight").Preflight(model, vae, encoded, NAMES)
+    policy = policy_for(1.0)
+    preflight = room("nodes.model.preflight").Preflight(model, policy.vae, policy.encoded, NAMES)
     config = room("mixgrpo_engine.config").TrainConfig()
     config.run.width = config.run.height = tiny_models.SIZE
     config.rollout.cfg = 3.0

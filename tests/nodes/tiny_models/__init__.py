@@ -12,6 +12,7 @@ from .families import (
     hidream,
     hunyuan_image,
     lumina2,
+    omnigen2,
     qwen_image,
     sd3,
     wan21,
@@ -23,6 +24,6 @@ from .text import flux_clip, hidream_clip
 
 __all__ = [
     "CONTEXT", "FAMILIES", "POOLED", "SIZE", "WAN_FILE", "Family", "auraflow", "chroma", "clip", "conditioning", "flux",
-    "flux2", "flux_clip", "hidream", "hidream_clip", "hunyuan_image", "lumina2", "qwen_image", "randomise", "sd3",
-    "sd15", "train_a_little", "vae", "wan21", "wan22", "wan_vae", "z_image",
+    "flux2", "flux_clip", "hidream", "hidream_clip", "hunyuan_image", "lumina2", "omnigen2", "qwen_image", "randomise",
+    "sd3", "sd15", "train_a_little", "vae", "wan21", "wan22", "wan_vae", "z_image",
 ]  # fmt: skip

@@ -96,6 +96,16 @@ def qwen_image(dtype=torch.float32, compute_dtype=None, seed=0):
     return patcher(config, compute_dtype, seed)
 
 
+def omnigen2(dtype=torch.float32, compute_dtype=None, seed=0):
+    """OmniGen2: Lumina 2's kind of network, with refiners of its own for reference pictures."""
+    import comfy.supported_models
+
+    sizes = {"hidden_size": 64, "num_layers": 2, "num_refiner_layers": 1, "multiple_of": 32, "text_feat_dim": CONTEXT}
+    heads = {"num_attention_heads": 2, "num_kv_heads": 1, "axes_dim_rope": (8, 12, 12), "axes_lens": (64, 64, 64)}
+    config = comfy.supported_models.Omnigen2({"image_model": "omnigen2", **sizes, **heads, "dtype": dtype})
+    return patcher(config, compute_dtype, seed)
+
+
 def flux2(dtype=torch.float32, compute_dtype=None, seed=0):
     """A MODEL of two double and two single blocks without biases, which share one modulation; patches of one pixel."""
     import comfy.supported_models
