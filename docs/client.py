@@ -1,7 +1,4 @@
-"""Queues an API prompt on a ComfyUI, shows its progress, and fetches the files it made. It needs aiohttp.
-
-python client.py http://127.0.0.1:8188 workflow_api.json results/
-"""
+"""Queues, follows, fetches: python client.py http://127.0.0.1:8188 workflow_api.json results/ (it needs aiohttp)."""
 
 import asyncio
 import contextlib
@@ -22,11 +19,10 @@ async def listen(http, url):
 
 
 async def main(server, workflow, folder):
-    server, client, folder = server.rstrip("/"), uuid.uuid4().hex, Path(folder)
-    body = {"prompt": json.loads(Path(workflow).read_text("utf-8")), "client_id": client}
+    server, client, graph = server.rstrip("/"), uuid.uuid4().hex, json.loads(Path(workflow).read_text("utf-8"))
     async with aiohttp.ClientSession() as http:
-        listening = asyncio.create_task(listen(http, f"{server}/ws?clientId={client}"))
-        told = await (await http.post(f"{server}/prompt", json=body)).json()
+        _listening = asyncio.create_task(listen(http, f"{server}/ws?clientId={client}"))
+        told = await (await http.post(f"{server}/prompt", json={"prompt": graph, "client_id": client})).json()
         prompt, history = told.get("prompt_id"), {}
         if told.get("error") or told.get("node_errors"):  # with 200, too: then the valid rest of the graph would run
             await http.post(f"{server}/queue", json={"delete": [prompt]})
@@ -41,13 +37,12 @@ async def main(server, workflow, folder):
         for kind, details in history[prompt]["status"]["messages"]:
             if kind in ("execution_error", "execution_interrupted"):
                 sys.exit(f"{details['node_type']}: {details.get('exception_message', 'it was cancelled')}")
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder := Path(folder)).mkdir(parents=True, exist_ok=True)
         for each in sum((values for output in history[prompt]["outputs"].values() for values in output.values()), []):
             if isinstance(each, dict):  # a file
                 answer = await http.get(f"{server}/view", params=each, raise_for_status=True)
                 (folder / Path(each["filename"]).name).write_bytes(await answer.read())
             print(each)
-        listening.cancel()
 
 
 asyncio.run(main(*sys.argv[1:]))

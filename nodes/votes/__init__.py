@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ...mixgrpo_engine.rewards.taste import TasteReward
+
 
 def prompts_of(graph: dict[str, Any]) -> list[str]:
     """What a training must encode beside its own prompts, so that its model can look at the images voted on."""
@@ -21,17 +23,24 @@ def prompts_of(graph: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(["", *found])) if sets.is_used(graph) else []
 
 
+def taste_in(reward: Any) -> TasteReward | None:
+    """The learned taste that a reward is, or asks when nobody answers."""
+    from ...mixgrpo_engine.rewards.taste import LiveReward, TasteReward
+
+    taste = reward.instead if isinstance(reward, LiveReward) else reward
+    return taste if isinstance(taste, TasteReward) else None
+
+
 def let_see(reward: Any, policy: Any, prompts: Iterable[str]) -> None:
     """Gives a taste the eyes of the model that is trained: how well its base finds that an image fits its prompt.
 
     prompts: the training's, as they are encoded; rewards get them without ComfyUI's weights.
     """
-    from ...mixgrpo_engine.rewards.taste import LiveReward, TasteReward
     from ...mixgrpo_engine.taste.features import PromptFit
     from ..rewards.plain_prompts import without_weights
 
-    taste = reward.instead if isinstance(reward, LiveReward) else reward
-    if not isinstance(taste, TasteReward) or any(isinstance(each, PromptFit) for each in taste.sources):
+    taste = taste_in(reward)
+    if taste is None or any(isinstance(each, PromptFit) for each in taste.sources):
         return  # the last: one that is trained on and watched, too
     as_encoded = {without_weights(prompt): prompt for prompt in prompts}
 

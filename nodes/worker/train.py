@@ -24,6 +24,11 @@ from .compat import Comfy
 from .report import LOG, Reporter
 from .stop import Stop
 
+WITHOUT_FIT = (
+    "The taste judges by what the images look like alone: the trained model is asked how well one fits its prompt only "
+    "for single images of prompts without pictures."
+)
+
 
 def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop, trackers: Sequence[str] = ()) -> None:
     """Trains as job.json says. Raises whatever goes wrong, StopRequested when cancelled before the training."""
@@ -34,7 +39,8 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop, t
     told = stored_prompts.read(folder, job)
     prompts = PromptSet.of_dict(told, item_files.root())
     loader = stages.Loader(job, folder, comfy, reporter, stop)
-    encoded, loaded = loader.load(prompts, config, votes.prompts_of(job["graph"]))
+    words_tell_fit = config.run.frames == 1 and not prompts.has_pictures
+    encoded, loaded = loader.load(prompts, config, votes.prompts_of(job["graph"]) if words_tell_fit else [])
     stop.check()
 
     from ...mixgrpo_engine.rewards import mix
@@ -69,9 +75,11 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop, t
     )
     for notice in policy.notices:
         reporter.emit(Notice(reporter.checkpoint, notice))
-    if config.run.frames == 1 and not prompts.has_pictures:  # with them a prompt's words alone tell no fit
+    if words_tell_fit:
         for reward in scorers:
             votes.let_see(reward, policy, encoded.prompts)
+    elif any(map(votes.taste_in, scorers)):
+        reporter.emit(Notice(reporter.checkpoint, WITHOUT_FIT))
     rewards, watched = (by_frames(by_plain_prompts(each), config.run.frames) for each in (rewards, watched))
     trainer = Trainer(
         policy, rewards, prompts, config, folder, reporter.emit, stop.requested, weights, watched, watched_weights

@@ -3,11 +3,24 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from mixgrpo_engine.taste.votes import VoteSet
+
 COLOURS = {"red": (200, 10, 10), "green": (10, 200, 10), "blue": (10, 10, 200)}
 PROMPT = "make it brighter"
+
+
+@pytest.fixture(scope="module")
+def voted(server):
+    """A set of votes for what is bright."""
+    votes = VoteSet(server.output / "mixgrpo" / "votes" / "bright")
+    for brightness in (0.2, 0.4, 0.6):
+        sheet = votes.add(torch.stack([torch.full((64, 64, 3), brightness + more) for more in (0.0, 0.3)]), PROMPT)
+        votes.vote(sheet.id, [[1], [0]])
+    return "bright"
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +37,13 @@ def listed(server):
 
 
 def editing(graphs, name, file, **settings):
-    """A Kontext graph: the picture as reference latent of the prompt."""
+    """A Kontext graph: the picture as reference latent of the prompt; a taste watches."""
     graph = graphs.train(name, prompts="", held_out=0, **settings)
     graph["model"] = {"class_type": "Test_Flux", "inputs": {}}
     graph["clip"]["inputs"]["width"] = 64
     graph["reward"] = {"class_type": "Test_Closeness", "inputs": {}}
     graph["prompts"]["inputs"]["file"] = file
+    graph["taste"] = {"class_type": "MixGRPO_RewardTaste", "inputs": {"votes": "bright", "ask_every": 0}}
     graph |= {
         "item": {"class_type": "MixGRPO_Item", "inputs": {"prompts": ["prompts", 0], "column": "wish"}},
         "text": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["clip", 0], "text": ["item", 0]}},
@@ -39,12 +53,14 @@ def editing(graphs, name, file, **settings):
             "inputs": {"conditioning": ["text", 0], "latent": ["picture", 0]},
         },
     }
-    graph["train"]["inputs"] |= {"positive": ["reference", 0], "latent": ["picture", 0], "width": 128, "height": 128}
+    graph["train"]["inputs"] |= {
+        "positive": ["reference", 0], "latent": ["picture", 0], "watch": ["taste", 0], "width": 128, "height": 128,
+    }  # fmt: skip
     return graph
 
 
 @pytest.fixture(scope="module")
-def edited(server, graphs, listed):
+def edited(server, graphs, listed, voted):
     """(run id, what was loaded) of a whole training."""
     before = len(server.traces())
     outputs = server.outputs(editing(graphs, "edits", listed, evaluate_every=2))
@@ -60,6 +76,11 @@ def test_a_training_on_items_ends_with_a_lora(server, edited):
     assert [event["name"] for event in server.events(edited[0]) if event["type"] == "stage"] == [
         "boot", "encode", "load", "train",
     ]  # fmt: skip
+
+
+def test_a_taste_says_that_it_does_without_the_models_own_view(server, edited):
+    notices = [event["message"] for event in server.events(edited[0]) if event["type"] == "notice"]
+    assert sum("The taste judges by what the images look like alone" in notice for notice in notices) == 1
 
 
 def test_loaders_run_once_for_all_items_and_in_the_worker(server, edited):
@@ -83,7 +104,7 @@ def test_a_run_that_goes_on_takes_the_items_that_it_has(server, graphs, listed, 
 
 
 def test_an_item_without_what_a_node_wants_fails_the_run_with_its_name(server, graphs, listed):
-    graph = editing(graphs, "no masks", listed)
+    graph = editing(graphs, "no masks", listed, evaluate_every=2)
     graph["fill"] = {
         "class_type": "InpaintModelConditioning",
         "inputs": {

@@ -17,6 +17,7 @@ PARTS = {
     "requests": "requests that nobody should make (--requests)",
     "graphs": "graphs that nobody should queue (--graphs)",
     "load": "answer times of a server with many runs (--runs)",
+    "panel": "how soon the panel shows so many runs, and long ones (--runs)",
 }
 
 
@@ -47,6 +48,7 @@ def main(arguments):
         "requests": ("requests", "fuzz", chosen.requests, chosen.seed),
         "graphs": ("graphs", "fuzz", chosen.graphs, chosen.seed),
         "load": ("load", "measure", chosen.runs),
+        "panel": ("first_paint", "measure", chosen.runs),
     }
     for name in chosen.parts or PARTS:
         part(*calls[name])

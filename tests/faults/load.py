@@ -33,7 +33,7 @@ def measure(place: Path, runs: int):
         alone, idle_alone = _times(server), _idle(server)
     with contextlib.ExitStack() as stack:
         running = stack.enter_context(hostile.server(place, {}))
-        _write_runs(running.output / "mixgrpo", runs)
+        write_runs(running.output / "mixgrpo", runs)
         stack.enter_context(_at_work(running.output / "mixgrpo" / BUSY))
         time.sleep(15)  # the follower sees them for the first time
         idle = _idle(running)
@@ -98,7 +98,7 @@ def _look_at_panel(server, stop: threading.Event) -> None:
             urllib.request.urlopen(f"{server.url}/mixgrpo/runs{path.format(run=BUSY)}", timeout=60).read()
 
 
-def _write_runs(place: Path, count: int) -> None:
+def write_runs(place: Path, count: int) -> None:
     """Finished runs, as workers leave them."""
     job = {"config": TrainConfig().as_dict(), "prompts": {"train": ["a red circle"] * 100, "held_out": []}, "graph": {}}
     for number in range(count):
