@@ -64,10 +64,13 @@ def checked(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
                 raise ValueError(f"{schema.display_name} has no input '{name[:40]}': remove it.")
             return _checked(inputs[name], schema.display_name, value, name in open_ones)
 
-        return {
-            name: [one(name, each) for each in value] if schema.is_input_list else one(name, value)
-            for name, value in given.items()
-        }
+        if not schema.is_input_list:
+            return {name: one(name, value) for name, value in given.items()}
+        lists = {name: [one(name, each) for each in values] for name, values in given.items()}
+        for name, values in lists.items():
+            if str(inputs[name].get_io_type()) in WIRES and not inputs[name].lazy:
+                values[:] = [each for each in values if each is not None]  # an optional wire's null is no value
+        return {name: values for name, values in lists.items() if values or not given[name]}
 
     _, *parameters = inspect.signature(execute).parameters.values()
     kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY

@@ -150,10 +150,11 @@ def test_numbers_of_other_packs_become_plain_ones(room):
 
 def test_what_is_left_out_or_not_evaluated_yet_passes(room):
     training = room("nodes.training")
-    given = {"model": [None], "clip": [None], "lora": [None]}
-    assert taking(room, training.MixGRPOTrain).execute(**given) == given
+    late = {"model": [None], "clip": [None]}
+    assert taking(room, training.MixGRPOTrain).execute(**late, lora=[None]) == late, "an API request's null"
     score = taking(room, room("nodes.scoring").score.MixGRPOScore)
     images = [torch.zeros(1, 8, 8, 3), torch.zeros(2, 4, 4, 3)]
+    assert score.execute(images=images, source=[None]) == {"images": images}
     assert score.execute(images=images, prompt=["a", "b"])["images"] == images
     with pytest.raises(ValueError, match="prompt of MixGRPO Score is 5: it must be a text"):
         score.execute(images=images, prompt=["a", 5])
