@@ -26,7 +26,7 @@ Shown = Callable[[int, int], Sequence[Group]]
 
 CORE = Kind(TRUE), Kind(LEARNED, 40), Kind(LEARNED, 20)
 MORE = Kind(MIXED, 40), Kind(BOTH, 40), Kind(LIVE, 40)
-MOST = Kind(LIVE, 160), Kind(LEARNED, 160), Kind(LEARNED, 80)
+MOST = tuple(Kind(way, votes) for votes in (160, 80) for way in (LIVE, LEARNED)) + (Kind(LIVE, 20), Kind(BOTH, 80))
 LONGER = Kind(LEARNED, 40, LONG), Kind(MIXED, 40, LONG)
 
 
