@@ -1,4 +1,7 @@
-"""Conditionings with pictures: the policy samples and learns as stock sampling does with the same conditioning."""
+"""Conditionings with pictures: the policy samples and learns as stock sampling does with the same conditioning.
+
+`pytest -s` prints the figures of docs/items.md.
+"""
 
 import pytest
 import torch
@@ -119,7 +122,7 @@ def edits(request, comfy, room, policy_over, tmp_path):
 
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
-def test_a_rollout_is_stock_ksampler_with_the_items_own_negatives(edits, cfg):
+def test_a_rollout_is_stock_ksampler_with_the_items_own_negatives(edits, cfg, request):
     model, made, policy_for = edits
     policy = policy_for(cfg)
     noise, latents = policy.noise(range(3)), policy.noise(range(3))
@@ -128,11 +131,15 @@ def test_a_rollout_is_stock_ksampler_with_the_items_own_negatives(edits, cfg):
     with torch.no_grad():
         for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
             latents = latents - (sigma - sigma_next) * policy.module(latents, sigma, condition)
+    differences, largest = [], []
     for row, name in enumerate(NAMES):
         expected, _ = stock.sample(model, noise[row : row + 1], *made[name], cfg)
-        assert (latents[row] - expected[0]).abs().max() < 1e-4 * expected.abs().max()
+        differences.append(float((latents[row] - expected[0]).abs().max()))
+        largest.append(float(expected.abs().max()))
+        assert differences[-1] < 1e-4 * largest[-1]
         other, _ = stock.sample(model, noise[row : row + 1], *made[NAMES[row - 1]], cfg)
         assert (other - expected).abs().max() > 1e-2 * expected.abs().max()  # the picture matters
+    print(f"\nrollout {request.node.callspec.id}: {max(differences):.1e} of {max(largest):.1f}")
 
 
 def test_gradients_of_an_items_row_are_those_of_the_item_alone(edits):
@@ -156,7 +163,7 @@ def test_gradients_of_an_items_row_are_those_of_the_item_alone(edits):
         assert (grad - sums[name]).abs().max() < 1e-3 * sums[name].abs().max() + 1e-6, name
 
 
-def test_its_lora_in_the_stock_loader_is_the_trained_model(edits, tmp_path, caplog):
+def test_its_lora_in_the_stock_loader_is_the_trained_model(edits, tmp_path, caplog, request):
     model, made, policy_for = edits
     policy = policy_for(1.0)
     tiny_models.train_a_little(policy)
@@ -165,7 +172,9 @@ def test_its_lora_in_the_stock_loader_is_the_trained_model(edits, tmp_path, capl
     expected = stock.one_velocity(patched, x, 0.6, *made[NAMES[0]])
     with torch.no_grad():
         own = policy.module(x, 0.6, policy.condition(NAMES[:1]))
-    assert (own - expected).abs().max() < 1e-4 * expected.abs().max()
+    difference, largest = float((own - expected).abs().max()), float(expected.abs().max())
+    print(f"\nLoRA {request.node.callspec.id}: {difference:.1e} of {largest:.1f}")
+    assert difference < 1e-4 * largest
 
 
 def test_the_memory_estimate_counts_pictures(edits, room):
