@@ -1,7 +1,7 @@
 # make demo: set up, train the embedded tiny model through a real ComfyUI, show what it made.
 # make bench: what MixGRPO costs and wins against other algorithms on small models; an interrupted one goes on.
 # make test: all tests, in JOBS processes: 3, which keep two cores busy, since they wait much; each wants 4 GB of memory.
-# make faults: kills (N of them at random moments), disk failures, hostile requests and graphs, load; some hours.
+# make faults: kills (N of them at random moments), disk failures, hostile requests and graphs, load; about an hour
 # make templates: workflows/ anew, from the settings, the cards, and workflows/api and workflows/layout.
 # Set COMFYUI_DIR to use your own ComfyUI instead of the one that set-up fetches.
 

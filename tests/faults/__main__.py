@@ -1,7 +1,7 @@
 """What may happen to runs and to the server, again and again: python -m tests.faults [parts]  (make faults N=1000).
 
-Each part ends with an error at the first thing that isn't as it must be. Without a part's name: all of them, about two
-hours on two cores.
+Each part ends with an error at the first thing that isn't as it must be. Without a part's name: all of them, about an
+hour on two cores.
 """
 
 import argparse
