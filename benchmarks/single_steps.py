@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -72,9 +72,9 @@ class OwnCopies(Sampler):
     much, and so does that step in the update.
     """
 
-    def rollout(self, iteration: int, window: range, condition: Condition, first: int = 0) -> Trajectory:
-        trajectory = super().rollout(iteration, window, condition, first)
-        copies = len(condition) * (self.config.group_size - 1)
+    def rollout(self, iteration: int, window: range, prompts: Sequence[str], first: int = 0) -> Trajectory:
+        trajectory = super().rollout(iteration, window, prompts, first)
+        copies = len(prompts) * (self.config.group_size - 1)
         forwards = trajectory.forwards + copies * (window.start + 1)
         return dataclasses.replace(trajectory, shared_noise=False, forwards=forwards)
 

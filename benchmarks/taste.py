@@ -26,14 +26,15 @@ Shown = Callable[[int, int], Sequence[Group]]
 
 CORE = Kind(TRUE), Kind(LEARNED, 40), Kind(LEARNED, 20)
 MORE = Kind(MIXED, 40), Kind(BOTH, 40), Kind(LIVE, 40)
-MOST = tuple(Kind(way, votes) for votes in (160, 80) for way in (LIVE, LEARNED)) + (Kind(LIVE, 20), Kind(BOTH, 80))
+MOST = tuple(Kind(way, votes) for votes in (160, 80, 20) for way in (LIVE, LEARNED, BOTH))
 LONGER = Kind(LEARNED, 40, LONG), Kind(MIXED, 40, LONG)
 
 
 def wanted(seeds: int) -> list[tuple[str, Kind, int]]:
     """All runs, what matters most first: whoever stops early has a table of it."""
     others = range(1, seeds)
-    order = [(CORE, [0]), (MORE, [0]), (CORE, others), (LONGER, [0]), (MOST, [0]), (MORE, others), (MOST, others)]
+    first = [(kinds, [0]) for kinds in (CORE, MORE, LONGER, MOST)]
+    order = [*first, *((kinds, others) for kinds in (CORE, MORE, MOST, LONGER))]
     return [
         (taste, kind, seed)
         for kinds, their_seeds in order

@@ -59,9 +59,7 @@ def groups(subject: Subject, seed: int, count: int, held_out: bool = False) -> l
         eyes = sources(trainer.policy)
         for iteration in range(-(-count // at_once)):
             shown = prompts.at(iteration, at_once, seed)
-            trajectory = trainer.sampler.rollout(
-                iteration, trainer.window.at(iteration), trainer.policy.condition(shown)
-            )
+            trajectory = trainer.sampler.rollout(iteration, trainer.window.at(iteration), shown)
             images = trainer.policy.decode(trajectory.latents).unflatten(0, (at_once, -1))
             found += [
                 Group(prompt, each, features_of(eyes, each, prompt)) for prompt, each in zip(shown, images, strict=True)

@@ -80,9 +80,9 @@ def trainings(rows: Sequence[dict]) -> str:
     explained = (
         f"A run visits the window's {SWEEPS} places once. *live*: every group of an iteration's one prompt is voted "
         "on, four images, and nothing else teaches. *learned*: the votes were given on the untrained model's images. "
-        "*learned and asked*: 20 of them were, the others on images of the training. *learned, half shapes*: the taste "
-        "at 1 and the shapes reward at 0.5. Held-out prompts, two images each; the change with its standard deviation "
-        "over the seeds."
+        "*learned and asked*: half of them were, the others on images of the training. *learned, half shapes*: the "
+        "taste at 1 and the shapes reward at 0.5. Held-out prompts, two images each; the change with its standard "
+        "deviation over the seeds."
     )
     return f"## What a training makes of it\n\n{table(head, lines)}\n\n{explained}\n\n{long_runs(rows)}"
 

@@ -23,7 +23,6 @@ from .taste_voter import TASTES, AnsweredVotes, Voter
 
 ITERATIONS = 40
 SWEEPS = 5  # places of the demo's window, each once in a run
-BEFORE = 20  # votes before a training that asks for more
 TRUE, LIVE, LEARNED, BOTH, MIXED = "true reward", "live", "learned", "learned and asked", "learned, half shapes"
 
 
@@ -47,8 +46,9 @@ def train(subject: Subject, taste: str, kind: Kind, seed: int, groups: Sequence[
     with tempfile.TemporaryDirectory(prefix="mixgrpo-benchmark-") as place:
         votes = AnsweredVotes(Path(place) / "votes", voter)
         if kind.way in (LEARNED, BOTH, MIXED):
-            vote(votes, groups, BEFORE if kind.way == BOTH else kind.votes, folder)
-        every = round(ITERATIONS * subject.settings.rollout.prompts_per_iteration / max(1, kind.votes - BEFORE))
+            vote(votes, groups, kind.votes // 2 if kind.way == BOTH else kind.votes, folder)
+        sampled = ITERATIONS * subject.settings.rollout.prompts_per_iteration
+        every = round(sampled / max(1, kind.votes // 2))
         learned = TasteReward(votes, sources(policy), every if kind.way == BOTH else 0, "run")
         trained: dict[str, Reward] = {"taste": learned}
         if kind.way == TRUE:

@@ -46,8 +46,18 @@ class Policy(Protocol):
 
     def condition(self, prompts: Sequence[str]) -> Condition: ...
 
-    def noise(self, seeds: Sequence[int]) -> Tensor:
-        """(len(seeds), ...) standard normal; row i depends on seeds[i] alone, not on the batch or the device."""
+    def shape_of(self, prompt: str) -> tuple[int, ...]:
+        """(channels, ..., height, width) of the latents of one image of a prompt, which may bring a size of its own.
+
+        A model call, and with it `condition`, takes prompts of one shape.
+        """
+        ...
+
+    def noise(self, seeds: Sequence[int], prompt: str | None = None) -> Tensor:
+        """(len(seeds), ...) standard normal; row i depends on seeds[i] alone, not on the batch or the device.
+
+        prompt: whose shape it has; without one it has the run's.
+        """
         ...
 
     def decode(self, latents: Tensor) -> Tensor:

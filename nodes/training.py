@@ -129,7 +129,8 @@ class MixGRPOTrain(io.ComfyNode):
                 io.Latent.Input(
                     "latent", optional=True, lazy=True,
                     tooltip="The empty latent that your sampler would begin from: its size is trained, in place of "
-                    "width and height. It must be the same for all items, and have no noise mask.",
+                    "width and height. Items may differ in it, with prompts_per_iteration 1. It must not have a noise "
+                    "mask.",
                 ),
             ],
             outputs=[

@@ -68,9 +68,8 @@ def waits(check: Check) -> dict:
         return {"note": "Only a GPU can tell; the tests count the waits of a pretended one (tests/pretended_gpu.py)."}
     trainer = trained.trainer(check, trained.subject(check), trained.settings(check))
     trained.step(trainer)
-    condition = trainer.policy.condition([trained.PROMPTS[0]])
     with counted_waits() as rollout:
-        trainer.sampler.rollout(1, trainer.window.at(1), condition)
+        trainer.sampler.rollout(1, trainer.window.at(1), trained.PROMPTS[:1])
     with counted_waits() as iteration:
         trained.step(trainer)
     return {

@@ -95,7 +95,10 @@ class DiffusersPolicy:
         negative = self._prompt(self.negative) if self.cfg != 1 else None
         return PromptRows([self._prompt(prompt) for prompt in prompts], negative)
 
-    def noise(self, seeds: Sequence[int]) -> Tensor:
+    def shape_of(self, prompt: str) -> tuple[int, ...]:
+        return self.noise_shape
+
+    def noise(self, seeds: Sequence[int], prompt: str | None = None) -> Tensor:
         """(len(seeds), ...) standard normal; row i depends on seeds[i] alone."""
         rows = [torch.randn(self.noise_shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
         return torch.stack(rows).to(self.device)

@@ -13,30 +13,33 @@ INK = (30, 30, 30)
 
 
 def labelled_grid(
-    images: Tensor, labels: Sequence[str], columns: int, *, cell: int = 128, title: str = "", label_lines: int = 2
+    images: Sequence[Tensor] | Tensor,
+    labels: Sequence[str],
+    columns: int,
+    *,
+    cell: int = 128,
+    title: str = "",
+    label_lines: int = 2,
 ) -> Image.Image:
-    """images: (batch, height, width, 3) in 0..1, row by row; labels: one an image, wrapped below it.
+    """images: (height, width, 3) each, in 0..1 or bytes, row by row; labels: one an image, wrapped below it.
 
     Small images are enlarged without smoothing to about `cell` pixels, so that their pixels stay what they are.
     """
-    pixels = to_bytes(images).numpy()
-    height, width = pixels.shape[1:3]
-    factor = cell / max(height, width)
-    size = (round(width * factor), round(height * factor))
-    resample = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
+    pictures = [_fitted(image, cell) for image in images]
+    size = tuple(map(max, zip(*(picture.size for picture in pictures), strict=True)))
     font, title_font = ImageFont.load_default(11), ImageFont.load_default(16)
     gap, line = 6, 13
     text_height = line * label_lines if any(labels) else 0
     top = 26 if title else gap
-    rows = -(-len(pixels) // columns)
+    rows = -(-len(pictures) // columns)
     step_x, step_y = size[0] + gap, size[1] + text_height + gap
     sheet = Image.new("RGB", (columns * step_x + gap, top + rows * step_y), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     if title:
         draw.text((gap, 4), title, INK, title_font)
-    for index, (array, label) in enumerate(zip(pixels, labels, strict=True)):
+    for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
         x, y = gap + index % columns * step_x, top + index // columns * step_y
-        sheet.paste(Image.fromarray(array).resize(size, resample), (x, y))
+        sheet.paste(picture, (x, y))
         for number, text in enumerate(_wrap(label, draw, font, size[0])[:label_lines]):
             draw.text((x, y + size[1] + number * line), text, INK, font)
     return sheet
@@ -61,6 +64,15 @@ def stills(strips: Tensor, frames: int) -> tuple[Tensor, str]:
 def to_bytes(images: Tensor) -> Tensor:
     """Values in 0..1 as uint8, on the CPU."""
     return images.clamp(0, 1).mul_(255).round_().to(torch.uint8).cpu()
+
+
+def _fitted(image: Tensor, cell: int) -> Image.Image:
+    """The longer side gets `cell` pixels."""
+    height, width = image.shape[:2]
+    factor = cell / max(height, width)
+    array = (image if image.dtype == torch.uint8 else to_bytes(image)).numpy()
+    resample = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
+    return Image.fromarray(array).resize((round(width * factor), round(height * factor)), resample)
 
 
 def _wrap(

@@ -24,8 +24,10 @@ GRIDS_MB = 100
 GRID = re.compile(r"iteration_(\d+)\.png")
 
 
-def save(images: Tensor, folder: Path, prefix: str = "", side: int = SIDE, effort: int = 2) -> list[Path]:
-    """images: uint8 (batch, height, width, 3). Files 00.webp, 01.webp ...; effort: of the encoder, 0 to 6."""
+def save(
+    images: Sequence[Tensor] | Tensor, folder: Path, prefix: str = "", side: int = SIDE, effort: int = 2
+) -> list[Path]:
+    """images: uint8 (height, width, 3) each. Files 00.webp, 01.webp ...; effort: of the encoder, 0 to 6."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{prefix}{number:02d}.webp" for number in range(len(images))]
     for path, image in zip(paths, images, strict=True):

@@ -89,7 +89,7 @@ def compile_ahead(
     def call(images: int) -> Tensor:
         if ranks.count == 1:
             pulse.raise_if_stopped()
-        noise = policy.noise(range(images)).to(policy.device)
+        noise = policy.noise(range(images), prompt).to(policy.device)
         return module(noise, 0.5, policy.condition([prompt] * images))
 
     def calls() -> None:

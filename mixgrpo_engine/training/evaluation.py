@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class HeldOutImages:
 
     rows: range  # which of the held-out images these are
     own: range  # which of them this process has sampled
-    images: Tensor | None  # those; None if there are none
+    images: list[Tensor]  # those: (height, width, 3) each
     scores: HeldOutScores  # of all rows, in their order
 
 
@@ -156,7 +156,8 @@ class HeldOut:
         """rows: which of the held-out images. Tells of those that couldn't be scored."""
         mine = self.ranks.share(len(rows))
         own = rows[mine.start : mine.stop]
-        images, stopped = None, False
+        images: list[Tensor] = []
+        stopped = False
         try:
             images = self._sample(own)
         except Stopped:
@@ -169,21 +170,24 @@ class HeldOut:
             self._tell_failures(name, values, scores.by_name.failures[name])
         return HeldOutImages(rows, own, images, scores)
 
-    def _scores(self, images: Tensor | None, prompts: list[str]) -> HeldOutScores:
-        """Everybody's scores joined; images: this process's, None if it has none."""
+    def _scores(self, images: list[Tensor], prompts: list[str]) -> HeldOutScores:
+        """Everybody's scores joined; images: this process's."""
         rewards = self.judges.rewards
-        mine = ScoresByName({name: torch.zeros(0) for name in rewards}, {name: [] for name in rewards})
-        strict = {name: torch.zeros(0) for name, reward in rewards.items() if hasattr(reward, "strict")}
-        if images is not None:
-            mine = self.sampler.score(rewards, images, prompts)
-            texts, references = self.sampler.told(rewards, prompts)
+        values = {name: torch.full((len(images),), torch.nan) for name in rewards}
+        failures: dict[str, list[str]] = {name: [] for name in rewards}
+        strict = {name: values[name].clone() for name, reward in rewards.items() if hasattr(reward, "strict")}
+        for rows in alike(range(len(images)), lambda row: images[row].shape):
+            batch, of_rows = torch.stack([images[row] for row in rows]), [prompts[row] for row in rows]
+            scored = self.sampler.score(rewards, batch, of_rows)
+            texts, references = self.sampler.told(rewards, of_rows)
+            for name in rewards:
+                values[name][rows] = scored.values[name]
+                failures[name] += scored.failures[name]
             for name in strict:
-                if (values := strict_scores(rewards[name], images, texts, references)) is not None:
-                    strict[name] = values
-        failures = {name: self.ranks.joined(reasons) for name, reasons in mine.failures.items()}
-        return HeldOutScores(
-            ScoresByName(self.ranks.joined_rows(mine.values), failures), self.ranks.joined_rows(strict)
-        )
+                if (right := strict_scores(rewards[name], batch, texts, references)) is not None:
+                    strict[name][rows] = right
+        joined = {name: self.ranks.joined(reasons) for name, reasons in failures.items()}
+        return HeldOutScores(ScoresByName(self.ranks.joined_rows(values), joined), self.ranks.joined_rows(strict))
 
     def _tell_failures(self, name: str, values: Tensor, reasons: list[str]) -> None:
         failed = int(values.isnan().sum())
@@ -193,17 +197,21 @@ class HeldOut:
                 f"{and_why(reasons)}".strip()
             )
 
-    def _sample(self, rows: range) -> Tensor | None:
-        """(rows, height, width, 3), in batches no larger than a rollout's: what fits there fits here."""
+    def _sample(self, rows: range) -> list[Tensor]:
+        """(height, width, 3) each, in batches no larger than a rollout's: what fits there fits here."""
         images_of_a_rollout = self.rollout.group_size * len(self.ranks.share(self.rollout.prompts_per_iteration))
-        if not rows:
-            return None
-        return self.sampler.batch_size.run(
-            lambda size: torch.cat([self._images(part) for part in batches(rows, size or images_of_a_rollout)]),
-            images_of_a_rollout,
-        )
+        of_one_shape = alike(rows, lambda row: self.sampler.policy.shape_of(self.prompts[row]))
 
-    def _images(self, rows: range) -> Tensor:
+        def work(size: int) -> list[Tensor]:
+            found: dict[int, Tensor] = {}
+            for same in of_one_shape:
+                for part in batches(same, size or images_of_a_rollout):
+                    found.update(zip(part, self._images(part), strict=True))
+            return [found[row] for row in rows]
+
+        return self.sampler.batch_size.run(work, images_of_a_rollout) if rows else []
+
+    def _images(self, rows: Sequence[int]) -> Tensor:
         prompts, seeds_of_rows = [self.prompts[row] for row in rows], noise_seeds(self.run.seed, rows)
         return self.sampler.sample(prompts, seeds_of_rows, "evaluate", self.steps)
 
@@ -213,24 +221,27 @@ class HeldOut:
         order = sorted(found.rows, key=lambda row: (row % each, row // each))[:SHOWN]
         # As bytes: they may come from other processes.
         own, images = found.own, found.images
-        pictures = [] if images is None else [(row, to_bytes(images[own.index(row)])) for row in order if row in own]
+        pictures = [(row, to_bytes(images[own.index(row)])) for row in order if row in own]
         joined = dict(self.ranks.joined(pictures))
         if not self.ranks.is_main:
             return
         shown = [self.prompts[row] for row in order]
         path = self.folder.samples / f"iteration_{iteration:06d}.png"
-        sheet, frames = stills(torch.stack([joined[row] for row in order]), self.run.frames)
+        told_stills = [stills(joined[row][None], self.run.frames) for row in order]
+        sheet, frames = [picture[0] for picture, _ in told_stills], told_stills[0][1]
         title = f"iteration {iteration}"
         if frames:
-            labelled_grid(sheet / 255, shown, columns=2, cell=320, title=f"{title}: {frames}").save(path)
+            labelled_grid(sheet, shown, columns=2, cell=320, title=f"{title}: {frames}").save(path)
         else:
-            labelled_grid(sheet / 255, shown, columns=4, cell=160, title=title).save(path)
+            labelled_grid(sheet, shown, columns=4, cell=160, title=title).save(path)
         single = self._write_single(iteration, sheet, order, found) if self.run.images_mb else []
         with self.pulse.for_people("The samples of fewer iterations"):
             samples.thin_out(self.folder.samples, self.run.images_mb * samples.MB)
         self.pulse.emit(Sample(iteration, path.relative_to(self.folder.path).as_posix(), shown, single))
 
-    def _write_single(self, iteration: int, pictures: Tensor, order: list[int], found: HeldOutImages) -> list[dict]:
+    def _write_single(
+        self, iteration: int, pictures: list[Tensor], order: list[int], found: HeldOutImages
+    ) -> list[dict]:
         """One file an image, and what is known of each."""
         paths: list[Path] = []
         with self.pulse.for_people("Single images of the samples"):
@@ -256,7 +267,15 @@ def noise_seeds(seed: int, rows: Iterable[int]) -> list[int]:
     return [seeds.derive(seed, "held-out", row) for row in rows]
 
 
-def batches(rows: range, size: int) -> Iterator[range]:
+def alike(rows: Iterable[int], kind: Callable[[int], object]) -> list[list[int]]:
+    """The rows by kind, in order of first appearance."""
+    found: dict[object, list[int]] = {}
+    for row in rows:
+        found.setdefault(kind(row), []).append(row)
+    return list(found.values())
+
+
+def batches(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """Neighbouring rows, `size` at a time."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]

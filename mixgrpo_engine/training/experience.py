@@ -107,7 +107,7 @@ class Sampler:
         try:
             for start in range(mine.start, mine.stop, at_once):
                 part = prompts[start : min(start + at_once, mine.stop)]
-                trajectories.append(self.rollout(iteration, window, self.policy.condition(part), start))
+                trajectories.append(self.rollout(iteration, window, part, start))
                 rolled_out = time.monotonic()
                 scores += self._score_later(trajectories[-1], part)
                 score_seconds += time.monotonic() - rolled_out
@@ -157,16 +157,16 @@ class Sampler:
     def _joined_failures(self, scores: ScoresByName) -> dict[str, list[str]]:
         return {name: self.ranks.joined(scores.failures[name]) for name in self.rewards}
 
-    def rollout(self, iteration: int, window: range, condition: Condition, first: int = 0) -> Trajectory:
-        """Samples a group of images for every row of the condition; first: the first row's number in the iteration."""
+    def rollout(self, iteration: int, window: range, prompts: Sequence[str], first: int = 0) -> Trajectory:
+        """Samples a group of images for each of the prompts; first: the first one's number in the iteration."""
         config, sigmas = self.config, self.sigmas
         if config.flash_ratio < 1:
             shift = config.shift if config.shift > 0 else self.policy.shift()
             sigmas = flash_sigmas(sigmas, window, config.flash_ratio, shift)
-        images = range(first * config.group_size, (first + len(condition)) * config.group_size)
-        starts = range(first, first + len(condition)) if config.shared_noise else images
-        noise = self.policy.noise(seeds.start_seeds(self.seed, iteration, starts)).to(self.policy.device)
-        velocity = self.velocity(condition, self.batch_size.size)
+        images = range(first * config.group_size, (first + len(prompts)) * config.group_size)
+        starts = range(first, first + len(prompts)) if config.shared_noise else images
+        noise = self.policy.noise(seeds.start_seeds(self.seed, iteration, starts), prompts[0]).to(self.policy.device)
+        velocity = self.velocity(self.policy.condition(prompts), self.batch_size.size)
         solver = dpm_tail(config.tail_order, config.tail_variant)
         generators = seeds.window_generators(self.seed, iteration, images)
         if self.surrogate == "nft":
@@ -198,9 +198,11 @@ class Sampler:
     def sample(self, prompts: Sequence[str], noise_seeds: Sequence[int], phase: str, steps: int = 0) -> Tensor:
         """One image a prompt without any randomness but its seed's: (prompts, height, width, 3), in one model call.
 
+        The prompts are of one shape.
+
         steps: see sample_held_out().
         """
-        noise = self.policy.noise(noise_seeds).to(self.policy.device)
+        noise = self.policy.noise(noise_seeds, prompts[0]).to(self.policy.device)
         velocity = self.velocity(self.policy.condition(prompts), batch_size=0, phase=phase)
         return self.policy.decode(sample_held_out(velocity, noise, self.policy, self.config, steps))
 

@@ -70,6 +70,7 @@ class Trainer:
         sharding.check_launch(config.adapter.kind)
         self.ranks = Ranks(self.accelerator)
         check_ranks(config, self.ranks.count)
+        check_shapes(policy, prompts, config, self.ranks.count)
         # One writes: events, checkpoints and files are the main process's.
         self.emit = emit if self.ranks.is_main else _silent
         folder.create()
@@ -330,7 +331,8 @@ class Trainer:
             self.newest_group.write(iteration, prompts[number], window, shown, rewards, advantages[group].tolist())
 
     def _spare_call(self) -> tuple:
-        return self.policy.noise([0]).to(self.policy.device), 1.0, self.policy.condition(self.prompts.train[:1])
+        first = self.prompts.train[0]
+        return self.policy.noise([0], first).to(self.policy.device), 1.0, self.policy.condition([first])
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -345,6 +347,17 @@ def check_ranks(config: TrainConfig, count: int) -> None:
         raise ValueError(
             f"prompts_per_iteration is {prompts} with {count} processes: each needs a prompt of its own, so set it to "
             f"{count} or a multiple of it."
+        )
+
+
+def check_shapes(policy: Policy, prompts: PromptSet, config: TrainConfig, count: int) -> None:
+    """Raises ValueError with one sentence when a process's prompts of an iteration may differ in their images' size."""
+    if config.rollout.prompts_per_iteration == count:
+        return
+    if len({policy.shape_of(prompt) for prompt in prompts.train}) > 1:
+        raise ValueError(
+            f"The items' images have several sizes, and the {config.rollout.prompts_per_iteration} prompts of an "
+            f"iteration must have one: set prompts_per_iteration to {count}, or scale all to one size."
         )
 
 

@@ -53,6 +53,10 @@ class Encoded:
         made = self.conditionings.get(prompt)
         return made if isinstance(made, ItemInputs) else None
 
+    def latent_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Item -> ItemInputs.latent_shape."""
+        return {name: made.latent_shape for name, made in self.conditionings.items() if isinstance(made, ItemInputs)}
+
     @property
     def of_items(self) -> bool:
         return any(isinstance(made, ItemInputs) for made in self.conditionings.values())
@@ -143,6 +147,13 @@ def stored_prompts(path: str | os.PathLike) -> list[str]:
     """The prompts that a file of `save` holds, in order; their tensors aren't read. Raises as `load` does."""
     with safe_open(Path(path), framework="pt") as file:
         return list(_structure(file, path))
+
+
+def latent_shapes(path: str | os.PathLike) -> dict[str, tuple[int, ...]]:
+    """Encoded.latent_shapes() of a file of `save` that holds items; their tensors aren't read."""
+    with safe_open(Path(path), framework="pt") as file:
+        items = {name: node["dict"] for name, node in _structure(file, path).items() if "dict" in node}
+        return {name: _rebuild(item["latent_shape"], file.get_tensor) for name, item in items.items()}
 
 
 def encoded_texts(path: str | os.PathLike) -> EncodedTexts:

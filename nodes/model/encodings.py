@@ -87,6 +87,13 @@ class StoredEncodings:
             texts.add(conditioning.encoded_texts(self._path(number)))
         return texts
 
+    def latent_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Item -> ItemInputs.latent_shape, once they are all made; no tensor is read."""
+        if not self.of_items:
+            return {}
+        files = (self._path(number) for number in sorted(set(self._files.values())))
+        return {name: shape for file in files for name, shape in conditioning.latent_shapes(file).items()}
+
     def __getitem__(self, prompt: str) -> Conditioning:
         if prompt not in self._files and self.beside is not None:
             return self.beside[prompt]

@@ -13,19 +13,19 @@ CACHED_BYTES = 512 * 2**20  # a T5 prompt of FLUX is 4 MB, an item with pictures
 
 
 class InputCache:
-    """prepare(prompt, kind), remembered."""
+    """prepare(prompt, kind, shape of the latents), remembered."""
 
-    def __init__(self, prepare: Callable[[str, str], ModelInputs], most: int = CACHED_BYTES) -> None:
+    def __init__(self, prepare: Callable[[str, str, tuple[int, ...]], ModelInputs], most: int = CACHED_BYTES) -> None:
         self.prepare, self.most = prepare, most
-        self._kept: OrderedDict[tuple[str, str], ModelInputs] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, tuple[int, ...]], ModelInputs] = OrderedDict()
         self._bytes = 0
 
-    def __call__(self, prompt: str, kind: str) -> ModelInputs:
-        key = prompt, kind
+    def __call__(self, prompt: str, kind: str, shape: tuple[int, ...]) -> ModelInputs:
+        key = prompt, kind, shape
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        made = self.prepare(prompt, kind)
+        made = self.prepare(*key)
         self._kept[key] = made
         self._bytes += bytes_of(made)
         while self._bytes > self.most and len(self._kept) > 1:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ FREE_SIZES = ("reference_latents",)
 
 def check_alike(name: str, made: ItemInputs, first: ItemInputs) -> None:
     """Without a model, as soon as an item is made. Raises ValueError, naming it, for what can't be trained, or isn't
-    of the same kind and size as the first item's."""
+    of the same kind as the first item's; in size only latent may differ, and all pictures with it."""
     for kind in ("positive", "negative"):
         conditioning, other = getattr(made, kind), getattr(first, kind)
         if conditioning is None:
@@ -32,18 +33,19 @@ def check_alike(name: str, made: ItemInputs, first: ItemInputs) -> None:
             raise ValueError(f"{kind} of '{name}': {error}") from None
         here, there = (_sizes(each[0][1]) for each in (conditioning, other))
         for key in sorted(here.keys() | there.keys()):
-            if here.get(key) != there.get(key):
+            if _relative(here.get(key), made.latent_shape) != _relative(there.get(key), first.latent_shape):
                 raise ValueError(
                     f"{kind} of '{name}' has {_told(key, here)}, the first item's {_told(key, there)}: a training has "
-                    "one size and one kind of conditioning, so scale all pictures to one size before they are encoded."
+                    "one kind of conditioning and, where latent doesn't bring each item's own, one size, so scale all "
+                    "pictures to one size before they are encoded, or connect latent."
                 )
         for key, value in conditioning[0][1].items():
             if any(tensor.ndim > 3 and len(tensor) != 1 for tensor in tensors_of(value)):
                 raise ValueError(f"'{key}' in {kind} of '{name}' holds a batch of pictures: give one an item.")
-    if made.latent_shape != first.latent_shape:
+    if made.latent_shape[:-2] != first.latent_shape[:-2]:
         raise ValueError(
-            f"latent of '{name}' is {list(made.latent_shape)}, the first item's {list(first.latent_shape)}: a training "
-            "has one size, so begin from an empty latent of that size."
+            f"latent of '{name}' is {list(made.latent_shape)}, the first item's {list(first.latent_shape)}: only "
+            "height and width may differ."
         )
     if made.latent_shape and made.latent_shape[0] != 1:
         raise ValueError(f"latent of '{name}' is a batch of {made.latent_shape[0]}: set batch_size to 1.")
@@ -93,7 +95,7 @@ def tensors_of(value: Any) -> list[Tensor]:
     return found
 
 
-def _sizes(extras: dict[str, Any]) -> dict[str, list[Sequence[int]]]:
+def _sizes(extras: dict[str, Any]) -> dict[str, list[tuple[int, ...]]]:
     return {
         key: [] if key in FREE_SIZES else [tuple(tensor.shape) for tensor in tensors_of(value) if tensor.ndim > 3]
         for key, value in extras.items()
@@ -101,7 +103,13 @@ def _sizes(extras: dict[str, Any]) -> dict[str, list[Sequence[int]]]:
     }
 
 
-def _told(key: str, sizes: dict[str, list[Sequence[int]]]) -> str:
+def _relative(sizes: list[tuple[int, ...]] | None, latent: tuple[int, ...]) -> list[tuple] | None:
+    """Heights and widths as multiples of the latent's, if there is one."""
+    units = latent[-2:] or (1, 1)
+    return sizes and [(*size[:-2], *map(Fraction, size[-2:], units)) for size in sizes]
+
+
+def _told(key: str, sizes: dict[str, list[tuple[int, ...]]]) -> str:
     found = [" x ".join(map(str, size)) for size in sizes.get(key, [])]
     return f"{' and '.join(found)} '{key}'" if found else f"'{key}'" if key in sizes else f"no '{key}'"
 

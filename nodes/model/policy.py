@@ -100,6 +100,9 @@ class ComfyPolicy:
             self._gradient_scale = GradientScale(lora.parameters(self._model.diffusion_model))
         self.module: nn.Module = VelocityModule(self._model, model.model_options, cfg, self._gradient_scale)
         self._inputs = InputCache(self._prepare_inputs)
+        self._shapes = {
+            prompt: (*self.noise_shape[:-2], *shape[-2:]) for prompt, shape in encoded.latent_shapes().items() if shape
+        }
         self._own_negatives = has_own_negatives(encoded)
         if encoded.of_items:
             self._check_first_item()
@@ -114,11 +117,16 @@ class ComfyPolicy:
 
     def condition(self, prompts: Sequence[str]) -> PromptCondition:
         negatives = [self._negative(prompt) for prompt in prompts] if self.cfg != 1 else None
-        return PromptCondition([self._inputs(prompt, "positive") for prompt in prompts], negatives, self.device)
+        return PromptCondition([self._positive(prompt) for prompt in prompts], negatives, self.device)
 
-    def noise(self, seeds: Sequence[int]) -> Tensor:
+    def shape_of(self, prompt: str) -> tuple[int, ...]:
+        """That of its item's latent, where one is connected."""
+        return self._shapes.get(prompt, self.noise_shape)
+
+    def noise(self, seeds: Sequence[int], prompt: str | None = None) -> Tensor:
         """(len(seeds), ...) standard normal; row i depends on seeds[i] alone."""
-        return send(seeded_noise(self.noise_shape, seeds), self.device)
+        shape = self.noise_shape if prompt is None else self.shape_of(prompt)
+        return send(seeded_noise(shape, seeds), self.device)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -148,9 +156,7 @@ class ComfyPolicy:
         parts = []
         for start in range(0, len(latents), BASE_IMAGES):
             rows = slice(start, start + BASE_IMAGES)
-            condition = PromptCondition(
-                [self._inputs(prompt, "positive") for prompt in prompts[rows]], None, self.device
-            )
+            condition = PromptCondition([self._positive(prompt) for prompt in prompts[rows]], None, self.device)
             with torch.no_grad(), self.base():
                 parts.append(self.module(latents[rows], sigma, condition))
         return torch.cat(parts)
@@ -180,34 +186,37 @@ class ComfyPolicy:
     def export(self, path: Path, metadata: dict[str, str]) -> None:
         lora.export(self._model.diffusion_model, path, metadata=metadata, rename=self._names.rename)
 
+    def _positive(self, prompt: str) -> ModelInputs:
+        return self._inputs(prompt, "positive", self.shape_of(prompt))
+
     def _negative(self, prompt: str) -> ModelInputs:
-        return self._inputs(prompt if self._own_negatives else self.negative, "negative")
+        return self._inputs(prompt if self._own_negatives else self.negative, "negative", self.shape_of(prompt))
 
-    def _prepare_inputs(self, prompt: str, kind: str) -> ModelInputs:
-        return self._inputs_of(*conditioning_of(self.encoded, prompt, kind), kind)
+    def _prepare_inputs(self, prompt: str, kind: str, shape: tuple[int, ...]) -> ModelInputs:
+        return self._inputs_of(*conditioning_of(self.encoded, prompt, kind), kind, shape)
 
-    def _inputs_of(self, conditioning: Conditioning, latent: Tensor | None, kind: str) -> ModelInputs:
-        noise = torch.zeros(1, *self.noise_shape, device=self.device)
+    def _inputs_of(
+        self, conditioning: Conditioning, latent: Tensor | None, kind: str, shape: tuple[int, ...]
+    ) -> ModelInputs:
+        noise = torch.zeros(1, *shape, device=self.device)
         with torch.inference_mode(False), torch.no_grad():
             conditioning = with_guidance(conditioning, self.guidance)
             return model_inputs(self._model, conditioning, noise, self.device, kind, latent)
 
     def _check_first_item(self) -> None:
         """All others are like it, as item_checks.check_alike() found when they were made."""
-        name, noise = self.encoded.prompts[0], torch.zeros(1, *self.noise_shape)
+        name = self.encoded.prompts[0]
+        shape = self.shape_of(name)
+        noise = torch.zeros(1, *shape)
         item = self.encoded.of_item(name)
         assert item is not None
-        size = item.latent_shape[2:]
-        if size and size != noise.shape[-len(size) :]:
-            raise ValueError(
-                f"latent is {list(item.latent_shape)}, and {list(noise.shape)} is trained: set frames to fit."
-            )
+        if (frames := item.latent_shape[2:-2]) and frames != shape[1:-2]:
+            raise ValueError(f"latent is {list(item.latent_shape)}, and {[1, *shape]} is trained: set frames to fit.")
         kinds = {"positive": name, "negative": name if self._own_negatives else self.negative}
         for kind in ("positive", "negative") if self.cfg != 1 else ("positive",):
             made, latent = conditioning_of(self.encoded, kinds[kind], kind)
-            item_checks.check_with_model(
-                self._model, made, kind, noise, functools.partial(self._inputs_of, latent=latent, kind=kind)
-            )
+            prepare = functools.partial(self._inputs_of, latent=latent, kind=kind, shape=shape)
+            item_checks.check_with_model(self._model, made, kind, noise, prepare)
 
 
 def conditioning_of(encoded: Encoded | StoredEncodings, prompt: str, kind: str) -> tuple[Conditioning, Tensor | None]:

@@ -56,7 +56,9 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop, t
     watched, watched_weights = mix.parts(loaded["watch"]) if "watch" in loaded else ({}, {})
     scorers = [*rewards.values(), *watched.values()]
     check_pictures(prompts, scorers, item_graph.takes_pictures(job["graph"]))
-    config = with_size_of_items(config, encoded, loaded["vae"])
+    config, sizes = with_size_of_items(config, encoded, loaded["vae"])
+    if sizes:
+        reporter.emit(Notice(reporter.checkpoint, sizes))
     config = plan_memory(loaded, encoded, scorers, config, reporter)
     policy = ComfyPolicy(
         loaded.pop("model"),
@@ -105,13 +107,19 @@ def check_pictures(prompts: PromptSet, rewards: list[Reward], reach_the_model: b
         )
 
 
-def with_size_of_items(config: TrainConfig, encoded: StoredEncodings, vae: Vae) -> TrainConfig:
-    """Width and height are those of the items' latent, where one is connected."""
-    item = encoded.of_item(encoded.prompts[0]) if encoded.of_items else None
-    if item is None or not item.latent_shape:
-        return config
-    height, width = (size * vae.spacial_compression_decode() for size in item.latent_shape[-2:])
-    return dataclasses.replace(config, run=dataclasses.replace(config.run, width=width, height=height))
+def with_size_of_items(config: TrainConfig, encoded: StoredEncodings, vae: Vae) -> tuple[TrainConfig, str]:
+    """(the settings with the size of the items' largest latent, if there is one; what to tell where they differ)."""
+    shapes = {shape[-2:] for shape in encoded.latent_shapes().values() if shape}
+    if not shapes:
+        return config, ""
+    scale = vae.spacial_compression_decode()
+    sizes = sorted((height * width, width * scale, height * scale) for height, width in shapes)
+    _, width, height = sizes[-1]
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, width=width, height=height))
+    if len(sizes) == 1:
+        return config, ""
+    told = f"Each image has the size of its item's latent: {len(sizes)} sizes, at most {width} x {height}."
+    return config, told + " Those of the first training item are compiled." * config.run.compile_blocks
 
 
 def plan_memory(

@@ -108,8 +108,8 @@ def test_own_copies_are_the_same_images(small, tmp_path):
         SingleSteps(small, variant.settings(small.settings), tmp_path / variant.name, own_copies=variant.own_copies)
         for variant in (variants.MIX_GRPO, variants.UNSHARED)
     ]
-    condition = trainers[0].policy.condition(small.prompts.train[:PROMPTS])
-    shared, own = (trainer.sampler.rollout(0, range(2, 6), condition) for trainer in trainers)
+    prompts = small.prompts.train[:PROMPTS]
+    shared, own = (trainer.sampler.rollout(0, range(2, 6), prompts) for trainer in trainers)
     torch.testing.assert_close(own.latents, shared.latents, atol=1e-4, rtol=0)
     torch.testing.assert_close(own.log_probs, shared.log_probs, atol=1e-4, rtol=0)
     # 3 steps are shared: 2 before the window and its first.

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from mixgrpo_engine.taste.votes import VoteSet
 
 COLOURS = {"red": (200, 10, 10), "green": (10, 200, 10), "blue": (10, 10, 200)}
+SIZES = {"red": (64, 64), "green": (96, 64), "blue": (64, 64)}
 PROMPT = "make it brighter"
 
 
@@ -30,7 +31,7 @@ def listed(server):
     folder.mkdir(parents=True)
     rows = []
     for name, colour in COLOURS.items():
-        Image.new("RGB", (64, 64), colour).save(folder / f"{name}.png")
+        Image.new("RGB", SIZES[name], colour).save(folder / f"{name}.png")
         rows.append({"prompt": PROMPT, "image": f"{name}.png", "wish": f"more {name}", "id": 7})
     (folder / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return "edits/list.jsonl"
@@ -76,6 +77,14 @@ def test_a_training_on_items_ends_with_a_lora(server, edited):
     assert [event["name"] for event in server.events(edited[0]) if event["type"] == "stage"] == [
         "boot", "encode", "load", "train",
     ]  # fmt: skip
+
+
+def test_an_image_has_the_size_of_its_items_latent(server, edited):
+    notices = [event["message"] for event in server.events(edited[0]) if event["type"] == "notice"]
+    assert "Each image has the size of its item's latent: 2 sizes, at most 96 x 64." in notices
+    shown = [event for event in server.events(edited[0]) if event["type"] == "sample"][-1]["images"]
+    made = {image["prompt"]: Image.open(server.output / "mixgrpo" / edited[0] / image["file"]).size for image in shown}
+    assert made == {f"{PROMPT} [{name}.png]": size for name, size in SIZES.items()}
 
 
 def test_a_taste_says_that_it_does_without_the_models_own_view(server, edited):

@@ -40,8 +40,7 @@ def test_a_policys_noise_levels_are_its_own_or_diffusers(toy):
 
 def test_a_run_samples_trains_and_evaluates_with_its_spacing(toy, tmp_path):
     trainer = toy.make(tmp_path / "run", toy.config(rollout={"spacing": "diffusers"}))
-    condition = trainer.policy.condition(["up"])
-    assert torch.equal(trainer.sampler.rollout(0, range(1, 3), condition).sigmas, diffusers_sigmas(6))
+    assert torch.equal(trainer.sampler.rollout(0, range(1, 3), ["up"]).sigmas, diffusers_sigmas(6))
     seen = []
     trainer.module.register_forward_pre_hook(lambda module, arguments: seen.append(float(arguments[1])))
     trainer.sampler.sample(["up"], [0], "evaluate")

@@ -62,6 +62,7 @@ class ToyPolicy:
 
     def __init__(self, seed=0):
         self.module = ToyModule(seed)
+        self.shapes = {}  # of prompts whose images have another size
 
     def sigmas(self, steps, shift=0.0):
         return flow_sigmas(steps, shift or 3.0)
@@ -72,8 +73,12 @@ class ToyPolicy:
     def condition(self, prompts):
         return ToyCondition(torch.tensor([TARGETS[prompt] for prompt in prompts]))
 
-    def noise(self, seeds):
-        return torch.stack([torch.randn(1, 2, 2, generator=torch.Generator().manual_seed(s)) for s in seeds])
+    def shape_of(self, prompt):
+        return self.shapes.get(prompt, (1, 2, 2))
+
+    def noise(self, seeds, prompt=None):
+        shape = self.shape_of(prompt)
+        return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
 
     def decode(self, latents):
         return latents.mean(1, keepdim=False)[..., None].expand(-1, -1, -1, 3).clone()

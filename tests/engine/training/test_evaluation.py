@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from mixgrpo_engine.prompts import PromptSet
@@ -294,3 +295,33 @@ def test_a_scorer_that_fails_makes_no_best_and_says_why(toy, tmp_path):
     assert not toy.events(trainer, "best")
     assert "'silent' couldn't score" in toy.events(trainer, "notice")[0]["message"]
     assert "The line is dead." in toy.events(trainer, "notice")[0]["message"]
+
+
+def test_prompts_may_have_images_of_several_sizes(toy, tmp_path):
+    """Each is scored and shown in its own; an iteration's are of one."""
+    policy, spy = toy.ToyPolicy(), Spy()
+    policy.shapes = {"right": (1, 1, 4), "down": (1, 4, 1)}
+    settings = toy.config(rollout={"prompts_per_iteration": 1}, run={"iterations": 4})
+    trainer = toy.make(tmp_path / "run", settings, policy=policy, others=[spy])
+    assert trainer.run() == "finished"
+    assert {shown.shape[1:] for shown in spy.images} == {(2, 2, 3), (1, 4, 3), (4, 1, 3)}
+    for images, prompts in zip(spy.images, spy.prompts, strict=True):
+        assert {policy.shape_of(prompt)[1:] for prompt in prompts} == {images.shape[1:3]}
+    shown = toy.events(trainer, "sample")[-1]["images"]
+    sizes = {each["prompt"]: Image.open(trainer.folder.path / each["file"]).size for each in shown}
+    assert sizes == {"left": (2, 2), "right": (4, 1)}
+    with pytest.raises(ValueError, match="several sizes, .* 2 prompts .*: set prompts_per_iteration to 1, or scale"):
+        toy.make(tmp_path / "two", policy=policy)
+
+
+def test_scores_of_several_sizes_stay_with_their_images(toy, tmp_path):
+    prompts = PromptSet(("up",), ("left", "right", "down"))
+    plain, mixed = toy.ToyPolicy(), toy.ToyPolicy()
+    mixed.shapes = {"right": (1, 4, 1)}  # the same values in another order of rows
+    scores = []
+    for folder, policy in (("plain", plain), ("mixed", mixed)):
+        settings = toy.config(rollout={"prompts_per_iteration": 1})
+        trainer = toy.make(tmp_path / folder, settings, policy=policy, prompts=prompts)
+        trainer.held_out.evaluate(0)
+        scores.append(torch.tensor(toy.events(trainer, "evaluation")[0]["scores"]))
+    torch.testing.assert_close(*scores)

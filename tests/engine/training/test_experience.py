@@ -28,10 +28,10 @@ def test_a_part_is_scored_while_the_next_one_is_sampled(toy, tmp_path):
     trainer = toy.make(tmp_path / "run", toy.config(rollout={"batch_size": 6}, run={"evaluate_every": 0}), Waits())
     rollout = trainer.sampler.rollout
 
-    def watched(iteration, window, condition, first):
+    def watched(iteration, window, prompts, first):
         if first == 1:
             second.set()
-        return rollout(iteration, window, condition, first)
+        return rollout(iteration, window, prompts, first)
 
     trainer.sampler.rollout = watched
     trainer.sampler._scoring = _scoring_thread(torch.device("cuda"))  # as where the model doesn't need the CPU
@@ -146,7 +146,7 @@ def test_a_run_that_waits_for_a_scorer_can_be_stopped(toy, tmp_path):
 def test_the_settings_reach_the_rollout(toy, tmp_path, transition, eta, order, variant):
     rollout = {"steps": 8, "transition": transition, "eta": eta, "tail_order": order, "tail_variant": variant}
     sampler = toy.make(tmp_path / "run", toy.config(rollout=rollout)).sampler
-    trajectory = sampler.rollout(0, range(1, 3), sampler.policy.condition(["up", "down"]))
+    trajectory = sampler.rollout(0, range(1, 3), ["up", "down"])
     images = sampler.policy.condition(["up"] * 6 + ["down"] * 6)
     levels = trajectory.sigmas.tolist()
     for place, step in enumerate(trajectory.window):
@@ -165,7 +165,7 @@ def noises(toy, folder, iteration=0, seed=0, shared_noise=True):
     """(3, 12, 4): what an iteration's 12 images start from, and the noises that its two window steps have drawn."""
     settings = toy.config(rollout={"shared_noise": shared_noise}, loss={"surrogate": "ratio_norm"}, run={"seed": seed})
     sampler = toy.make(folder, settings).sampler
-    trajectory = sampler.rollout(iteration, range(0, 2), sampler.policy.condition(["up", "down"]))
+    trajectory = sampler.rollout(iteration, range(0, 2), ["up", "down"])
     found, levels = [trajectory.states[0]], trajectory.sigmas.tolist()
     for place in range(2):
         drawn = trajectory.states[place + 1] - trajectory.means[place]
@@ -198,8 +198,8 @@ def test_noises_are_those_of_the_seed_and_the_iteration(toy, tmp_path):
 def test_noises_do_not_depend_on_how_prompts_are_split_up(toy, tmp_path, shared):
     settings = toy.config(rollout={"shared_noise": shared})
     sampler = toy.make(tmp_path / "run", settings).sampler
-    whole = sampler.rollout(3, range(1, 3), sampler.policy.condition(["up", "down"]))
-    part = sampler.rollout(3, range(1, 3), sampler.policy.condition(["down"]), first=1)
+    whole = sampler.rollout(3, range(1, 3), ["up", "down"])
+    part = sampler.rollout(3, range(1, 3), ["down"], first=1)
     torch.testing.assert_close(whole.states[:, 6:], part.states)
 
 
@@ -224,13 +224,13 @@ def test_the_shift_is_the_settings_or_the_models(toy, tmp_path, shift, used):
     settings = toy.config(rollout={"shift": shift, "flash_ratio": 0.4})
     sampler = toy.make(tmp_path / "run", settings).sampler
     assert torch.equal(sampler.sigmas, flow_sigmas(6, used))
-    trajectory = sampler.rollout(0, range(1, 3), sampler.policy.condition(["up"]))
+    trajectory = sampler.rollout(0, range(1, 3), ["up"])
     assert torch.equal(trajectory.sigmas, flash_sigmas(flow_sigmas(6, used), range(1, 3), 0.4, used))
 
 
 def test_flash_re_spaces_with_the_models_shift_and_saves_forwards(toy, tmp_path):
     flash = toy.make(tmp_path / "run", toy.config(rollout={"flash_ratio": 0.7, "tail_order": 2}))
-    trajectory = flash.sampler.rollout(0, range(1, 3), flash.policy.condition(["up", "down"]))
+    trajectory = flash.sampler.rollout(0, range(1, 3), ["up", "down"])
     assert trajectory.forwards == 2 * 2 + (1 + 2) * 12  # of the 3 steps after the window, floor(2.1) = 2 are left
     time_left = trajectory.sigmas / (3 - 2 * trajectory.sigmas)  # shift 3 undone: evenly spaced
     torch.testing.assert_close(time_left[3:], time_left[3] * torch.tensor([1.0, 0.5, 0.0]))

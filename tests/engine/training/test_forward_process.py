@@ -78,7 +78,7 @@ def test_a_resumed_run_ends_bit_for_bit_as_an_uninterrupted_one(toy, tmp_path, w
 def test_gradient_is_that_of_the_equation_image_by_image(toy, tmp_path, batch):
     trainer = toy.make(tmp_path / "run", settings(toy, loss={"kl_weight": 0.0}, optimizer={"batch_size": batch}))
     condition, window = trainer.policy.condition(["up", "down"]), range(0, 5)
-    trajectory, places = trainer.sampler.rollout(0, window, condition), trained_places(trainer.config, 5, 0)
+    trajectory, places = trainer.sampler.rollout(0, window, ["up", "down"]), trained_places(trainer.config, 5, 0)
     with torch.no_grad():  # the policy has moved since the rollout
         for parameter in trainer.parameters:
             parameter += 0.2

@@ -24,7 +24,7 @@ def test_equal_rewards_update_nothing(toy, tmp_path):
 def minibatches(trainer, iteration=0, advantages=None):
     """(rows that the model is called for, size with the others) of each minibatch of an update."""
     condition, seen = trainer.policy.condition(["up", "down"]), []
-    trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
+    trajectory = trainer.sampler.rollout(0, range(1, 3), ["up", "down"])
 
     def accumulate(minibatch):
         seen.append((minibatch.rows.tolist(), minibatch.size))
@@ -83,7 +83,7 @@ def test_the_first_step_is_called_once_a_prompt(toy, tmp_path):
         settings = toy.config(rollout={"shared_noise": shared}, optimizer={"updates": 1})
         trainer = toy.make(tmp_path / f"{shared}", settings)
         condition, calls = trainer.policy.condition(["up", "down"]), sizes.setdefault(shared, [])
-        trajectory = trainer.sampler.rollout(0, range(1, 4), condition)
+        trajectory = trainer.sampler.rollout(0, range(1, 4), ["up", "down"])
         trainer.module.register_forward_pre_hook(lambda module, args, calls=calls: calls.append(len(args[0])))
         report = trainer.updates.update(0, trajectory, condition, torch.ones(12))
         assert report.forwards == sum(calls)
@@ -98,7 +98,7 @@ def test_before_an_iterations_first_step_rounding_takes_no_image_out_of_the_grad
         settings = toy.config(optimizer={"updates": 1}, loss={"surrogate": surrogate, "clip_range": 1e-4})
         trainer = toy.make(tmp_path / f"{off}", settings)
         condition = trainer.policy.condition(["up", "down"])
-        trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
+        trajectory = trainer.sampler.rollout(0, range(1, 3), ["up", "down"])
         trajectory.log_probs -= off
         if trajectory.means is not None:
             trajectory.means += off
@@ -162,7 +162,7 @@ def test_steps_joined_in_a_call_change_nothing(toy, tmp_path, kl_weight, shared_
         trainer = toy.make(tmp_path / f"{size}", toy.config(**groups, optimizer={"batch_size": size}))
         trainer.policy.module.adapter.bias.data.fill_(0.1)
         condition = trainer.policy.condition(["up", "down"])
-        trajectory = trainer.sampler.rollout(0, range(1, 4), condition)
+        trajectory = trainer.sampler.rollout(0, range(1, 4), ["up", "down"])
         trainer.policy.module.adapter.bias.data.fill_(0.2)  # ratios other than 1
         rows, advantages = torch.tensor([7, 1, 0, 11, 5]), torch.linspace(-1, 1, 12)
         minibatch = Minibatch(trajectory, condition, advantages, rows, [0, 2], 6)
@@ -312,7 +312,7 @@ def test_the_policy_moves_on_from_pass_to_pass(toy, tmp_path):
 def test_step_weights_are_the_steps_noise_over_its_mean(toy, tmp_path, transition):
     settings = toy.config(rollout={"transition": transition}, loss={"step_weights": "noise"})
     trainer = toy.make(tmp_path / "run", settings)
-    trajectory = trainer.sampler.rollout(0, range(0, 5), trainer.policy.condition(["up"]))  # all steps but the last
+    trajectory = trainer.sampler.rollout(0, range(0, 5), ["up"])  # all steps but the last
     weights = step_weights(settings, trajectory)
     assert sum(weights) / 5 == pytest.approx(1) and weights[1] > weights[-1]
     stds = [
@@ -322,7 +322,7 @@ def test_step_weights_are_the_steps_noise_over_its_mean(toy, tmp_path, transitio
         for place in range(5)
     ]
     assert weights == pytest.approx([std * 5 / sum(stds) for std in stds])
-    later = trainer.sampler.rollout(0, range(3, 5), trainer.policy.condition(["up"]))
+    later = trainer.sampler.rollout(0, range(3, 5), ["up"])
     assert step_weights(settings, later) == pytest.approx(weights[3:]), "whatever the window holds"
     assert step_weights(toy.config(), later) is None
 
@@ -330,7 +330,7 @@ def test_step_weights_are_the_steps_noise_over_its_mean(toy, tmp_path, transitio
 def test_a_steps_weight_weighs_its_loss_and_not_the_kl(toy, tmp_path):
     trainer = toy.make(tmp_path / "run", toy.config(loss={"kl_weight": 0.5}))
     condition, rows, advantages = trainer.policy.condition(["up", "down"]), torch.arange(12), torch.linspace(-1, 1, 12)
-    trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
+    trajectory = trainer.sampler.rollout(0, range(1, 3), ["up", "down"])
     trainer.policy.module.adapter.bias.data.fill_(0.1)
 
     def loss(weights):

@@ -38,7 +38,7 @@ def test_ratio_is_1_before_the_first_update(toy, tmp_path, changes):
 def test_the_update_finds_the_rollouts_log_probs(toy, tmp_path):
     trainer = toy.make(tmp_path / "run")
     condition = trainer.policy.condition(["up", "down"])
-    trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
+    trajectory = trainer.sampler.rollout(0, range(1, 3), ["up", "down"])
     rows = torch.arange(12)
     for place in range(2):
         minibatch = Minibatch(trajectory, condition, torch.ones(12), rows, [place], 12)
@@ -104,7 +104,7 @@ def test_gradient_is_that_of_the_equations_image_by_image(toy, tmp_path, changes
     trainer = toy.make(tmp_path / "run", toy.config(**changes))
     trainer.config.loss.clip_range = 0.03  # some are clipped, some are not
     condition = trainer.policy.condition(["up", "down"])
-    trajectory = trainer.sampler.rollout(0, range(1, 4), condition)
+    trajectory = trainer.sampler.rollout(0, range(1, 4), ["up", "down"])
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # the policy has moved since the rollout
         for parameter in trainer.parameters:
@@ -155,7 +155,7 @@ def test_kl_gradient_pulls_to_the_base(toy, tmp_path, space):
     trainer = toy.make(tmp_path / "run", toy.config(loss={"kl_weight": 1.0, "kl_space": space}))
     trainer.policy.module.adapter.bias.data.fill_(0.3)
     condition = trainer.policy.condition(["up", "down"])
-    trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
+    trajectory = trainer.sampler.rollout(0, range(1, 3), ["up", "down"])
     # Without advantage only the KL is left.
     trainer.updates.accumulate(Minibatch(trajectory, condition, torch.zeros(12), torch.arange(12), [0, 1], 12))
     assert (trainer.policy.module.adapter.bias.grad > 0).all()

@@ -64,20 +64,21 @@ def qwen_edit(seed):
     return with_extras(prompt, reference_latents=[picture(seed, 16, 1, 16, 16)])
 
 
-def fill(seed):
+def fill(seed, height=16, width=16):
     """InpaintModelConditioning: the picture without what the mask covers, in latents, and the mask in pixels."""
-    mask = (picture(seed + 50, 1, 128, 128) > 0).float()
-    return with_extras(tiny_models.conditioning(seed), concat_latent_image=picture(seed, 16, 16, 16), concat_mask=mask)
+    mask = (picture(seed + 50, 1, 8 * height, 8 * width) > 0).float()
+    latents = picture(seed, 16, height, width)
+    return with_extras(tiny_models.conditioning(seed), concat_latent_image=latents, concat_mask=mask)
 
 
-def wan_i2v(seed):
+def wan_i2v(seed, height=16, width=16):
     """WanImageToVideo: the picture as the first frame, the mask of what is given, and what CLIP vision saw."""
     import comfy.clip_vision
 
     seen = comfy.clip_vision.Output()
     seen["penultimate_hidden_states"] = picture(seed + 90, 257, 1280)
-    frame = picture(seed, 16, 1, 16, 16)
-    mask = torch.zeros(1, 1, 1, 16, 16)
+    frame = picture(seed, 16, 1, height, width)
+    mask = torch.zeros(1, 1, 1, height, width)
     return with_extras(
         tiny_models.FAMILIES["wan21"].prompt(seed), concat_latent_image=frame, concat_mask=mask, clip_vision_output=seen
     )
@@ -142,6 +143,37 @@ def test_a_rollout_is_stock_ksampler_with_the_items_own_negatives(edits, cfg, re
     print(f"\nrollout {request.node.callspec.id}: {max(differences):.1e} of {max(largest):.1f}")
 
 
+@pytest.mark.parametrize("kind", ["fill", "wan_i2v"])
+def test_an_item_has_the_size_of_its_latent(comfy, room, policy_over, tmp_path, kind):
+    """With the item's own negative, and with one prompt for all, which has no size."""
+    build, make = MODELS[kind]
+    model, conditioning = build(), room("nodes.model.conditioning")
+    sizes = {name: size for name, size in zip(NAMES, [(16, 16), (16, 24), (12, 16)], strict=True)}
+    made = {name: (make(seed, *sizes[name]), make(seed + 10, *sizes[name])) for seed, name in enumerate(NAMES, 1)}
+    stored = room("nodes.model.encodings").StoredEncodings(tmp_path, NAMES, of_items=True)
+
+    def items(names, told):
+        empty = {name: {"samples": torch.zeros(1, 16, *sizes[name])} for name in names}
+        found = {name: conditioning.item_inputs(*made[name], empty[name]) for name in names}
+        for name in names:
+            room("nodes.model.item_checks").check_alike(name, found[name], found[NAMES[0]])
+        return conditioning.Encoded(found)
+
+    stored.make(items)
+    assert stored.latent_shapes() == items(NAMES, None).latent_shapes()
+    policy = policy_over(model, stored, 3.0)
+    sigmas = policy.sigmas(stock.STEPS).tolist()
+    for name in NAMES:
+        noise = policy.noise([1], name)
+        assert noise.shape[1:] == policy.shape_of(name) and noise.shape[-2:] == sizes[name]
+        latents, condition = noise, policy.condition([name])
+        with torch.no_grad():
+            for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+                latents = latents - (sigma - sigma_next) * policy.module(latents, sigma, condition)
+        expected, _ = stock.sample(model, noise, *made[name], 3.0)
+        assert (latents - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
 def test_gradients_of_an_items_row_are_those_of_the_item_alone(edits):
     _, _, policy_for = edits
     policy = policy_for(3.0)
@@ -204,17 +236,18 @@ def test_what_a_model_would_ignore_stretch_or_miss_is_refused(comfy, policy_over
     assert "needs a picture and its mask" in refusal(policy_over, room, flux_of(96), (plain, None, None))
     no_negative = refusal(policy_over, room, flux_of(96), (fill(1), None, None), cfg=3.0)
     assert "negative of MixGRPO Train brings none" in no_negative
-    latent = {"samples": torch.zeros(1, 16, 24, 24)}
-    assert "latent is [1, 16, 24, 24]" in refusal(policy_over, room, tiny_models.flux(), (kontext(1), None, latent))
+    frames = {"samples": torch.zeros(1, 16, 3, 16, 16)}
+    i2v = refusal(policy_over, room, MODELS["wan_i2v"][0](), (wan_i2v(1), None, frames))
+    assert "latent is [1, 16, 3, 16, 16], and [1, 16, 1, 16, 16] is trained" in i2v
 
 
 def test_items_of_other_kinds_and_sizes_are_refused_as_they_are_made(comfy, room):
     conditioning, checks = room("nodes.model.conditioning"), room("nodes.model.item_checks")
 
-    def told(positive, latent=None):
+    def told(positive, latent=None, first=None):
         made = conditioning.item_inputs(positive, None, latent)
         with pytest.raises(ValueError) as error:
-            checks.check_alike("b [2.png]", made, conditioning.item_inputs(fill(1), None, None))
+            checks.check_alike("b [2.png]", made, conditioning.item_inputs(fill(1), None, first))
         return str(error.value)
 
     checks.check_alike("b", *[conditioning.item_inputs(kontext(seed), None, None) for seed in (3, 1)])
@@ -224,7 +257,12 @@ def test_items_of_other_kinds_and_sizes_are_refused_as_they_are_made(comfy, room
     assert "1 x 16 x 8 x 16 'concat_latent_image'" in told(
         with_extras(fill(2), concat_latent_image=picture(1, 16, 8, 16))
     )
-    assert "latent of 'b [2.png]' is [1, 16, 8, 8]" in told(fill(2), {"samples": torch.zeros(1, 16, 8, 8)})
+    assert "latent of 'b [2.png]' is [1, 16, 16, 16]" in told(
+        fill(2), {"samples": torch.zeros(1, 16, 16, 16)}, {"samples": torch.zeros(1, 16, 3, 16, 16)}
+    )
+    assert "1 x 16 x 16 x 16 'concat_latent_image'" in told(
+        fill(2), {"samples": torch.zeros(1, 16, 16, 24)}, {"samples": torch.zeros(1, 16, 16, 16)}
+    )
     assert "takes one" in told(fill(1) + fill(2))
     assert "has 'control'" in told(with_extras(fill(2), control=object()))
     batch = with_extras(kontext(1), reference_latents=[torch.zeros(3, 16, 16, 16)])

@@ -47,7 +47,7 @@ def make(room, tmp_path_factory):
 def test_ratio_is_1_before_the_first_update(room, make, transition, cfg):
     trainer, _ = make(rollout={"transition": transition, "cfg": cfg})
     condition = trainer.policy.condition(PROMPTS[:2])
-    trajectory = trainer.sampler.rollout(0, range(1, 4), condition)
+    trajectory = trainer.sampler.rollout(0, range(1, 4), PROMPTS[:2])
     rows = torch.tensor([6, 0, 3])  # a minibatch: other rows, another batch size
     for place in range(3):
         minibatch = room("mixgrpo_engine.training.policy_update").Minibatch(
@@ -82,7 +82,7 @@ def test_checkpointed_and_split_updates_give_the_same_adapter(room, make):
     plain, careful = make()[0], make(run={"gradient_checkpointing": True}, optimizer={"batch_size": 1})[0]
     for trainer in (plain, careful):
         condition = trainer.policy.condition(PROMPTS[:2])
-        trajectory = trainer.sampler.rollout(0, range(1, 4), condition)
+        trajectory = trainer.sampler.rollout(0, range(1, 4), PROMPTS[:2])
         advantages = torch.linspace(-1, 1, 8)
         trainer.updates.accumulate(
             room("mixgrpo_engine.training.policy_update").Minibatch(

@@ -54,7 +54,7 @@ def test_none_in_a_rollout_and_one_an_update(trainer):
     gpu, advantages = pretended_gpu.PretendedGpu(), torch.linspace(-1, 1, 6)
     with gpu:
         condition = trainer.policy.condition(PROMPTS)
-        trajectory = trainer.sampler.rollout(0, range(1, 3), condition)
+        trajectory = trainer.sampler.rollout(0, range(1, 3), PROMPTS)
         assert trajectory.latents.device == pretended_gpu.GPU and gpu.waits == []
         for iteration, batch_size in enumerate((0, 12)):  # calls of one step, and of several joined ones
             trainer.updates.batch_size.size = batch_size
