@@ -9,6 +9,7 @@ from mixgrpo_engine.rewards.files import catalog
 from scripts import card_templates, model_files
 from scripts.browser import draw, wait_until_ready
 from scripts.comfyui_server import ROOT, check
+from scripts.screenshots import browse_templates
 from tests.browser.modes import PAIRS
 from tests.browser.rectangles import collisions
 
@@ -67,6 +68,16 @@ def load(page, workflow):
     page.messages.clear()
     page.evaluate("() => window.app.extensionManager.toast.removeAll?.()")  # of the template before
     page.evaluate(LOAD, workflow)
+
+
+def test_those_for_any_machine_are_listed_first(page):
+    browse_templates(page)
+    cards = page.locator("[data-testid^='template-workflow-']")
+    cards.first.wait_for()
+    names = [each.get_attribute("data-testid").removeprefix("template-workflow-") for each in cards.all()]
+    page.keyboard.press("Escape")
+    assert names[:3] == ["shapes_alignment", "explore_group", "compare_models"]
+    assert not {*names[:7]} & card_templates.SOURCES.keys()
 
 
 def complaints(page):
