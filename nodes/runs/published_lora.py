@@ -85,6 +85,15 @@ def publish(folder: RunFolder, which: str = paths.LAST) -> None:
         shutil.copyfile(source(folder, which), temporary)
 
 
+def publish_best(folder: RunFolder, untrained: bool = False) -> dict:
+    """The best LoRA so far, if there is one; status fields. untrained: also where nothing was better than before."""
+    best = stored.status(folder).get("best")
+    if not best or not folder.best_lora.exists() or not (best.get("iteration") or untrained):
+        return {}
+    publish(folder, paths.BEST)
+    return {"best": {**best, "lora": name(folder, paths.BEST)}}
+
+
 def remove_unfinished(folder: RunFolder) -> None:
     """What a killed worker was publishing."""
     pattern = re.compile(rf"\.{folder.name}(-best|-\d+)?\.safetensors\.[\d-]+\.tmp")

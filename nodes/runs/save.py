@@ -20,3 +20,5 @@ def save(folder: RunFolder) -> None:
         why = "its checkpoint is of an older version and holds none" if kept else "it has no checkpoint"
         raise ValueError(f"Run {folder.name} has no LoRA to save, because {why}: resume it first.")
     published_lora.publish(folder, str(int(lora.parent.name)))
+    if best := published_lora.publish_best(folder):
+        folder.set_status(**best)

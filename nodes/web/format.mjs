@@ -46,11 +46,13 @@ export function moment(seconds) {
 }
 
 const PACE = 3; // iterations: the first one is slower than the others
+const LONG = 600; // seconds: of so long a wait one wants to know at once, though it be too much
 
 /** How long a run at work still takes, "" until that can be told: "about 55 s". @param {Run} run */
 export function timeLeft(run) {
-  if (run.state !== "running" || run.cancelling || !run.eta_seconds || (run.iteration ?? 0) < PACE) return "";
+  if (run.state !== "running" || run.cancelling || !run.eta_seconds) return "";
   const seconds = run.eta_seconds;
+  if ((run.iteration ?? 0) < PACE && seconds < LONG) return "";
   return `about ${seconds < 55 ? `${5 * Math.ceil(seconds / 5)} s` : duration(Math.max(60, seconds))}`;
 }
 
@@ -74,7 +76,7 @@ export function doing(run) {
   return stage in STAGES ? STAGES[/** @type {keyof STAGES} */ (stage)] : stage || run.state;
 }
 
-/** A run's state in a line: "training, 12 of 300, reward 0.412, about 1 h 05 min left". @param {Run} run */
+/** A run's state in a line: "training, 12 of 300, about 1 h 05 min left". @param {Run} run */
 export function stateLine(run) {
   const parts = [doing(run)];
   if (run.iteration) parts.push(`${run.iteration} of ${run.iterations ?? "?"}`);
@@ -84,11 +86,20 @@ export function stateLine(run) {
   if (run.state === "running" && run.phase === "evaluate" && run.phase_total) {
     parts.push(`measuring held-out prompts, ${run.phase_done} of ${run.phase_total}`);
   }
-  const reward = Object.values(run.reward ?? {});
-  if (reward.length === 1) parts.push(`reward ${number(reward[0])}`);
   const left = timeLeft(run);
   if (left) parts.push(`${left} left`);
   return parts.join(", ");
+}
+
+/**
+ * How good it has become: "0.848 → 0.936 (+0.089 ± 0.039) held out", before there is a change "reward 0.412".
+ * @param {Run} run
+ */
+export function rewardLine(run) {
+  const held = heldOutChange(run);
+  if (held) return `${fromTo(run, held)}${run.held_out_prompts === 0 ? "" : " held out"}`;
+  const reward = Object.values(run.reward ?? {});
+  return reward.length === 1 ? `reward ${number(reward[0])}` : "";
 }
 
 /** What tells a run from the others of its sweep: "2 of 6, seed 3". @param {Run} run */
@@ -108,9 +119,9 @@ export function sweepLine(runs) {
   return `Sweep of ${runs[0].sweep?.of}: ${told.join(", ")}`;
 }
 
-/** What evaluations measure: nothing is held out where there are too few prompts. @param {Run} run */
-export function measuredReward(run) {
-  return run.held_out_prompts === 0 ? "Reward on training prompts" : "Held-out reward";
+/** What evaluations tell: nothing is held out where there are too few prompts. @param {Run} run */
+export function measuredChange(run) {
+  return run.held_out_prompts === 0 ? "change on training prompts" : "held-out change";
 }
 
 /** "+0.120 ± 0.030", "" when nothing is known. @param {Run} run */
@@ -119,6 +130,18 @@ export function heldOutChange(run) {
   if (!held || held.change === null || held.change === undefined) return "";
   const interval = held.error === null || held.error === undefined ? "" : ` ± ${change(held.error).slice(1)}`;
   return `${change(held.change)}${interval}`;
+}
+
+/** "0.936 after 150", "" while there is none. @param {Run} run */
+export function bestOf({ best }) {
+  if (!best) return "";
+  return `${number(best.score)} ${best.iteration ? `after ${best.iteration}` : "before training"}`;
+}
+
+/** "0.848 → 0.947 (+0.099 ± 0.041)"; of runs of older versions the change alone. @param {Run} run @param {string} change */
+function fromTo(run, change) {
+  const { first, last } = run.held_out ?? {};
+  return typeof first === "number" && typeof last === "number" ? `${number(first)} → ${number(last)} (${change})` : change;
 }
 
 /** A change against its interval, "" without one. @param {Run} run */
@@ -139,10 +162,7 @@ export function gain(run) {
   const held = heldOutChange(run);
   if (held) {
     const where = run.held_out_prompts === 0 ? "On its training prompts" : "On prompts it didn't train on";
-    const { first, last } = run.held_out ?? {};
-    const whole = held.replaceAll(" ", "\u00a0");
-    const known = typeof first === "number" && typeof last === "number"; // not of runs of older versions
-    parts.push(`${where}: ${known ? `${number(first)} → ${number(last)} (${whole})` : whole}${verdict(run)}.`);
+    parts.push(`${where}: ${fromTo(run, held.replaceAll(" ", "\u00a0"))}${verdict(run)}.`);
   }
   if (run.train_seconds) parts.push(`Took ${duration(run.train_seconds)}.`);
   return parts.join(" ");
@@ -165,7 +185,7 @@ export function outcome(run) {
     if (run.lora) parts.push(`LoRA: ${run.lora}`);
     return parts.join(" ") || "Finished.";
   }
-  const kept = run.checkpoint ? `Its checkpoint holds ${run.checkpoint} iterations: resume to go on.` : "";
+  const kept = run.checkpoint ? `Its checkpoint holds ${run.checkpoint} iterations: press Run or Resume to go on.` : "";
   if (run.state === "cancelled") return `Cancelled. ${kept}`.trim();
   if (run.state === "failed") return `Failed: ${run.message ?? ""}`;
   if (run.state === "dead") {

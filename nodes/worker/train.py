@@ -18,7 +18,7 @@ from .. import item_files, votes
 from ..comfy_types import Vae
 from ..model import start_lora
 from ..model.encodings import StoredEncodings
-from ..runs import curve, item_graph, paths, published_lora, stored, stored_prompts
+from ..runs import curve, item_graph, published_lora, stored_prompts
 from . import stages
 from .compat import Comfy
 from .report import LOG, Reporter
@@ -91,6 +91,7 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop, t
     # A run is finished when its LoRA is where people look for it, not before.
     reporter.before("done", lambda _: publish(folder))
     reporter.before("done", lambda _: draw_curve(folder))
+    reporter.before("cancelled", lambda _: publish_of_stopped(folder))
     reporter.before("lora", lambda event: publish_step(folder, event))
     if trainer.run() == "cancelled" and trainer.ranks.is_main:
         draw_curve(folder)
@@ -150,15 +151,19 @@ def draw_curve(folder: RunFolder) -> dict:
 def publish_step(folder: RunFolder, event: Lora) -> dict:
     """A LoRA that was asked for, beside the run's others where ComfyUI's LoRA loaders look; no status fields."""
     published_lora.publish(folder, str(event.iteration))
-    return {}
+    return published_lora.publish_best(folder)
+
+
+def publish_of_stopped(folder: RunFolder) -> dict:
+    """The best LoRA of a run that is cancelled; status fields."""
+    try:
+        return published_lora.publish_best(folder)
+    except OSError:  # a full disk: it costs the file in the loaders' folder, not the last word
+        LOG.exception("The best LoRA can't be published.")
+        return {}
 
 
 def publish(folder: RunFolder) -> dict:
     """The run's LoRAs where ComfyUI's LoRA loaders look; status fields."""
     published_lora.publish(folder)
-    fields: dict[str, Any] = {"lora": published_lora.name(folder)}
-    best = stored.status(folder).get("best")
-    if best and folder.best_lora.exists():
-        published_lora.publish(folder, paths.BEST)
-        fields["best"] = {**best, "lora": published_lora.name(folder, paths.BEST)}
-    return fields
+    return {"lora": published_lora.name(folder), **published_lora.publish_best(folder, untrained=True)}

@@ -24,7 +24,7 @@ async (run) => {
 }
 """
 SHOW_RUN = "(runId) => { window.dispatchEvent(new CustomEvent('mixgrpo:show-run', { detail: { runId } })); }"
-NONE = "No run yet"
+NONE = "Press Run: what it learns is shown here."
 TOLD_RUN = "told-12345678"
 
 

@@ -132,6 +132,7 @@ def test_a_run_from_its_first_numbers_to_its_lora_in_a_graph(server, panel):
     lora = save_its_lora(server, panel, run_id)
     cancel(panel)
     leave_its_wires_to_a_training(panel)
+    put_it_before_a_sampler(panel)
     use_its_lora(server, panel, lora)
     assert panel.page.evaluate("() => window.hacked") is None
 
@@ -178,7 +179,6 @@ def go_on_longer(server, panel, run_id, stopped):
 
 def save_its_lora(server, panel, run_id):
     """The file's name."""
-    panel.more()
     panel.button("Save LoRA now").click()
     panel.page.wait_for_function(
         "() => [...document.querySelectorAll('a[download]')].some((a) => a.textContent === 'LoRA')"
@@ -215,6 +215,33 @@ def leave_its_wires_to_a_training(panel):
     panel.button("Use this LoRA").click()
     panel.page.wait_for_function("() => window.app.graph._nodes.some((n) => n.type === 'LoraLoaderModelOnly')")
     assert "MixGRPO_Train" in before and panel.page.evaluate(MODEL_TO) == [*before, "LoraLoaderModelOnly"]
+
+
+def put_it_before_a_sampler(panel):
+    workflow = json.loads((ROOT / "workflows" / "shapes_alignment.json").read_text(encoding="utf-8"))
+    panel.page.evaluate("async (w) => { await window.app.loadGraphData(w, true, true); }", workflow)
+    panel.page.evaluate(SELECT, "KSampler")
+    before = panel.page.evaluate(MODEL_TO)
+    panel.button("Use this LoRA").click()
+    panel.page.wait_for_function("() => window.app.graph._nodes.some((n) => n.type === 'LoraLoaderModelOnly')")
+    put = panel.page.evaluate(LORA)
+    assert (put["from"], put["to"]) == ("MixGRPO_ApplyRun", ["KSampler"])
+    assert panel.page.evaluate(MODEL_TO) == before, "other wires stay"
+
+
+def test_a_runs_workflow_opens_with_the_run_in_its_nodes(server, panel):
+    graph = json.loads((ROOT / "workflows" / "shapes_alignment.json").read_text(encoding="utf-8"))
+    run_id = "opened-11111111"
+    (train,) = (str(node["id"]) for node in graph["nodes"] if node["type"] == "MixGRPO_Train")
+    folder = write_run(server.output, run_id, "opened", created=time.time())
+    (folder / "workflow.json").write_text(json.dumps({"workflow": graph, "prompt": None}))
+    (folder / "queued.json").write_text(json.dumps({"node_id": train, "workflow_id": "another", "time": 1.0}))
+    panel.row(run_id).wait_for()
+    panel.open_run(run_id)
+    panel.button("Open workflow").click()
+    shown = panel.page.locator(".mixgrpo-on-node").get_by_text(run_id)
+    shown.first.wait_for(timeout=60_000)
+    assert shown.count() == 2, "on Train, and on Wait behind it"
 
 
 def test_runs_are_found_renamed_and_deleted(server, panel):
@@ -261,3 +288,13 @@ def test_it_fits_narrow_and_wide_windows(server, panel, width):
     panel.page.keyboard.press("Escape")
     panel.page.wait_for_function("() => !document.querySelector('.mixgrpo-wide')")
     panel.page.set_viewport_size(usual)
+
+
+def test_a_side_bar_that_is_too_narrow_to_read_is_opened_in_full(server, page):
+    usual = page.viewport_size
+    page.evaluate("() => { window.app.extensionManager.sidebarTab.activeSidebarTabId = null; }")
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.evaluate("() => { window.app.extensionManager.sidebarTab.activeSidebarTabId = 'mixgrpo'; }")
+    page.wait_for_function("() => document.querySelector('.mixgrpo-wide')?.clientWidth === 360")
+    page.get_by_label("Back into the side bar").click()
+    page.set_viewport_size(usual)

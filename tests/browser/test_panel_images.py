@@ -227,7 +227,8 @@ def test_group_is_sorted_by_advantage_and_comes_anew(page, written, panel):
 
 def test_buttons_keep_their_places_while_a_run_trains(page, written, panel):
     ended = written.get(f"/mixgrpo/runs/{RUN}")
-    working = {**ended, "state": "running", "stage": "train", "eta_seconds": 90.0, "actions": ["cancel"]}
+    best = {**ended["best"], "lora": f"mixgrpo/{RUN}-best.safetensors"}
+    working = {**ended, "state": "running", "stage": "train", "eta_seconds": 90.0, "actions": ["cancel"], "best": best}
     loras = [
         {"filename": f"{RUN}{end}.safetensors", "subfolder": "loras/mixgrpo", "type": "output"} for end in ("", "-best")
     ]
@@ -242,6 +243,8 @@ def test_buttons_keep_their_places_while_a_run_trains(page, written, panel):
     assert not use.is_enabled() and "about 2 min" in panel.inner_text()
     assert tell(files=loras) == before and use.is_enabled()
     assert which.locator("option").all_inner_texts() == ["last", "best (iteration 40)"]
+    assert tell(files=loras, best={**best, "lora": None}) == before  # a better one has come, and isn't published yet
+    assert which.locator("option").all_inner_texts() == ["last", "best (an earlier one)"]
     assert tell(files=loras, cancelling=True) == before
     assert not panel.get_by_role("button", name="Stopping").is_enabled() and "about 2 min" not in panel.inner_text()
     tell(**{**ended, "files": loras})

@@ -8,7 +8,11 @@ from mixgrpo_engine.prompts import split
 
 
 def test_a_waited_run_saves_a_lora_now_and_cancel_stops_it_and_it_goes_on_over_http(server, graphs):
-    graph = graphs.train("stopped", seconds=0.2, iterations=16, checkpoint_every=100, sample_every=1)
+    settings = {"checkpoint_every": 100, "evaluate_every": 1, "evaluate_images": 1}
+    graph = graphs.train("stopped", seconds=0.2, iterations=16, **settings)
+    scores = " ".join(str(number / 20) for number in range(20))
+    graph["watch"] = {"class_type": "Test_Scripted", "inputs": {"scores": scores}}
+    graph["train"]["inputs"]["watch"] = ["watch", 0]
     prompt = server.queue(graph)
     run_id = server.wait(
         lambda: next((r["run_id"] for r in server.get("/mixgrpo/runs")["runs"] if r["name"] == "stopped"), None), "run"
@@ -23,6 +27,9 @@ def test_a_waited_run_saves_a_lora_now_and_cancel_stops_it_and_it_goes_on_over_h
     assert 1 <= stopped["iteration"] < 16
     assert stopped["checkpoint"] == stopped["iteration"]
     assert not server.lora(run_id).exists()
+    best = server.lora(f"{run_id}-best")
+    assert stopped["best"]["iteration"] > 0 and stopped["best"]["lora"] == f"mixgrpo/{best.name}"
+    assert best.read_bytes() == (server.folder(run_id) / best.name).read_bytes()
     newest = max((server.folder(run_id) / "checkpoints").iterdir(), key=lambda path: path.name)
     assert (newest / "lora.safetensors").exists()
 

@@ -23,9 +23,10 @@ test("durations and bytes", () => {
 
 test("a state in a line", () => {
   const training = run({ state: "running", stage: "train", iteration: 12, iterations: 300, reward: { shapes: 0.4123 }, eta_seconds: 3900 });
-  assert.equal(format.stateLine(training), "training, 12 of 300, reward 0.412, about 1 h 05 min left");
+  assert.equal(format.stateLine(training), "training, 12 of 300, about 1 h 05 min left");
   const left = (/** @type {any} */ more) => format.timeLeft(run({ ...training, ...more }));
-  assert.equal(left({ iteration: 2 }), "", "the first iterations say little");
+  assert.equal(left({ iteration: 2, eta_seconds: 500 }), "", "the first iterations say little");
+  assert.equal(left({ iteration: 1 }), "about 1 h 05 min", "but that it takes long");
   assert.deepEqual([0.2, 51, 56, 61].map((eta_seconds) => left({ eta_seconds })), ["about 5 s", "about 55 s", "about 1 min", "about 1 min"]);
   assert.equal(left({ state: "cancelled" }), "");
   assert.equal(left({ cancelling: true }), "", "it ends before");
@@ -34,6 +35,15 @@ test("a state in a line", () => {
   const measuring = run({ state: "running", stage: "train", phase: "evaluate", phase_done: 12, phase_total: 100 });
   assert.equal(format.stateLine(measuring), "training, measuring held-out prompts, 12 of 100");
   assert.equal(format.stateLine(run({ state: "finished", iteration: 5, iterations: 5 })), "finished, 5 of 5");
+});
+
+test("how good a run has become", () => {
+  assert.equal(format.rewardLine(run({ state: "running", reward: { shapes: 0.4123 } })), "reward 0.412");
+  const held_out = { first: 0.848, last: 0.936, change: 0.0886, error: 0.0391 };
+  assert.equal(format.rewardLine(run({ reward: { shapes: 0.957 }, held_out })), "0.848 → 0.936 (+0.089 ± 0.039) held out");
+  assert.equal(format.rewardLine(run({ held_out, held_out_prompts: 0 })), "0.848 → 0.936 (+0.089 ± 0.039)");
+  assert.deepEqual([{ iteration: 0, score: 0.8 }, { iteration: 7, score: 0.9 }, null].map((best) => format.bestOf(run({ best }))),
+    ["0.800 before training", "0.900 after 7", ""]);
 });
 
 test("how a run ended, in words", () => {
@@ -57,7 +67,7 @@ test("how a run ended, in words", () => {
   const advice = "Out of memory.\nSwitch on gradient_checkpointing.";
   assert.equal(format.outcome(run({ state: "failed", message: advice })), `Failed: ${advice}`);
   assert.match(format.outcome(run({ state: "finished", held_out, held_out_prompts: 0 })), /^On its training prompts: 0.800 → 0.920 \(/);
-  assert.match(format.outcome(run({ state: "cancelled", checkpoint: 10 })), /holds 10 iterations: resume/);
+  assert.match(format.outcome(run({ state: "cancelled", checkpoint: 10 })), /holds 10 iterations: press Run or Resume/);
   assert.match(format.outcome(run({ state: "dead" })), /without a word \(killed, or out of memory\)\.$/);
   assert.match(format.outcome(run({ state: "dead", message: "The disk is full." })), /without a word: The disk is full\.$/);
   assert.equal(format.outcome(run({ state: "running" })), "");

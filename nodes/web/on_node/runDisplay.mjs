@@ -1,6 +1,6 @@
 // A node's run, inside the node: a small curve, the newest sample, a line of state, at the end the outcome in words.
 import { app, copy, routes, showRun as openPanel } from "../comfy.mjs";
-import { inSweep, outcome, stateLine } from "../format.mjs";
+import { inSweep, outcome, rewardLine, stateLine } from "../format.mjs";
 import { html, render, useEffect, useLayoutEffect, useRef, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
 import { sparkline } from "../sparkline.mjs";
@@ -45,8 +45,9 @@ function RunDisplay({ node, runs }) {
   useLayoutEffect(() => runs.subscribe(() => draw((count) => count + 1)), []); // at once: nothing is missed
   const id = runOfNode(node);
   const run = id && runs.get(id);
-  if (!run) return html`<p class="mixgrpo-words">No run yet: press Run, and what it learns is shown here.</p>`;
-  const told = isActive(run) ? `${stateLine(run)}${run.detached ? ", in the background" : ""}` : outcome(run);
+  if (!run) return html`<p class="mixgrpo-words">Press Run: what it learns is shown here. A run with these settings that is there already goes on, or is taken as it is.</p>`;
+  const state = [stateLine(run), run.detached && "in the background", rewardLine(run)];
+  const told = isActive(run) ? state.filter(Boolean).join(", ") : outcome(run);
   const words = run.sweep ? `${inSweep(run)}: ${told}` : told;
   return html`
     <div class="mixgrpo-pictures">

@@ -34,7 +34,7 @@ export function Actions({ run, runs, routes, onGone }) {
       runs.take(answer);
       if (answer.run_id !== run.run_id) toast("info", "Started anew", `It is the run ${answer.run_id}.`);
       else if (action === "resume" || action === "continue") {
-        toast("info", "It goes on", "Press Run in its workflow to have what comes after it made, such as its pictures.");
+        toast("info", "The training goes on", "To have what comes after it made, too, such as its pictures, press Run in its workflow.");
       }
     });
 
@@ -88,6 +88,7 @@ export function Actions({ run, runs, routes, onGone }) {
         label="Use this LoRA"
         primary=${Boolean(lora) && run.state === "finished"}
         on=${Boolean(lora) && !busy}
+        title=${lora ? "Puts a LoRA loader before the selected node, a KSampler for one, or behind the selected model" : "No LoRA of it is saved yet"}
         onClick=${() => during("use this LoRA", () => insertLora(run, lora))}
       />
       <select
@@ -100,6 +101,7 @@ export function Actions({ run, runs, routes, onGone }) {
         ${lora ? null : html`<option value="">${isActive(run) ? "none yet" : "none"}</option>`}
         ${loras.map(({ filename }) => html`<option value=${filename}>${whichLora(run, filename)}</option>`)}
       </select>
+      <${Button} icon="pi-save" label="Save LoRA now" on=${can("save")} onClick=${() => act("save")} />
       ${isActive(run) &&
       html`<${Button}
         icon="pi-times-circle"
@@ -125,7 +127,6 @@ export function Actions({ run, runs, routes, onGone }) {
       <details class="mixgrpo-more">
         <summary>More</summary>
         <div class="mixgrpo-actions">
-          <${Button} icon="pi-save" label="Save LoRA now" on=${can("save")} onClick=${() => act("save")} />
           <${Button} icon="pi-refresh" label="Restart" on=${can("restart")} onClick=${() => act("restart")} />
           <${Button} icon="pi-pencil" label="Rename" on=${!busy} onClick=${rename} />
           <${Button} icon="pi-comment" label="Note" on=${!busy} onClick=${note} />
@@ -149,13 +150,14 @@ function whichLora(run, filename) {
   const rest = filename.slice(run.run_id.length + 1).replace(/\.?safetensors$/, "");
   const known = (/** @type {string} */ name, /** @type {number|undefined} */ iteration) =>
     iteration === undefined ? name : `${name} (${iteration ? `iteration ${iteration}` : "before training"})`;
-  if (rest === "best") return known("best", run.best?.iteration);
+  if (rest === "best") return run.best?.lora ? known("best", run.best.iteration) : "best (an earlier one)";
   return rest ? `iteration ${Number(rest)}` : known("last", run.state === "finished" ? run.iteration : undefined);
 }
 
-/** @param {{icon: string, label: string, on: boolean, primary?: boolean, onClick: () => void}} props */
-function Button({ icon, label, on, primary = false, onClick }) {
-  return html`<button class=${`mixgrpo-button${primary ? " mixgrpo-primary" : ""}`} disabled=${!on} onClick=${onClick}>
+/** @param {{icon: string, label: string, on: boolean, primary?: boolean, title?: string, onClick: () => void}} props */
+function Button({ icon, label, on, primary = false, title, onClick }) {
+  const look = `mixgrpo-button${primary ? " mixgrpo-primary" : ""}`;
+  return html`<button class=${look} title=${title} disabled=${!on} onClick=${onClick}>
     <i class=${`pi ${icon}`} aria-hidden="true"></i>${label}
   </button>`;
 }

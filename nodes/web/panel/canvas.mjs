@@ -1,11 +1,13 @@
 // What the panel does on the canvas: a run's workflow is opened, a run's LoRA is put into the graph.
 import { api, app, toast } from "../comfy.mjs";
+import { onNodeRun } from "../on_node/runOfNode.mjs";
 
 const LOADER = "LoraLoaderModelOnly";
 const LOADERS = [LOADER, "LoraLoader"];
 const OF_A_TRAINING = ["MixGRPO_Train", "MixGRPO_ApplyRun"];
 const TITLE = 30; // units: the title stands above a node's place
 const GAP = 10;
+const ALONE = "connect a model to it, and it to what shall sample. Next time select the sampler's or the model's node first.";
 
 /** The graph that is on the screen: the workflow's own, or that of a subgraph. @returns {any} */
 function graph() {
@@ -19,12 +21,14 @@ export async function openWorkflow(run, routes) {
   if (workflow) await app.loadGraphData({ ...workflow, id: undefined }, true, true, run.name);
   else if (prompt) await app.loadApiJson(prompt, run.name);
   else throw new Error("The run keeps no workflow: it was started before runs did, or without ComfyUI.");
+  onNodeRun({ workflow_id: app.graph.id, node_id: run.train_node_id ?? "", run_id: run.run_id }); // its nodes show it
 }
 
 /**
- * Puts a LoRA loader with this LoRA behind the selected node's MODEL output, before what that model goes to; without
- * such a node it stands alone. A model that is trained in this graph keeps its wires: what is trained next must not
- * begin with this LoRA, nor "before" be sampled with it, nor Apply Run add it twice.
+ * Puts a LoRA loader with this LoRA into the graph: before the selected node, if that takes a MODEL (a KSampler), or
+ * behind its MODEL output, before what that model goes to; without such a node it stands alone. A model that is trained
+ * in this graph keeps its wires: what is trained next must not begin with this LoRA, nor "before" be sampled with it,
+ * nor Apply Run add it twice.
  * @param {import("../api.mjs").Run} run @param {import("../api.mjs").View} lora
  */
 export async function insertLora(run, lora) {
@@ -35,8 +39,13 @@ export async function insertLora(run, lora) {
   if (!listed) throw new Error(`${name} isn't among ComfyUI's LoRAs: look whether the file is still there.`);
   const loader = window.LiteGraph.createNode(LOADER);
   if (!loader) throw new Error("This frontend has no LoraLoaderModelOnly node.");
-  const source = selectedModel();
-  const [x, y] = source ? [source.pos[0] + source.size[0] + 40, source.pos[1]] : middle();
+  const source = selected((node) => modelSlot(node.outputs) >= 0);
+  const sampler = !source && selected((node) => modelSlot(node.inputs) >= 0 && !OF_A_TRAINING.includes(node.type));
+  const [x, y] = source
+    ? [source.pos[0] + source.size[0] + 40, source.pos[1]]
+    : sampler
+      ? [sampler.pos[0] - loader.size[0] - 40, sampler.pos[1]]
+      : middle();
   loader.pos = freeSpot(x, y, loader.size);
   loader.title = `LoRA: ${run.name}`;
   const widget = loader.widgets.find((/** @type {any} */ each) => each.name === "lora_name");
@@ -44,51 +53,67 @@ export async function insertLora(run, lora) {
   widget.options.values = names;
   widget.value = listed;
   graph().add(loader);
-  const wired = source && splice(source, loader);
+  const [isReady, where] = source ? behind(source, loader) : sampler ? before(sampler, loader) : [false, ALONE];
   app.canvas.selectNode?.(loader);
-  if (!source) app.canvas.centerOnNode?.(loader); // beside a node that was just selected it is seen
+  if (!source && !sampler) app.canvas.centerOnNode?.(loader); // beside a node that was just selected it is seen
   app.canvas.setDirty(true, true);
-  const where = !source
-    ? "connect a model to it; next time select the model's node first"
-    : wired
-      ? `between ${source.title} and what its model goes to`
-      : `behind ${source.title}, whose other wires stay as they are: connect it to what shall sample with it`;
-  toast("success", "LoRA loader added", `${name}: ${where}.`);
+  if (isReady) toast("success", "LoRA loader added", `${name}: ${where}`);
+  else toast("warn", "LoRA loader added, to be connected", `${name}: ${where}`);
 }
 
-/** The selected node, if it gives a MODEL. @returns {any} */
-function selectedModel() {
-  const selected = Object.values(app.canvas.selected_nodes ?? {});
-  return selected.find((/** @type {any} */ node) => modelSlot(node) >= 0) ?? null;
+/** The selected node, if it is one of those. @param {(node: any) => boolean} fits @returns {any} */
+function selected(fits) {
+  return Object.values(app.canvas.selected_nodes ?? {}).find(fits) ?? null;
 }
 
-/** @param {any} node */
-function modelSlot(node) {
-  return (node.outputs ?? []).findIndex((/** @type {any} */ output) => output.type === "MODEL");
+/** @param {any[]|undefined} slots */
+function modelSlot(slots) {
+  return (slots ?? []).findIndex((slot) => slot.type === "MODEL");
 }
 
-/** Whether the loader now stands before something. @param {any} source @param {any} loader */
-function splice(source, loader) {
-  const slot = modelSlot(source);
+/** Whether all is connected, and what was. @param {any} sampler @param {any} loader @returns {[boolean, string]} */
+function before(sampler, loader) {
+  const input = modelSlot(sampler.inputs);
+  const link = graph().getLink?.(sampler.inputs[input].link) ?? graph().links[sampler.inputs[input].link];
+  if (link) graph().getNodeById(link.origin_id).connect(link.origin_slot, loader, "model");
+  loader.connect(0, sampler, input);
+  return link ? [true, `before ${sampler.title}.`] : [false, `before ${sampler.title}: connect a model to it.`];
+}
+
+/** Whether all is connected, and what was. @param {any} source @param {any} loader @returns {[boolean, string]} */
+function behind(source, loader) {
+  const slot = modelSlot(source.outputs);
   const targets = (source.outputs[slot].links ?? [])
     .map((/** @type {number} */ id) => graph().getLink?.(id) ?? graph().links[id])
     .map((/** @type {any} */ link) => [graph().getNodeById(link.target_id), link.target_slot]);
   source.connect(slot, loader, "model");
-  if (targets.some((/** @type {any[]} */ [target]) => OF_A_TRAINING.includes(target.type))) return false;
+  const isTrained = targets.some((/** @type {any[]} */ [target]) => OF_A_TRAINING.includes(target.type));
+  if (isTrained || !targets.length) {
+    return [false, `it has the model of ${source.title}. Connect its MODEL output to what shall sample with it.`];
+  }
   for (const [target, input] of targets) loader.connect(0, target, input);
-  return targets.length > 0;
+  return [true, `between ${source.title} and what its model goes to.`];
 }
 
 /** The first place from there on downward where a node of this size lies over no other. @param {number} x @param {number} y @param {number[]} size */
 function freeSpot(x, y, [width, height]) {
   const nodes = [...graph()._nodes].sort((one, other) => one.pos[1] - other.pos[1]);
-  for (const { pos, size } of nodes) {
+  for (const node of nodes) {
+    const { pos } = node;
+    const size = drawnSize(node);
     const beside = pos[0] >= x + width + GAP || x >= pos[0] + size[0] + GAP;
     const above = pos[1] - TITLE >= y + height + GAP;
     const below = y - TITLE >= pos[1] + size[1] + GAP;
     if (!beside && !above && !below) y = pos[1] + size[1] + GAP + TITLE;
   }
   return [x, y];
+}
+
+/** With Nodes 2.0 an element may be larger than its node says. @param {any} node @returns {number[]} */
+function drawnSize(node) {
+  const element = document.querySelector(`[data-node-id="${node.id}"]`)?.getBoundingClientRect();
+  const height = element ? element.height / app.canvas.ds.scale - TITLE : 0;
+  return [node.size[0], Math.max(node.size[1], height)];
 }
 
 /** The middle of what is seen of the canvas. */

@@ -1,6 +1,6 @@
 // Two or more runs side by side: what came out, their curves over each other, what differs, and the same prompts.
 import { Chart, color, smooth } from "../charts.mjs";
-import { doing, heldOutChange, number, shortId } from "../format.mjs";
+import { bestOf, doing, heldOutChange, shortId } from "../format.mjs";
 import { html, useState } from "../html.mjs";
 import { SMOOTHING, rewardNames } from "./curves.mjs";
 import { differences } from "./differences.mjs";
@@ -59,12 +59,11 @@ export function toldApart(compared) {
 
 /** @param {{compared: Compared[], onOpen: (id: string) => void}} props */
 function Outcomes({ compared, onOpen }) {
-  const best = (/** @type {Run} */ run) => (run.best ? `${number(run.best.score)} after ${run.best.iteration}` : "–");
   const facts = Object.entries({
     state: doing,
     iterations: (/** @type {Run} */ run) => `${run.iteration ?? 0} of ${run.iterations ?? "?"}`,
     "held-out change": (/** @type {Run} */ run) => heldOutChange(run) || "–",
-    best,
+    best: (/** @type {Run} */ run) => bestOf(run) || "–",
   });
   return html`<${Table}
     title="run"

@@ -10,6 +10,7 @@ import { RunView } from "./runView.mjs";
 /** @typedef {{kind: "list"}|{kind: "run", id: string}|{kind: "compare", ids: string[]}|{kind: "votes", name: string}} View */
 
 const BUSY_MS = 10_000;
+const NARROW = 200; // pixels: a side bar of which nothing can be read, on a small screen
 
 /** @type {(runId: string) => void} */
 let showRun = () => {};
@@ -20,6 +21,8 @@ let touched = -Infinity; // when somebody has done something in the panel, in ms
 let showSet = () => {};
 /** @type {() => void} */
 let drawAgain = () => {};
+/** @type {() => void} */
+let widen = () => {};
 /** @type {HTMLElement} */
 let root;
 
@@ -40,6 +43,7 @@ export function mount(element) {
 /** What has changed while the panel was closed is drawn when it is back on the page. */
 export function cameBack() {
   drawAgain();
+  widen();
 }
 
 /** @param {string} runId */
@@ -73,6 +77,9 @@ function Panel() {
   const back = view.kind === "votes" ? { label: "All votes", to: () => showSet("") } : { label: "All runs", to: toList };
   const isPage = view.kind === "list" || (view.kind === "votes" && !view.name);
 
+  widen = () => requestAnimationFrame(() => root.clientWidth > 0 && root.clientWidth < NARROW && setWide(true));
+  useEffect(() => widen(), []);
+
   // At once: what follows its size (end.mjs) sees the new place and the new size together.
   useLayoutEffect(() => {
     if (!wide) return;
@@ -105,7 +112,7 @@ function Panel() {
               <b>${view.kind === "votes" ? `Votes: ${view.name}` : view.kind === "compare" ? "Comparison" : "Run"}</b>`}
         <span class="mixgrpo-space"></span>
         <button
-          class="mixgrpo-icon"
+          class="mixgrpo-icon mixgrpo-wideButton"
           title=${wide ? "Back into the side bar (Escape)" : "Full screen"}
           aria-label=${wide ? "Back into the side bar" : "Full screen"}
           onClick=${() => setWide(!wide)}

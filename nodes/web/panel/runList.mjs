@@ -1,6 +1,6 @@
 // All runs: search, filter, a row each, and which of them to compare.
 import { toast } from "../comfy.mjs";
-import { heldOutChange, inSweep, measuredReward, moment, shortId, stateLine, sweepLine } from "../format.mjs";
+import { inSweep, measuredChange, moment, rewardLine, shortId, stateLine, sweepLine } from "../format.mjs";
 import { html, useEffect, useRef, useState } from "../html.mjs";
 import { bySweep, isActive } from "../runs.mjs";
 import { Sparkline } from "./sparkline.mjs";
@@ -65,7 +65,7 @@ export function RunList({ runs, routes, onOpen, onCompare }) {
       >
         ${Object.entries(FILTERS).map(([value, label]) => html`<option value=${value}>${label}</option>`)}
       </select>
-      <button class="mixgrpo-button" disabled=${chosen.length < 2} onClick=${() => onCompare(chosen)}>
+      <button class="mixgrpo-button mixgrpo-compare" disabled=${chosen.length < 2} onClick=${() => onCompare(chosen)}>
         ${chosen.length > 1 ? `Compare ${chosen.length}` : "Compare"}
       </button>
     </div>
@@ -137,7 +137,12 @@ function Sweep({ group, runs, routes }) {
  * @param {{run: Run, routes: import("../api.mjs").RunsApi, chosen: boolean, onOpen: (id: string) => void, onChoose: (id: string) => void}} props
  */
 function Row({ run, routes, chosen, onOpen, onChoose }) {
-  const change = heldOutChange(run);
+  // Four lines, whatever is told: nothing may move under the mouse.
+  const lines = [
+    [inSweep(run), stateLine(run)].filter(Boolean).join(": "),
+    rewardLine(run),
+    [moment(run.created), shortId(run.run_id), run.note].filter(Boolean).join(" · "),
+  ];
   return html`
     <li class=${`mixgrpo-row${run.sweep ? " mixgrpo-member" : ""}`} data-run=${run.run_id} data-state=${run.state}>
       <input
@@ -152,18 +157,16 @@ function Row({ run, routes, chosen, onOpen, onChoose }) {
           html`<img src=${routes.viewUrl(run.thumbnail)} alt="" loading="lazy" decoding="async" />`}
         </span>
         <span class="mixgrpo-about">
-          <span class="mixgrpo-name"><i class="mixgrpo-dot"></i>${run.name}
-            <span class="mixgrpo-small">${shortId(run.run_id)}</span>
+          <span class="mixgrpo-name">
+            <i class="mixgrpo-dot"></i><span class="mixgrpo-oneLine mixgrpo-grow" title=${run.name}>${run.name}</span>
+            <${Sparkline} values=${run.sparkline?.values ?? []} />
           </span>
-          <span class="mixgrpo-small">${[inSweep(run), stateLine(run)].filter(Boolean).join(": ")}</span>
-          <span class="mixgrpo-small">
-            ${change && html`<b title=${`${measuredReward(run)}: change since the start`}>${change}</b> ${run.held_out_prompts === 0 ? "" : "held out"}`}
-            ${run.note && html` <span>${run.note}</span>`}
-          </span>
-        </span>
-        <span class="mixgrpo-side">
-          <${Sparkline} values=${run.sparkline?.values ?? []} />
-          <span class="mixgrpo-small">${moment(run.created)}</span>
+          ${lines.map(
+            (line, place) => html`<span
+              class="mixgrpo-small mixgrpo-oneLine"
+              title=${place === 1 ? `${measuredChange(run)}: ${line}` : line}
+            >${line || "\u00a0"}</span>`,
+          )}
         </span>
       </button>
     </li>

@@ -1,5 +1,5 @@
 // One run: what it is doing, what can be done with it, and its curves, images, settings and log.
-import { bytes, doing, duration, heldOutChange, inSweep, measuredReward, moment, number, outcome, timeLeft } from "../format.mjs";
+import { bestOf, bytes, doing, duration, heldOutChange, inSweep, measuredChange, moment, number, outcome, timeLeft } from "../format.mjs";
 import { Boundary, html, useEffect, useRef, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
 import { Actions } from "./actions.mjs";
@@ -66,8 +66,8 @@ function Head({ run, history }) {
   const facts = [
     ["iteration", `${run.iteration || "–"} of ${run.iterations ?? "?"}`],
     ["left", active && (timeLeft(run) || "–")],
-    [measuredReward(run).toLowerCase(), !told && (heldOutChange(run) || "–")],
-    ["best", !told && (run.best ? `${number(run.best.score)} ${run.best.iteration ? `after ${run.best.iteration}` : "before training"}` : "–")],
+    [measuredChange(run), !told && (heldOutChange(run) || "–")],
+    ["best", !told && (bestOf(run) || "–")],
     ["started", moment(run.created)],
     ["sweep", inSweep(run)],
   ];
