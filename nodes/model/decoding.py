@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...mixgrpo_engine.memory.micro_batches import give_back_memory, is_out_of_memory
 from ..comfy_types import Vae
 
+CACHED = 1024  # places of latents that a CPU decodes at once: the activations of more leave its caches
 TILES = {4: 64, 5: 32}  # latents' dimensions -> side of a tile in latents, as ComfyUI itself decodes in tiles
 
 
@@ -37,8 +38,9 @@ def decode_images(vae: Vae, samples: Tensor, tiled: bool = False) -> Tensor:
 
 def _in_one(vae: Vae, samples: Tensor) -> Tensor | None:
     """None where memory runs out."""
+    at_once = max(1, CACHED // samples[0, 0].numel()) if vae.device.type == "cpu" else len(samples)
     try:
-        return vae.decode(samples)
+        return torch.cat([vae.decode(part) for part in samples.split(at_once)])
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
