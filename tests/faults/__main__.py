@@ -14,6 +14,7 @@ PARTS = {
     "operations": "a training killed, its disk full or read-only, at every file operation",
     "kills": "a training killed at random moments (--kills)",
     "server": "workers of a real server killed at random moments (--server-kills)",
+    "votes": "who votes and who adds images to vote on killed at random moments (--vote-kills)",
     "requests": "requests that nobody should make (--requests)",
     "graphs": "graphs that nobody should queue (--graphs)",
     "load": "answer times of a server with many runs (--runs)",
@@ -26,6 +27,7 @@ def main(arguments):
     parser.add_argument("parts", nargs="*", metavar="part", help="; ".join(f"{k}: {v}" for k, v in PARTS.items()))
     for name, default, text in (
         ("kills", 1000, "of the toy training"), ("server-kills", 20, "of a server's workers"),
+        ("vote-kills", 200, "of a voter"),
         ("every", 1, "strike at every so many-th file operation only"), ("first", 1, "file operation to strike at"),
         ("requests", 100_000, ""), ("graphs", 20_000, ""), ("runs", 2000, "in the server under load"),
         ("seed", 14, "of all draws"),
@@ -45,6 +47,7 @@ def main(arguments):
         "operations": ("kills", "all_operations", chosen.every, chosen.first),
         "kills": ("kills", "random_moments", chosen.kills, chosen.seed),
         "server": ("server_kills", "random_moments", chosen.server_kills, chosen.seed),
+        "votes": ("vote_kills", "random_moments", chosen.vote_kills, chosen.seed),
         "requests": ("requests", "fuzz", chosen.requests, chosen.seed),
         "graphs": ("graphs", "fuzz", chosen.graphs, chosen.seed),
         "load": ("load", "measure", chosen.runs),
