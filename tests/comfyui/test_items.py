@@ -112,6 +112,17 @@ def test_a_run_that_goes_on_takes_the_items_that_it_has(server, graphs, listed, 
     assert sorted(node for node, _ in server.traces()[before:]) == ["flux", "vae"]
 
 
+def test_two_processes_share_items_of_several_sizes(server, graphs, listed, voted):
+    graph = editing(graphs, "edits of two", listed, evaluate_every=1, processes=2)
+    graph["algorithm"]["inputs"]["prompts_per_iteration"] = 2
+    run_id = server.run_id(server.outputs(graph))
+    events = server.events(run_id)
+    assert server.run(run_id)["state"] == "finished" and server.lora(run_id).exists()
+    assert all(len(event["scores"]) == 3 for event in events if event["type"] == "evaluation")
+    graph["train"]["inputs"] |= {"processes": 1, "run_name": "edits of one"}
+    assert "set prompts_per_iteration to 1" in server.error(graph)["exception_message"]
+
+
 def test_an_item_without_what_a_node_wants_fails_the_run_with_its_name(server, graphs, listed):
     graph = editing(graphs, "no masks", listed, evaluate_every=2)
     graph["fill"] = {

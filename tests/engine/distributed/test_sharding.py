@@ -21,6 +21,8 @@ from tests.engine.policies import tiny_pipelines
 FSDP = ("--use_fsdp", "--fsdp_version", "2")
 RUN_FILES = ranks_job.ROOT / "run_files"
 FULL = {"adapter": {"kind": "full"}}
+OLD = {"surrogate": "nft", "old_decay": 0.3, "old_decay_growth": 0.2}
+NFT = {**FULL, "loss": OLD, "rollout": {"shared_noise": False}}
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +36,12 @@ def alone(tmp_path_factory):
 def split(tmp_path_factory):
     """A folder, exit code and output of 3 processes: one has two of the 4 prompts, two share the held-out ones.
 
-    Under the folder: "run", the same run, and "killed", one in which a process dies in the third iteration.
+    Under the folder: "run", the same run, "nft", one with an old policy, and "killed", one in which a process dies in
+    the third iteration.
     """
     folder = tmp_path_factory.mktemp("split")
-    code, output = launch_jobs(3, toy_job(folder / "run"), toy_job(folder / "killed", kill=[1, 2]), how=FSDP)
+    nft = {"folder": folder / "nft", "settings": NFT}
+    code, output = launch_jobs(3, toy_job(folder / "run"), nft, toy_job(folder / "killed", kill=[1, 2]), how=FSDP)
     return folder, code, output
 
 
@@ -81,6 +85,15 @@ def test_gradients_and_run_are_those_of_one_process(alone, split):
     for event, other in zip(events, wanted, strict=True):
         if event["type"] in ("iteration", "evaluation"):
             assert event["reward"] == pytest.approx(other["reward"], rel=1e-4)
+
+
+def test_an_old_policy_is_split_as_the_weights_are(tmp_path, split):
+    ranks_job.main(tmp_path / "nft", settings=NFT)
+    (expected,), found = results(tmp_path / "nft", 1), results(split[0] / "nft", 3)
+    for result in found:
+        assert result["forwards"] == expected["forwards"]
+        for name, value in result["adapter"].items():
+            torch.testing.assert_close(value, expected["adapter"][name], atol=1e-5, rtol=1e-3)
 
 
 def test_a_killed_process_ends_the_job_and_the_checkpoint_goes_on_with_any_number(tmp_path, alone, split, in_two):
