@@ -40,7 +40,8 @@ def _in_one(vae: Vae, samples: Tensor) -> Tensor | None:
     """None where memory runs out."""
     at_once = max(1, CACHED // samples[0, 0].numel()) if vae.device.type == "cpu" else len(samples)
     try:
-        return torch.cat([vae.decode(part) for part in samples.split(at_once)])
+        parts = [vae.decode(part) for part in samples.split(at_once)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

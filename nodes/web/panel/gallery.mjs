@@ -125,11 +125,13 @@ function Table({ iterations, rows, order, onOrder, routes, onOpen }) {
           <option value="drawn">as drawn</option>
           <option value="change">most improved first</option>
         </select>`}
-        ${["small", "large"].map(
-          (each) => html`<button class="mixgrpo-button" aria-pressed=${size === each} onClick=${() => setSize(each)}>
-            ${each}
-          </button>`,
-        )}
+        <span class="mixgrpo-together">
+          ${["small", "large"].map(
+            (each) => html`<button class="mixgrpo-button" aria-pressed=${size === each} onClick=${() => setSize(each)}>
+              ${each}
+            </button>`,
+          )}
+        </span>
       </div>
       <div class="mixgrpo-strips" ref=${ref} onScroll=${onScroll}>
         ${rows.map((row, index) => {
