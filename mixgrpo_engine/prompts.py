@@ -113,8 +113,11 @@ class PromptSet:
 
         count, seed: as for at(). The first epoch's draws are all that there are, in another order after it.
         """
-        drawn = _order(len(self.train), seed, 0)[: iterations * count]
-        return list(dict.fromkeys([*self.measured, *(self.train[place] for place in drawn)]))
+        return list(dict.fromkeys([*self.measured, *self.drawn(iterations, count, seed)]))
+
+    def drawn(self, iterations: int, count: int, seed: int) -> list[str]:
+        """What a run of so many iterations trains on, each once, in the order of the first epoch."""
+        return [self.train[place] for place in _order(len(self.train), seed, 0)[: iterations * count]]
 
 
 @lru_cache(maxsize=2)  # an iteration may lie across two epochs; a million prompts take half a second to shuffle

@@ -77,7 +77,7 @@ def _difference(value: float | None, less: float) -> float | None:
 
 
 def _best(event: Best, _: Mapping) -> dict:
-    # Its LoRA gets a name once it is published, at the run's end.
+    # Its LoRA gets a name once it is published, when the run ends or somebody asks for it.
     return {"best": {"iteration": event.iteration, "score": event.score, "lora": None}}
 
 

@@ -38,6 +38,7 @@ class Reward(Protocol):
         ...
 
 
+_held_out: ContextVar[bool] = ContextVar("mixgrpo_held_out", default=False)
 _ask: ContextVar[Callable[[], None]] = ContextVar("mixgrpo_go_on", default=lambda: None)
 
 
@@ -54,6 +55,21 @@ def asking(ask: Callable[[], None]) -> Iterator[None]:
 def go_on() -> None:
     """Scorers call it before each piece of work: it raises when whoever wanted the scores wants them no more."""
     _ask.get()()
+
+
+@contextmanager
+def scoring_held_out() -> Iterator[None]:
+    """Inside it what is scored is a training's held-out images, in this thread."""
+    before = _held_out.set(True)
+    try:
+        yield
+    finally:
+        _held_out.reset(before)
+
+
+def of_one_group(prompts: Sequence[str]) -> bool:
+    """Whether the images that are scored are alternatives for one prompt: a training's group, or what stands alone."""
+    return len(set(prompts)) == 1 and not _held_out.get()
 
 
 def failures(reward: Reward) -> list[str]:

@@ -18,7 +18,7 @@ from ..records import tensor_files
 from ..taste.features import Features
 from ..taste.preference import ABOVE, FAR, RECENT, Preference, choices, cross_validated, fit, in_words
 from ..taste.votes import Sheet, State, VoteSet, scores_of
-from . import check_batch, go_on
+from . import check_batch, go_on, of_one_group
 
 SHOWN = 4  # images of a sheet
 LOOK_SECONDS = 0.5
@@ -62,7 +62,7 @@ class TasteReward:
         self.remarks.clear()
         if not len(images):
             return torch.zeros(0)
-        one_group = len(set(prompts)) == 1
+        one_group = of_one_group(prompts)
         preference = self.learned() if one_group else self._of_the_run()
         features = self._features(images, prompts)
         if far := int((preference.distance(features) > FAR).sum()):
@@ -191,7 +191,7 @@ class LiveReward:
         self.remarks.clear()
         if not len(images):
             return torch.zeros(0)
-        if len(set(prompts)) > 1 or len(images) < 2:
+        if not of_one_group(prompts) or len(images) < 2:
             return self._otherwise(images, prompts, "Held-out images are not put to the vote.")
         places = torch.linspace(0, len(images) - 1, min(self.shown, len(images))).round().long()
         sheet = self.votes.add(images[places], prompts[0], self.source)

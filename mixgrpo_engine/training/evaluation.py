@@ -18,7 +18,7 @@ from ..records import samples
 from ..records.events import Best, Evaluation, Sample
 from ..records.grid import labelled_grid, stills, to_bytes
 from ..records.run_folder import RunFolder
-from ..rewards import Reward, strict_scores
+from ..rewards import Reward, scoring_held_out, strict_scores
 from ..rewards.scoring import ScoresByName, and_why
 from .experience import Sampler
 from .held_out_history import History, rounded
@@ -178,7 +178,8 @@ class HeldOut:
         strict = {name: values[name].clone() for name, reward in rewards.items() if hasattr(reward, "strict")}
         for rows in alike(range(len(images)), lambda row: images[row].shape):
             batch, of_rows = torch.stack([images[row] for row in rows]), [prompts[row] for row in rows]
-            scored = self.sampler.score(rewards, batch, of_rows)
+            with scoring_held_out():
+                scored = self.sampler.score(rewards, batch, of_rows)
             texts, references = self.sampler.told(rewards, of_rows)
             for name in rewards:
                 values[name][rows] = scored.values[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
@@ -70,7 +70,8 @@ class Trainer:
         sharding.check_launch(config.adapter.kind)
         self.ranks = Ranks(self.accelerator)
         check_ranks(config, self.ranks.count)
-        check_shapes(policy, prompts, config, self.ranks.count)
+        self.drawn = prompts.drawn(config.run.iterations, config.rollout.prompts_per_iteration, config.run.seed)
+        check_shapes({policy.shape_of(prompt) for prompt in self.drawn}, config, self.ranks.count)
         # One writes: events, checkpoints and files are the main process's.
         self.emit = emit if self.ranks.is_main else _silent
         folder.create()
@@ -139,7 +140,7 @@ class Trainer:
         self._clock = time.monotonic()  # what follows counts as training time
         try:
             if run.compile_blocks:
-                compile_ahead(self.policy, self.lockstep, self.prompts.train[0], self.config, self.pulse, self.ranks)
+                compile_ahead(self.policy, self.lockstep, self.drawn[0], self.config, self.pulse, self.ranks)
                 self._clock = time.monotonic()
             self._evaluate()
             while self.iteration < run.iterations:
@@ -331,7 +332,7 @@ class Trainer:
             self.newest_group.write(iteration, prompts[number], window, shown, rewards, advantages[group].tolist())
 
     def _spare_call(self) -> tuple:
-        first = self.prompts.train[0]
+        first = self.drawn[0]
         return self.policy.noise([0], first).to(self.policy.device), 1.0, self.policy.condition([first])
 
     def _tick(self) -> None:
@@ -350,11 +351,12 @@ def check_ranks(config: TrainConfig, count: int) -> None:
         )
 
 
-def check_shapes(policy: Policy, prompts: PromptSet, config: TrainConfig, count: int) -> None:
-    """Raises ValueError with one sentence when a process's prompts of an iteration may differ in their images' size."""
-    if config.rollout.prompts_per_iteration == count:
-        return
-    if len({policy.shape_of(prompt) for prompt in prompts.train}) > 1:
+def check_shapes(shapes: Collection[tuple[int, ...]], config: TrainConfig, count: int) -> None:
+    """Raises ValueError with one sentence when a process's prompts of an iteration may differ in their images' size.
+
+    shapes: that the latents of the trained prompts have.
+    """
+    if config.rollout.prompts_per_iteration > count and len(shapes) > 1:
         raise ValueError(
             f"The items' images have several sizes, and the {config.rollout.prompts_per_iteration} prompts of an "
             f"iteration must have one: set prompts_per_iteration to {count}, or scale all to one size."

@@ -33,11 +33,12 @@ def check_alike(name: str, made: ItemInputs, first: ItemInputs) -> None:
             raise ValueError(f"{kind} of '{name}': {error}") from None
         here, there = (_sizes(each[0][1]) for each in (conditioning, other))
         for key in sorted(here.keys() | there.keys()):
-            if _relative(here.get(key), made.latent_shape) != _relative(there.get(key), first.latent_shape):
+            sizes = [(here.get(key), made.latent_shape), (there.get(key), first.latent_shape)]
+            if not _alike(key, *sizes):
                 raise ValueError(
                     f"{kind} of '{name}' has {_told(key, here)}, the first item's {_told(key, there)}: a training has "
-                    "one kind of conditioning and, where latent doesn't bring each item's own, one size, so scale all "
-                    "pictures to one size before they are encoded, or connect latent."
+                    "one kind of conditioning, and pictures of one size for one size of latent: scale them alike "
+                    "before they are encoded."
                 )
         for key, value in conditioning[0][1].items():
             if any(tensor.ndim > 3 and len(tensor) != 1 for tensor in tensors_of(value)):
@@ -103,10 +104,19 @@ def _sizes(extras: dict[str, Any]) -> dict[str, list[tuple[int, ...]]]:
     }
 
 
-def _relative(sizes: list[tuple[int, ...]] | None, latent: tuple[int, ...]) -> list[tuple] | None:
-    """Heights and widths as multiples of the latent's, if there is one."""
-    units = latent[-2:] or (1, 1)
-    return sizes and [(*size[:-2], *map(Fraction, size[-2:], units)) for size in sizes]
+def _alike(key: str, *items: tuple[list[tuple[int, ...]] | None, tuple[int, ...]]) -> bool:
+    """Whether two items' pictures (their sizes, and the size of the item's latent) are of one size, or all of them as
+    many times as large as their latents."""
+    (sizes, latent), (others, other) = items
+    if sizes == others and (key != PICTURE or latent[-2:] == other[-2:]):
+        return True
+    if not (sizes and others and latent and other):
+        return False
+
+    def relative(sizes: list[tuple[int, ...]], latent: tuple[int, ...]) -> list[tuple]:
+        return [(*size[:-2], *map(Fraction, size[-2:], latent[-2:])) for size in sizes]
+
+    return relative(sizes, latent) == relative(others, other)
 
 
 def _told(key: str, sizes: dict[str, list[tuple[int, ...]]]) -> str:

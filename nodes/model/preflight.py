@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -110,7 +111,11 @@ class Preflight:
     def _rows(self, shape: tuple[int, ...], config: TrainConfig) -> Rows:
         """The model's inputs of the longest prompt among some, and of the negative one if there is guidance."""
         step = max(1, len(self.prompts) // PROMPTS_LOOKED_AT)
-        inputs = {prompt: self._inputs(prompt, shape, config, "positive") for prompt in self.prompts[::step]}
+        # The item of the largest image has the largest pictures, as a rule.
+        sizes = self.encoded.latent_shapes()
+        largest = [max(sizes, key=lambda name: math.prod(sizes[name]))] if sizes else []
+        some = [*self.prompts[::step], *largest]
+        inputs = {prompt: self._inputs(prompt, shape, config, "positive") for prompt in some}
         longest = max(inputs, key=lambda prompt: bytes_of(inputs[prompt]))
         if config.rollout.cfg == 1:
             return inputs[longest], None

@@ -85,10 +85,16 @@ def publish(folder: RunFolder, which: str = paths.LAST) -> None:
         shutil.copyfile(source(folder, which), temporary)
 
 
-def publish_best(folder: RunFolder, untrained: bool = False) -> dict:
-    """The best LoRA so far, if there is one; status fields. untrained: also where nothing was better than before."""
+def publish_best(folder: RunFolder, finished: bool = False) -> dict:
+    """The best LoRA, if there is one; status fields.
+
+    finished: False for a run that hasn't come to its end: there only what is better than before the training, and
+    beside no last LoRA, which the run has from when it was finished before.
+    """
     best = stored.status(folder).get("best")
-    if not best or not folder.best_lora.exists() or not (best.get("iteration") or untrained):
+    if not best or not folder.best_lora.exists():
+        return {}
+    if not finished and (folder.lora.exists() or not best.get("iteration")):
         return {}
     publish(folder, paths.BEST)
     return {"best": {**best, "lora": name(folder, paths.BEST)}}

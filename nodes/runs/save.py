@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import liveness, published_lora
+from . import liveness, published_lora, submit
 
 
 def save(folder: RunFolder) -> None:
     """Raises ValueError with one sentence when there is nothing to save."""
+    with submit.lock():  # nobody starts or removes it meanwhile
+        _save(folder)
+
+
+def _save(folder: RunFolder) -> None:
     now = liveness.read_state(folder)
     if liveness.is_cancelling(folder):
         raise ValueError(f"Run {folder.name} is stopping: save its LoRA when it has ended.")

@@ -91,7 +91,7 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop, t
     # A run is finished when its LoRA is where people look for it, not before.
     reporter.before("done", lambda _: publish(folder))
     reporter.before("done", lambda _: draw_curve(folder))
-    reporter.before("cancelled", lambda _: publish_of_stopped(folder))
+    reporter.before("cancelled", lambda _: publish_of_unfinished(folder))
     reporter.before("lora", lambda event: publish_step(folder, event))
     if trainer.run() == "cancelled" and trainer.ranks.is_main:
         draw_curve(folder)
@@ -119,8 +119,7 @@ def with_size_of_items(config: TrainConfig, encoded: StoredEncodings, vae: Vae) 
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, width=width, height=height))
     if len(sizes) == 1:
         return config, ""
-    told = f"Each image has the size of its item's latent: {len(sizes)} sizes, at most {width} x {height}."
-    return config, told + " Those of the first training item are compiled." * config.run.compile_blocks
+    return config, f"Each image has the size of its item's latent: {len(sizes)} sizes, at most {width} x {height}."
 
 
 def plan_memory(
@@ -151,11 +150,11 @@ def draw_curve(folder: RunFolder) -> dict:
 def publish_step(folder: RunFolder, event: Lora) -> dict:
     """A LoRA that was asked for, beside the run's others where ComfyUI's LoRA loaders look; no status fields."""
     published_lora.publish(folder, str(event.iteration))
-    return published_lora.publish_best(folder)
+    return publish_of_unfinished(folder)
 
 
-def publish_of_stopped(folder: RunFolder) -> dict:
-    """The best LoRA of a run that is cancelled; status fields."""
+def publish_of_unfinished(folder: RunFolder) -> dict:
+    """The best LoRA of a run that isn't finished; status fields."""
     try:
         return published_lora.publish_best(folder)
     except OSError:  # a full disk: it costs the file in the loaders' folder, not the last word
@@ -166,4 +165,4 @@ def publish_of_stopped(folder: RunFolder) -> dict:
 def publish(folder: RunFolder) -> dict:
     """The run's LoRAs where ComfyUI's LoRA loaders look; status fields."""
     published_lora.publish(folder)
-    return {"lora": published_lora.name(folder), **published_lora.publish_best(folder, untrained=True)}
+    return {"lora": published_lora.name(folder), **published_lora.publish_best(folder, finished=True)}

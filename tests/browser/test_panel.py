@@ -27,10 +27,11 @@ LORA = """
   const { graph } = window.app;
   const loader = graph._nodes.find((n) => n.type === "LoraLoaderModelOnly");
   const link = graph.getLink?.(loader.inputs[0].link) ?? graph.links[loader.inputs[0].link];
+  const origin = graph.getNodeById(link.origin_id);
   const onward = loader.outputs[0].links.map((id) => graph.getLink?.(id) ?? graph.links[id]);
   return {
     name: loader.widgets.find((w) => w.name === "lora_name").value,
-    from: graph.getNodeById(link.origin_id).type,
+    from: `${origin.type} ${origin.outputs[link.origin_slot].name}`,
     to: onward.map((each) => graph.getNodeById(each.target_id).type),
   };
 }
@@ -198,7 +199,7 @@ def use_its_lora(server, panel, lora):
     panel.page.wait_for_function("() => window.app.graph._nodes.some((n) => n.type === 'LoraLoaderModelOnly')")
     put = panel.page.evaluate(LORA)
     assert put["name"].replace("\\", "/") == f"mixgrpo/{lora}"
-    assert put["from"] == "MixGRPO_TinyModel" and put["to"]
+    assert put["from"] == "MixGRPO_TinyModel model" and put["to"]
     with panel.page.expect_response(lambda it: it.url.endswith("/prompt") and it.request.method == "POST") as answer:
         panel.page.evaluate("() => window.app.queuePrompt(0)")
     outputs = server.wait(answer.value.json()["prompt_id"])["outputs"]
@@ -220,12 +221,14 @@ def leave_its_wires_to_a_training(panel):
 def put_it_before_a_sampler(panel):
     workflow = json.loads((ROOT / "workflows" / "shapes_alignment.json").read_text(encoding="utf-8"))
     panel.page.evaluate("async (w) => { await window.app.loadGraphData(w, true, true); }", workflow)
-    panel.page.evaluate(SELECT, "KSampler")
+    panel.page.evaluate(
+        "() => window.app.canvas.selectNode(window.app.graph._nodes.find((n) => n.title === 'Sample after'))"
+    )
     before = panel.page.evaluate(MODEL_TO)
     panel.button("Use this LoRA").click()
     panel.page.wait_for_function("() => window.app.graph._nodes.some((n) => n.type === 'LoraLoaderModelOnly')")
     put = panel.page.evaluate(LORA)
-    assert (put["from"], put["to"]) == ("MixGRPO_ApplyRun", ["KSampler"])
+    assert (put["from"], put["to"]) == ("MixGRPO_ApplyRun base_model", ["KSampler"]), "its LoRA would act twice"
     assert panel.page.evaluate(MODEL_TO) == before, "other wires stay"
 
 

@@ -14,9 +14,10 @@ def watched(graphs, run_name, scores, **settings):
 
 @pytest.fixture(scope="module")
 def watched_run(server, graphs):
-    """A run whose watched reward is best after the first iteration: (its prompt's outputs, its id)."""
+    """A run whose watched reward is best after the first iteration: (its prompt's outputs, its id, what was loaded)."""
+    before = len(server.traces())
     outputs = server.outputs(watched(graphs, "watched", "0.25 0.75 0.5"))
-    return outputs, server.run_id(outputs)
+    return outputs, server.run_id(outputs), server.traces()[before:]
 
 
 def of(events, kind):
@@ -29,8 +30,7 @@ def test_watched_reward_scores_held_out_prompts_only_and_chooses_the_best(server
     assert [(event["iteration"], event["score"]) for event in of(events, "best")] == [(0, 0.25), (1, 0.75)]
     assert [list(event["reward"]) for event in of(events, "iteration")] == [["redness"]] * 2
     assert "Loading model, vae, reward, watch." in [event["message"] for event in of(events, "stage")]
-    loaded = {pid for node, pid in server.traces() if node == "scripted"}
-    assert str(server.run(watched_run[1])["pid"]) in loaded and str(server.pid) not in loaded
+    assert {pid for node, pid in watched_run[2] if node == "scripted"} == {str(server.run(watched_run[1])["pid"])}
 
 
 def test_one_node_may_be_reward_and_watched_in_another_run_that_learns_the_same(server, graphs, watched_run):
@@ -51,7 +51,7 @@ def test_watching_without_evaluations_is_one_sentence(server, graphs):
 
 
 def test_best_lora_stands_beside_the_last_one(server, graphs, watched_run):
-    outputs, run_id = watched_run
+    outputs, run_id, _ = watched_run
     last, best = server.lora(run_id), server.lora(f"{run_id}-best")
     assert best.read_bytes() == (server.folder(run_id) / best.name).read_bytes()
     iterations = [safe_open(path, "pt").metadata()["mixgrpo_iterations"] for path in (last, best)]

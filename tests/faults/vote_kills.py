@@ -43,6 +43,8 @@ def random_moments(place: Path, kills: int, seed: int):
                         answers[sheet] = tuple(map(tuple, order))
         torn += not (folder / "votes.jsonl").read_bytes().endswith(b"\n")
         _check(folder, sheets, answers, f"kill {number} (seed {seed})")
+    if not answers:
+        raise Disturbed(f"In {kills} kills (seed {seed}) nobody came to vote.")
     yield (
         f"{kills} kills of a voter and of who adds sheets (seed {seed}): {len(answers)} votes on {len(sheets)} sheets "
         f"told, none lost; {torn} kills tore a line."

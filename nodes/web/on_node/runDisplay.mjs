@@ -45,7 +45,7 @@ function RunDisplay({ node, runs }) {
   useLayoutEffect(() => runs.subscribe(() => draw((count) => count + 1)), []); // at once: nothing is missed
   const id = runOfNode(node);
   const run = id && runs.get(id);
-  if (!run) return html`<p class="mixgrpo-words">Press Run: what it learns is shown here. A run with these settings that is there already goes on, or is taken as it is.</p>`;
+  if (!run) return html`<p class="mixgrpo-words">Press Run: what it learns is shown here.</p>`;
   const state = [stateLine(run), run.detached && "in the background", rewardLine(run)];
   const told = isActive(run) ? state.filter(Boolean).join(", ") : outcome(run);
   const words = run.sweep ? `${inSweep(run)}: ${told}` : told;

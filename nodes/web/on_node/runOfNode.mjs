@@ -4,6 +4,8 @@ import { isActive } from "../runs.mjs";
 
 /** @type {Map<string, string>} place of a node -> id of the run that the server has told since the page was loaded */
 const told = new Map();
+/** @type {Map<string, string>} the same of workflows that were opened from a run: it stays that run of a sweep */
+const opened = new Map();
 /** @type {Set<string>} workflows and runs that the server was asked for */
 const asked = new Set();
 /** The id of a graph that was never given one. */
@@ -12,7 +14,14 @@ const NOBODYS = "00000000-0000-0000-0000-000000000000";
 /** @param {{workflow_id: string, node_id: string, run_id: string}} detail  of the event mixgrpo.node */
 export function onNodeRun({ workflow_id, node_id, run_id }) {
   told.set(`${workflow_id}/${node_id}`, run_id);
+  opened.delete(`${workflow_id}/${node_id}`);
   runs.look(run_id).catch(() => {}); // deleted meanwhile
+}
+
+/** @param {string} workflowId @param {import("../api.mjs").Run} run  whose workflow this is */
+export function onOpenedRun(workflowId, run) {
+  opened.set(`${workflowId}/${run.train_node_id}`, run.run_id);
+  runs.changed();
 }
 
 /**
@@ -27,6 +36,8 @@ export function runOfNode(node) {
   const slot = node.inputs.findIndex((/** @type {any} */ input) => input.name === "run");
   const before = slot < 0 ? null : node.getInputNode(slot);
   if (before?.comfyClass?.startsWith("MixGRPO_")) return runOfNode(before);
+  const shown = opened.get(`${root.id}/${nodeId}`);
+  if (shown) return shown;
   const known = told.get(`${root.id}/${nodeId}`);
   if (known) return atWork(known);
   if (node.comfyClass === "MixGRPO_Train") return startedBy(root.id, nodeId);

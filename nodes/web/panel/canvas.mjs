@@ -1,6 +1,6 @@
 // What the panel does on the canvas: a run's workflow is opened, a run's LoRA is put into the graph.
 import { api, app, toast } from "../comfy.mjs";
-import { onNodeRun } from "../on_node/runOfNode.mjs";
+import { onOpenedRun } from "../on_node/runOfNode.mjs";
 
 const LOADER = "LoraLoaderModelOnly";
 const LOADERS = [LOADER, "LoraLoader"];
@@ -21,7 +21,7 @@ export async function openWorkflow(run, routes) {
   if (workflow) await app.loadGraphData({ ...workflow, id: undefined }, true, true, run.name);
   else if (prompt) await app.loadApiJson(prompt, run.name);
   else throw new Error("The run keeps no workflow: it was started before runs did, or without ComfyUI.");
-  onNodeRun({ workflow_id: app.graph.id, node_id: run.train_node_id ?? "", run_id: run.run_id }); // its nodes show it
+  onOpenedRun(app.graph.id, run); // its nodes show it
 }
 
 /**
@@ -40,7 +40,7 @@ export async function insertLora(run, lora) {
   const loader = window.LiteGraph.createNode(LOADER);
   if (!loader) throw new Error("This frontend has no LoraLoaderModelOnly node.");
   const source = selected((node) => modelSlot(node.outputs) >= 0);
-  const sampler = !source && selected((node) => modelSlot(node.inputs) >= 0 && !OF_A_TRAINING.includes(node.type));
+  const sampler = !source && selected((node) => modelInput(node) >= 0 && !OF_A_TRAINING.includes(node.type));
   const [x, y] = source
     ? [source.pos[0] + source.size[0] + 40, source.pos[1]]
     : sampler
@@ -71,13 +71,24 @@ function modelSlot(slots) {
   return (slots ?? []).findIndex((slot) => slot.type === "MODEL");
 }
 
+/** Where a node takes the model that is to be changed; -1 where that isn't clear. @param {any} node */
+function modelInput({ inputs = [] }) {
+  const tuned = inputs.findIndex((/** @type {any} */ input) => input.type === "MODEL" && input.name === "tuned");
+  const isAlone = inputs.filter((/** @type {any} */ input) => input.type === "MODEL").length === 1;
+  return isAlone ? modelSlot(inputs) : tuned;
+}
+
 /** Whether all is connected, and what was. @param {any} sampler @param {any} loader @returns {[boolean, string]} */
 function before(sampler, loader) {
-  const input = modelSlot(sampler.inputs);
+  const input = modelInput(sampler);
   const link = graph().getLink?.(sampler.inputs[input].link) ?? graph().links[sampler.inputs[input].link];
-  if (link) graph().getNodeById(link.origin_id).connect(link.origin_slot, loader, "model");
+  const origin = link && graph().getNodeById(link.origin_id);
+  if (link && !origin) return [false, `${sampler.title} has its model from outside this subgraph: put it between.`];
+  // What Apply Run gives has the run's LoRA already: this one takes its place.
+  const base = origin?.type === "MixGRPO_ApplyRun" ? origin.findOutputSlot("base_model") : -1;
+  if (origin) origin.connect(base < 0 ? link.origin_slot : base, loader, "model");
   loader.connect(0, sampler, input);
-  return link ? [true, `before ${sampler.title}.`] : [false, `before ${sampler.title}: connect a model to it.`];
+  return origin ? [true, `before ${sampler.title}.`] : [false, `before ${sampler.title}: connect a model to it.`];
 }
 
 /** Whether all is connected, and what was. @param {any} source @param {any} loader @returns {[boolean, string]} */
@@ -87,8 +98,9 @@ function behind(source, loader) {
     .map((/** @type {number} */ id) => graph().getLink?.(id) ?? graph().links[id])
     .map((/** @type {any} */ link) => [graph().getNodeById(link.target_id), link.target_slot]);
   source.connect(slot, loader, "model");
-  const isTrained = targets.some((/** @type {any[]} */ [target]) => OF_A_TRAINING.includes(target.type));
-  if (isTrained || !targets.length) {
+  // No target: the output of a subgraph, whose wires stay as well.
+  const isKept = targets.some((/** @type {any[]} */ [target]) => !target || OF_A_TRAINING.includes(target.type));
+  if (isKept || !targets.length) {
     return [false, `it has the model of ${source.title}. Connect its MODEL output to what shall sample with it.`];
   }
   for (const [target, input] of targets) loader.connect(0, target, input);

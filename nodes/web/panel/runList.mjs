@@ -1,6 +1,6 @@
 // All runs: search, filter, a row each, and which of them to compare.
 import { toast } from "../comfy.mjs";
-import { inSweep, measuredChange, moment, rewardLine, shortId, stateLine, sweepLine } from "../format.mjs";
+import { heldOutChange, inSweep, measuredChange, moment, rewardLine, shortId, stateLine, sweepLine } from "../format.mjs";
 import { html, useEffect, useRef, useState } from "../html.mjs";
 import { bySweep, isActive } from "../runs.mjs";
 import { Sparkline } from "./sparkline.mjs";
@@ -65,7 +65,7 @@ export function RunList({ runs, routes, onOpen, onCompare }) {
       >
         ${Object.entries(FILTERS).map(([value, label]) => html`<option value=${value}>${label}</option>`)}
       </select>
-      <button class="mixgrpo-button mixgrpo-compare" disabled=${chosen.length < 2} onClick=${() => onCompare(chosen)}>
+      <button class="mixgrpo-button mixgrpo-compareButton" disabled=${chosen.length < 2} onClick=${() => onCompare(chosen)}>
         ${chosen.length > 1 ? `Compare ${chosen.length}` : "Compare"}
       </button>
     </div>
@@ -164,7 +164,7 @@ function Row({ run, routes, chosen, onOpen, onChoose }) {
           ${lines.map(
             (line, place) => html`<span
               class="mixgrpo-small mixgrpo-oneLine"
-              title=${place === 1 ? `${measuredChange(run)}: ${line}` : line}
+              title=${place === 1 && heldOutChange(run) ? `${measuredChange(run)}: ${line}` : line}
             >${line || "\u00a0"}</span>`,
           )}
         </span>

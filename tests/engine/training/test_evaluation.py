@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mixgrpo_engine.prompts import PromptSet
+from mixgrpo_engine.rewards import of_one_group
 from mixgrpo_engine.solvers import DPMSolverPP
 from mixgrpo_engine.training.evaluation import noise_seeds
 
@@ -19,9 +20,10 @@ class Spy:
     name = "spy"
 
     def __init__(self):
-        self.images, self.prompts = [], []
+        self.images, self.prompts, self.of_one_group = [], [], []
 
     def score(self, images, prompts):
+        self.of_one_group.append(of_one_group(prompts))
         self.images.append(images)
         self.prompts.append(list(prompts))
         return torch.arange(len(images)).float()
@@ -305,13 +307,22 @@ def test_prompts_may_have_images_of_several_sizes(toy, tmp_path):
     trainer = toy.make(tmp_path / "run", settings, policy=policy, others=[spy])
     assert trainer.run() == "finished"
     assert {shown.shape[1:] for shown in spy.images} == {(2, 2, 3), (1, 4, 3), (4, 1, 3)}
-    for images, prompts in zip(spy.images, spy.prompts, strict=True):
+    for images, prompts, of_group in zip(spy.images, spy.prompts, spy.of_one_group, strict=True):
         assert {policy.shape_of(prompt)[1:] for prompt in prompts} == {images.shape[1:3]}
+        assert of_group == (prompts[0] in ("up", "down")), "held-out images of one prompt are no group to vote on"
     shown = toy.events(trainer, "sample")[-1]["images"]
     sizes = {each["prompt"]: Image.open(trainer.folder.path / each["file"]).size for each in shown}
     assert sizes == {"left": (2, 2), "right": (4, 1)}
     with pytest.raises(ValueError, match="several sizes, .* 2 prompts .*: set prompts_per_iteration to 1, or scale"):
         toy.make(tmp_path / "two", policy=policy)
+
+
+def test_only_the_sizes_of_prompts_that_are_drawn_count(toy, tmp_path):
+    prompts = PromptSet(("up", "down", "left"), ("right",))
+    policy, settings = toy.ToyPolicy(), toy.config(run={"iterations": 1})
+    drawn = prompts.drawn(1, 2, settings.run.seed)
+    policy.shapes = {prompt: (1, 1, 4) for prompt in toy.TARGETS if prompt not in drawn}
+    assert len(drawn) == 2 and toy.make(tmp_path / "run", settings, policy=policy, prompts=prompts).run() == "finished"
 
 
 def test_scores_of_several_sizes_stay_with_their_images(toy, tmp_path):

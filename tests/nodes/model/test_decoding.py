@@ -41,6 +41,24 @@ def test_a_small_picture_in_one_tile_is_the_same(decoding, vae, samples):
     torch.testing.assert_close(tiled, whole, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("shape", [(9, 16, 16, 16), (3, 16, 2, 24, 24)])
+def test_a_batch_is_decoded_in_its_order(decoding, shape, room):
+    """On a CPU it is in parts."""
+    vae, asked = tiny_models.vae(), []
+    decode = vae.decode
+    vae.decode = lambda part: asked.append(len(part)) or (decode(part) if len(shape) == 4 else frames(part))
+    samples = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    images = decoding.decode_images(vae, samples)
+    assert asked == ([4, 4, 1] if len(shape) == 4 else [1, 1, 1])
+    each = [decoding.decode_images(vae, sample[None]) for sample in samples]
+    torch.testing.assert_close(images, torch.cat(each), atol=1e-4, rtol=0)  # as above
+
+
+def frames(latents):
+    """Videos (batch, frames, height, width, 3), as a VAE of videos gives them."""
+    return latents[:, :3].movedim(1, -1).sigmoid()
+
+
 def test_what_comfyui_takes_for_another_error_is_decoded_in_tiles_too(decoding, vae, samples, monkeypatch):
     """ComfyUI falls back to tiles for CUDA's error only."""
     tiled = decoding.decode_images(vae, samples, tiled=True)

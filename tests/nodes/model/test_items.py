@@ -264,6 +264,18 @@ def test_items_of_other_kinds_and_sizes_are_refused_as_they_are_made(comfy, room
         fill(2), {"samples": torch.zeros(1, 16, 16, 24)}, {"samples": torch.zeros(1, 16, 16, 16)}
     )
     assert "takes one" in told(fill(1) + fill(2))
+    # A picture of a fixed size, whatever the latents', is alike; one that has to be the latents' size isn't.
+    fixed = [
+        with_extras(tiny_models.conditioning(seed), face_video_pixels=picture(seed, 3, 1, 32, 32)) for seed in (1, 2)
+    ]
+    latents = [{"samples": torch.zeros(1, 16, size, 16)} for size in (16, 24)]
+    checks.check_alike(
+        "b", *[conditioning.item_inputs(*each) for each in zip(fixed, (None, None), latents, strict=True)]
+    )
+    assert "'concat_latent_image'" in told(
+        with_extras(fill(2), concat_latent_image=picture(1, 16, 16, 16)),
+        {"samples": torch.zeros(1, 16, 24, 16)}, {"samples": torch.zeros(1, 16, 16, 16)},
+    )  # fmt: skip
     assert "has 'control'" in told(with_extras(fill(2), control=object()))
     batch = with_extras(kontext(1), reference_latents=[torch.zeros(3, 16, 16, 16)])
     with pytest.raises(ValueError, match="'reference_latents' in positive of 'c' holds a batch of pictures"):
