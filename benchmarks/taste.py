@@ -26,7 +26,10 @@ Shown = Callable[[int, int], Sequence[Group]]
 
 CORE = Kind(TRUE), Kind(LEARNED, 40), Kind(LEARNED, 20)
 MORE = Kind(MIXED, 40), Kind(BOTH, 40), Kind(LIVE, 40)
-MOST = tuple(Kind(way, votes) for votes in (160, 80, 20) for way in (LIVE, LEARNED, BOTH))
+MOST = tuple(Kind(way, votes) for votes in (160, 80) for way in (LIVE, LEARNED, BOTH)) + (
+    Kind(LIVE, 20),
+    Kind(BOTH, 20),
+)
 LONGER = Kind(LEARNED, 40, LONG), Kind(MIXED, 40, LONG)
 
 

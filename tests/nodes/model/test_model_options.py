@@ -61,8 +61,8 @@ def test_a_node_that_acts_in_model_calls_acts_as_in_stock_sampling(policy_of, en
     policy = policy_of(changed, cfg=cfg)
     assert policy.notices == []
     expected = stock.one_velocity(changed, policy.noise([5]), SIGMA, encoded["red"], encoded[""], cfg)
-    if name == "ModelComputeDtype":  # batches of another size round otherwise
-        assert (velocity(policy) - expected).abs().max() < 0.02 * expected.abs().max()
+    if name == "ModelComputeDtype":  # batches of another size round otherwise in bf16, and guidance makes more of it
+        assert (velocity(policy) - expected).abs().max() < 0.02 * cfg * expected.abs().max()
     else:
         assert close(velocity(policy), expected)
     plain = velocity(policy_of(model, cfg=cfg))
