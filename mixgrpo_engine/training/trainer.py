@@ -69,9 +69,8 @@ class Trainer:
         self.accelerator = sharding.make_accelerator(config.run.mixed_precision, cpu=policy.device.type == "cpu")
         sharding.check_launch(config.adapter.kind)
         self.ranks = Ranks(self.accelerator)
-        check_ranks(config, self.ranks.count)
         self.drawn = prompts.drawn(config.run.iterations, config.rollout.prompts_per_iteration, config.run.seed)
-        check_shapes({policy.shape_of(prompt) for prompt in self.drawn}, config, self.ranks.count)
+        check_ranks(config, self.ranks.count, {policy.shape_of(prompt) for prompt in self.drawn})
         # One writes: events, checkpoints and files are the main process's.
         self.emit = emit if self.ranks.is_main else _silent
         folder.create()
@@ -341,25 +340,19 @@ class Trainer:
         self._clock = now
 
 
-def check_ranks(config: TrainConfig, count: int) -> None:
-    """Raises ValueError with one sentence when some of `count` processes would have nothing to do."""
+def check_ranks(config: TrainConfig, count: int, shapes: Collection[tuple[int, ...]]) -> None:
+    """Raises ValueError with one sentence when some of `count` processes would have nothing to do, or prompts of
+    different `shapes` (those of all that are drawn) in one iteration."""
     prompts = config.rollout.prompts_per_iteration
     if prompts < count:
         raise ValueError(
             f"prompts_per_iteration is {prompts} with {count} processes: each needs a prompt of its own, so set it to "
             f"{count} or a multiple of it."
         )
-
-
-def check_shapes(shapes: Collection[tuple[int, ...]], config: TrainConfig, count: int) -> None:
-    """Raises ValueError with one sentence when a process's prompts of an iteration may differ in their images' size.
-
-    shapes: that the latents of the trained prompts have.
-    """
-    if config.rollout.prompts_per_iteration > count and len(shapes) > 1:
+    if prompts > count and len(shapes) > 1:
         raise ValueError(
-            f"The items' images have several sizes, and the {config.rollout.prompts_per_iteration} prompts of an "
-            f"iteration must have one: set prompts_per_iteration to {count}, or scale all to one size."
+            f"The items' images have several sizes, and the {prompts} prompts of an iteration must have one: set "
+            f"prompts_per_iteration to {count}, or scale all to one size."
         )
 
 
