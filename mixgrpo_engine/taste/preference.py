@@ -29,6 +29,7 @@ PENALTY = 1.0  # of |w|^2 / 2, against the sum over pairs: a standard normal bel
 BLOCK = 16.0  # features that a block counts as, however many it has
 SHARES = (0.1, 0.3, 1.0)  # of a block: how far its weights may be from 0
 ROUNDS = 2  # of choosing a share for each block in turn
+SMALL = 1e-6  # a step of Newton's: the error after it is of the order of its square
 FEW, ENOUGH = 20, 40  # votes from which it is worth asking, and from which more help little
 FAR = 3.0  # spreads of the images voted on
 RECENT, ABOVE = 96, 1 / 8  # of so many images this share may score above all images voted on
@@ -140,16 +141,16 @@ def fit(features: Tensor, blocks: Mapping[str, int], chosen: Choices, seed: int 
     features = features.double()
     shown = features[chosen.rows]
     centre, scale = shown.mean(0), _scale(shown, chosen.sheet_of_row, blocks)
-    differences = features[chosen.better] - features[chosen.worse]
-    scale = scale * _shares(differences * scale, chosen.times, blocks)
-    differences = differences * scale
+    scale = scale * _shares(features * scale, chosen, blocks)
+    scaled = features * scale
     generator = torch.Generator().manual_seed(seed)
     sheets = chosen.sheets.unique()
-    weights = [_maximum(differences, chosen.times)]
+    weights = [_maximum(scaled, chosen)[0]]
     for _ in range(MEMBERS - 1):
         drawn = sheets[torch.randint(len(sheets), (len(sheets),), generator=generator)]
-        times = torch.bincount(drawn, minlength=int(chosen.sheets.max()) + 1)[chosen.sheets].double()
-        weights.append(_maximum(differences, times * chosen.times))
+        often = torch.bincount(drawn, minlength=int(chosen.sheets.max()) + 1)[chosen.sheets]
+        again = dataclasses.replace(chosen, times=often * chosen.times).where(often > 0)
+        weights.append(_maximum(scaled, again, weights[0])[0])
     # What none of them differs in counts, too: an image that does differ there is unlike all of them.
     reach = shown.std(0, correction=0).clamp(min=LEAST_REACH)
     learned = Preference(dict(blocks), centre, scale, torch.stack(weights), reach, chosen.votes)
@@ -204,52 +205,77 @@ def _scale(shown: Tensor, sheet_of_row: Tensor, blocks: Mapping[str, int]) -> Te
     return torch.where(known, (BLOCK / sizes).clamp(max=1).sqrt() / torch.where(known, spread, 1.0), 0.0)
 
 
-def _shares(differences: Tensor, times: Tensor, blocks: Mapping[str, int]) -> Tensor:
+def _shares(scaled: Tensor, chosen: Choices, blocks: Mapping[str, int]) -> Tensor:
     """(features,): of each block the share of SHARES with the most evidence, the others' being what they are."""
     sizes = torch.tensor(list(blocks.values()))
-    shares = torch.full((len(sizes),), SHARES[len(SHARES) // 2], dtype=differences.dtype)
-    for _ in range(ROUNDS if len(sizes) > 1 else 1):
+    best = (SHARES[len(SHARES) // 2],) * len(sizes)
+    tried: dict[tuple[float, ...], float] = {}
+    weights = None
+    for _ in range(ROUNDS):
         for block in range(len(sizes)):
-            tried = shares.repeat(len(SHARES), 1)
-            tried[:, block] = torch.tensor(SHARES)
-            evidence = [_evidence(differences * each.repeat_interleave(sizes), times) for each in tried]
-            shares = tried[evidence.index(max(evidence))]
-    return shares.repeat_interleave(sizes)
+            near = [(*best[:block], share, *best[block + 1 :]) for share in SHARES]
+            for shares in near:
+                if shares not in tried:
+                    each = torch.tensor(shares, dtype=scaled.dtype).repeat_interleave(sizes)
+                    weights, tried[shares] = _maximum(scaled * each, chosen, weights)
+            best = max(near, key=tried.__getitem__)
+    return torch.tensor(best, dtype=scaled.dtype).repeat_interleave(sizes)
 
 
-def _evidence(differences: Tensor, times: Tensor) -> float:
-    """Log of the choices' probability, whatever the weights, but for a constant: Laplace's approximation."""
-    if len(differences) < differences.shape[1]:
-        return _evidence(_spanned(differences)[1], times)
-    weights = _maximum(differences, times)
-    odds = differences @ weights
-    likely = (times * torch.nn.functional.logsigmoid(odds)).sum() - PENALTY * weights.square().sum() / 2
-    return float(likely - _curvature(differences, times, torch.sigmoid(odds)).logdet() / 2)
+def _maximum(scaled: Tensor, chosen: Choices, start: Tensor | None = None) -> tuple[Tensor, float]:
+    """The most likely weights, and the log of the choices' probability whatever the weights, but for a constant.
 
+    Newton's steps, from start on, on sum(times * softplus(-d w)) + PENALTY |w|^2 / 2, which is convex; then Laplace's
+    approximation. A step is solved among the features, or among the differences between images where they are fewer
+    (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, 3.4.1): the determinant is the same.
+    """
+    differences, better, worse = _differences(scaled, chosen)
 
-def _spanned(differences: Tensor) -> tuple[Tensor, Tensor]:
-    """(features, pairs) basis of what the pairs span, and the pairs in it: outside it all weights are 0."""
-    basis, inside = torch.linalg.qr(differences.T)
-    return basis, inside.T
+    def by_pair(values: Tensor) -> Tensor:
+        return values[better] - values[worse]
 
+    def by_difference(values: Tensor) -> Tensor:
+        """by_pair() transposed."""
+        zeros = values.new_zeros(len(differences), *values.shape[1:])
+        return zeros.index_add_(0, better, values).index_add_(0, worse, -values)
 
-def _curvature(differences: Tensor, times: Tensor, chance: Tensor) -> Tensor:
-    """Of what _maximum() minimises: (features, features)."""
-    identity = torch.eye(differences.shape[1], dtype=differences.dtype)
-    return (differences * (times * chance * (1 - chance))[:, None]).T @ differences + PENALTY * identity
+    if scaled.shape[1] <= len(differences):
+        seen = by_pair(differences)
+        space, gathered = torch.eye(scaled.shape[1], dtype=scaled.dtype), seen.T.matmul
+    else:
+        seen = by_pair(differences @ differences.T)
+        space, gathered = differences.T, by_difference
+    identity = PENALTY * torch.eye(space.shape[1], dtype=scaled.dtype)
 
+    def likely(weights: Tensor) -> Tensor:
+        chosen_so = (chosen.times * torch.nn.functional.logsigmoid(by_pair(differences @ weights))).sum()
+        return chosen_so - PENALTY * weights.square().sum() / 2
 
-def _maximum(differences: Tensor, times: Tensor) -> Tensor:
-    """The most likely weights: Newton's steps on sum(times * softplus(-d w)) + PENALTY |w|^2 / 2, which is convex."""
-    if len(differences) < differences.shape[1]:
-        basis, inside = _spanned(differences)
-        return basis @ _maximum(inside, times)
-    weights = differences.new_zeros(differences.shape[1])
+    weights = scaled.new_zeros(scaled.shape[1]) if start is None else start
     for _ in range(50):
-        chance = torch.sigmoid(differences @ weights)
-        gradient = differences.T @ (times * (chance - 1)) + PENALTY * weights
-        step = torch.linalg.solve(_curvature(differences, times, chance), gradient)
-        weights = weights - step * min(1.0, 5.0 / float(step.norm().clamp(min=1e-12)))
-        if float(step.norm()) < 1e-9:
+        odds = by_pair(differences @ weights)
+        wrong = torch.sigmoid(-odds)
+        system = identity + gathered((chosen.times * wrong * (1 - wrong))[:, None] * seen)
+        aim = gathered(chosen.times * wrong * (1 + (1 - wrong) * odds))
+        step = space @ torch.linalg.solve(system, aim) - weights
+        while (size := float(step.norm())) > SMALL and likely(weights + step) < likely(weights):
+            step = step / 2
+        weights = weights + step
+        if size <= SMALL:
             break
-    return weights
+    return weights, float(likely(weights) - torch.linalg.slogdet(system / PENALTY).logabsdet / 2)
+
+
+def _differences(scaled: Tensor, chosen: Choices) -> tuple[Tensor, Tensor, Tensor]:
+    """All that choices can see: each judged image of a sheet less the sheet's first, (differences, features).
+
+    And of each pair the better's and the worse's place among them; the first images' is the last, which is 0.
+    """
+    judged = torch.cat((chosen.better, chosen.worse))
+    images, places = (chosen.sheets.repeat(2) * len(scaled) + judged).unique(return_inverse=True)
+    sheets, rows = images // len(scaled), images % len(scaled)
+    first = torch.searchsorted(sheets, sheets)
+    others = first != torch.arange(len(sheets))
+    numbers = torch.where(others, others.cumsum(0) - 1, others.sum())
+    differences = torch.cat(((scaled[rows] - scaled[rows[first]])[others], scaled.new_zeros(1, scaled.shape[1])))
+    return differences, *numbers[places].chunk(2)

@@ -61,13 +61,23 @@ def test_pairs_of_a_sheet_count_as_its_images_less_one():
     assert said.times.tolist() == pytest.approx([3 / 5] * 5 + [1]) and said.votes == 2
 
 
-def test_few_choices_among_many_features_are_fitted_in_their_span():
-    """Pairs that don't differ and never count make the same problem one of more pairs than features."""
-    differences = torch.randn(20, 60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    times = torch.full((20,), 0.6, dtype=torch.float64)
-    more, their_times = torch.cat([differences, torch.zeros(60, 60)]), torch.cat([times, torch.zeros(60)])
-    torch.testing.assert_close(preference._maximum(differences, times), preference._maximum(more, their_times))
-    assert preference._evidence(differences, times) == pytest.approx(preference._evidence(more, their_times))
+@pytest.mark.parametrize("sheets", [6, 40])  # fewer differences than features, and more
+def test_weights_are_the_most_likely_and_the_evidence_is_laplaces(sheets):
+    features, chosen = votes(sheets, wrong=0.2)
+    scaled = features / 3
+
+    def minus_log(weights):
+        gaps = (scaled[chosen.better] - scaled[chosen.worse]) @ weights
+        likely = (chosen.times * torch.nn.functional.logsigmoid(gaps)).sum()
+        return preference.PENALTY * weights.square().sum() / 2 - likely
+
+    weights, evidence = preference._maximum(scaled, chosen)
+    slope = torch.func.grad(minus_log)(weights)
+    torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-9, rtol=0)
+    curvature = torch.func.hessian(minus_log)(weights) / preference.PENALTY
+    assert evidence == pytest.approx(float(-minus_log(weights) - torch.logdet(curvature) / 2), abs=1e-6)
+    again, _ = preference._maximum(scaled, chosen, weights + 0.5)
+    torch.testing.assert_close(again, weights)
 
 
 def test_nobody_is_chosen_by_a_feature_that_does_not_differ():
