@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from contextlib import suppress
@@ -17,8 +18,20 @@ SERVERS = tuple(f".{name}.json." for name in ("about", "workflow", "queued", "jo
 SERVERS_SECONDS = 60.0
 """The server may be writing these just now; none of them takes so long."""
 
+WRITTEN_INTO = ("", "checkpoints", "samples", "samples/group", "encodings", "prompts")
+
 _rebuilt: dict[str, tuple[tuple, dict]] = {}
 """Path -> (what the damaged status.json was then, what was made instead): a log may be long, and is read once."""
+
+
+class _Place:
+    """The path of a file or folder in a run folder, made when it is asked for: a server knows thousands of runs."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: RunFolder, _owner: type | None = None) -> Path:
+        return folder.path / self.name.format(run=folder.name)
 
 
 class RunFolder:
@@ -29,22 +42,25 @@ class RunFolder:
     best on held-out prompts), `<run>-<iteration>.safetensors` (asked for by a file named `save`).
     """
 
+    job = _Place("job.json")
+    status_file = _Place("status.json")
+    events = _Place("events.jsonl")
+    log = _Place("worker.log")
+    lock = _Place("worker.lock")
+    cancel_file = _Place("cancel")
+    save_file = _Place("save")
+    checkpoints = _Place("checkpoints")
+    samples = _Place("samples")
+    lora = _Place("{run}.safetensors")
+    best_lora = _Place("{run}-best.safetensors")
+
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         self.name = self.path.name
-        self.job = self.path / "job.json"
-        self.status_file = self.path / "status.json"
-        self.events = self.path / "events.jsonl"
-        self.log = self.path / "worker.log"
-        self.lock = self.path / "worker.lock"
-        self.cancel_file = self.path / "cancel"
-        self.save_file = self.path / "save"
-        self.checkpoints = self.path / "checkpoints"
-        self.samples = self.path / "samples"
-        self.lora = self.path / f"{self.name}.safetensors"
-        self.best_lora = self.path / f"{self.name}-best.safetensors"
-        self._caches = self.path / "encodings", self.path / "prompts"
-        self._event_log = EventLog(self.events)
+
+    @functools.cached_property
+    def _event_log(self) -> EventLog:
+        return EventLog(self.events)
 
     def create(self) -> None:
         for folder in (self.path, self.checkpoints, self.samples):
@@ -52,8 +68,8 @@ class RunFolder:
 
     def remove_unfinished(self) -> None:
         """What a killed process was writing. For who alone writes into the folder now, but for the server's files."""
-        for place in (self.path, self.checkpoints, self.samples, self.samples / "group", *self._caches):
-            for path in place.glob(".*tmp*"):  # safetensors' own are .tmpXXXXXX
+        for place in WRITTEN_INTO:
+            for path in (self.path / place).glob(".*tmp*"):  # safetensors' own are .tmpXXXXXX
                 theirs = path.name.startswith(SERVERS)
                 with suppress(FileNotFoundError):
                     if not theirs or time.time() - path.lstat().st_mtime > SERVERS_SECONDS:

@@ -234,17 +234,17 @@ def _maximum(scaled: Tensor, chosen: Choices, start: Tensor | None = None) -> tu
     def by_pair(values: Tensor) -> Tensor:
         return values[better] - values[worse]
 
-    def by_difference(values: Tensor) -> Tensor:
-        """by_pair() transposed."""
+    among_features = scaled.shape[1] <= len(differences)
+    space = torch.eye(scaled.shape[1], dtype=scaled.dtype) if among_features else differences.T
+    seen = by_pair(differences @ space)
+
+    def gathered(values: Tensor) -> Tensor:
+        """What the pairs' values say of the space."""
+        if among_features:
+            return seen.T @ values
         zeros = values.new_zeros(len(differences), *values.shape[1:])
         return zeros.index_add_(0, better, values).index_add_(0, worse, -values)
 
-    if scaled.shape[1] <= len(differences):
-        seen = by_pair(differences)
-        space, gathered = torch.eye(scaled.shape[1], dtype=scaled.dtype), seen.T.matmul
-    else:
-        seen = by_pair(differences @ differences.T)
-        space, gathered = differences.T, by_difference
     identity = PENALTY * torch.eye(space.shape[1], dtype=scaled.dtype)
 
     def likely(weights: Tensor) -> Tensor:
@@ -278,4 +278,5 @@ def _differences(scaled: Tensor, chosen: Choices) -> tuple[Tensor, Tensor, Tenso
     others = first != torch.arange(len(sheets))
     numbers = torch.where(others, others.cumsum(0) - 1, others.sum())
     differences = torch.cat(((scaled[rows] - scaled[rows[first]])[others], scaled.new_zeros(1, scaled.shape[1])))
-    return differences, *numbers[places].chunk(2)
+    better, worse = numbers[places].chunk(2)
+    return differences, better, worse

@@ -6,9 +6,9 @@ read its files and liveness.py its state; sweep.py ties the runs of a list toget
 published_lora.py publishes the result, bundle.py zips the run.
 
 routes.py answers: overview.py lists the runs, with what actions.py would let them do; event_lines.py reads logs, of
-which history.py makes columns.py's curves, and kept_history.py keeps them for the next server; gallery.py finds
-images, denoising.py the window's places; report_page.py and curve.py draw. follow.py tells the browsers, at once of
-what news.py holds.
+which history.py makes columns.py's curves; gallery.py finds images, denoising.py the window's places; report_page.py
+and curve.py draw. kept_copy.py keeps summaries and (kept_history.py) histories for the next server. follow.py tells the
+browsers, at once of what news.py holds.
 """
 
 from __future__ import annotations

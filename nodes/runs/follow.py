@@ -60,7 +60,8 @@ class Follower:
             followed.offset = event_lines.size(folder.events)
             followed.changed = _changed(folder.path)
             followed.state = overview.summary(folder)["state"]
-            time.sleep(0)  # the server is starting: it goes first
+            time.sleep(event_lines.PAUSE_SECONDS)  # the server is starting: it goes first
+        overview.keep()
 
     def look(self) -> None:
         """One round."""

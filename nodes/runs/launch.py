@@ -39,14 +39,19 @@ def require_devices(made: dict) -> None:
     wanted = made["config"].get("run", {}).get("processes", 1)
     if wanted <= 1:
         return
+    kind, there = devices()
+    if wanted > there:
+        what = "CPU cores" if kind == "cpu" else "GPUs that this ComfyUI sees"
+        raise ValueError(f"processes is {wanted} with {there} {what}: set it to {there} at most.")
+
+
+def devices() -> tuple[str, int]:
+    """The kind of device that this ComfyUI computes on, and how many processes can do so side by side."""
     import comfy.model_management
     import torch
 
     kind = comfy.model_management.get_torch_device().type
-    there = {"cpu": os.cpu_count() or 1, "cuda": torch.cuda.device_count()}.get(kind, 1)
-    if wanted > there:
-        what = "CPU cores" if kind == "cpu" else "GPUs that this ComfyUI sees"
-        raise ValueError(f"processes is {wanted} with {there} {what}: set it to {there} at most.")
+    return kind, {"cpu": os.cpu_count() or 1, "cuda": torch.cuda.device_count()}.get(kind, 1)
 
 
 def prepare(folder: RunFolder, stage: str, message: str) -> None:

@@ -5,19 +5,25 @@ A summary is made again only when the run's files have changed, or while somethi
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ...mixgrpo_engine.records.events import finite
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import about, actions, gallery, liveness, paths, published_lora, stored, workflow
+from . import about, actions, gallery, kept_copy, launch, liveness, packs, paths, published_lora, stored, workflow
 
 WATCHED = ("job.json", "status.json", "launch.json", "about.json", workflow.QUEUED, "checkpoints", "")
 """Whose change may change a summary; "": the run folder's own entries."""
+
+KEPT = "summaries.bin"
+"""Those of runs that have ended, for the next server (kept_copy.py)."""
 
 SETTLED_SECONDS = 30.0
 """After its last word a run has no process any more, and its files alone tell all."""
@@ -29,15 +35,22 @@ Signature = tuple[tuple[int, int, int] | None, ...]
 class _Known:
     """What was made of a run's files. made_of: what they were then; None: to be made again in any case."""
 
-    folder: RunFolder
+    path: str
     made_of: tuple[Signature, tuple[str, ...]] | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     job_signature: tuple | None = None
     job: dict[str, Any] = field(default_factory=dict)  # facts of job.json, which may be large
+    is_kept: bool = False  # the next server finds the summary as it is
+
+    @functools.cached_property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.path)
 
 
 _known: dict[str, _Known] = {}
+_taken_from: set[str] = set()
+_taking = threading.Lock()
 
 
 def all_runs() -> list[RunFolder]:
@@ -98,11 +111,45 @@ def summary(folder: RunFolder) -> dict:
     The dictionary is shared: whoever wants to change it makes a copy.
     """
     path = str(folder.path)
-    return _summary(_known.setdefault(path, _Known(folder)), _signature(path), published_lora.published())
+    return _summary(_known.setdefault(path, _Known(path)), _signature(path), published_lora.published())
+
+
+def keep() -> None:
+    """Writes the summaries that hold as long as no file changes, so that the next server needn't make them again."""
+    settled = [known for known in list(_known.values()) if known.made_of]
+    if all(known.is_kept for known in settled):
+        return
+    kept = {}
+    for known in settled:
+        with known.lock:
+            if known.made_of:
+                kept[known.path], known.is_kept = [*known.made_of, known.summary], True
+    kept_copy.write(paths.runs_directory() / KEPT, json.dumps([_circumstances(), kept]).encode())
+
+
+def _take_kept(root: str) -> None:
+    """What keep() has written, once: a moment instead of a second for a thousand runs."""
+    with _taking:
+        if root in _taken_from:
+            return
+        _taken_from.add(root)
+        content = kept_copy.read(Path(root, KEPT))
+        told, kept = json.loads(content) if content else (None, {})
+        if told != _circumstances():
+            return
+        for path, ((*signature,), loras, summary) in kept.items():
+            made_of = tuple(each and tuple(each) for each in signature), tuple(loras)
+            _known.setdefault(path, _Known(path, made_of, summary, is_kept=True))
+
+
+def _circumstances() -> list:
+    """What summaries tell beside their runs' files: what could be started here."""
+    return [packs.node_types(), *launch.devices()]
 
 
 def _on_disk() -> list[tuple[_Known, Signature]]:
     root = str(paths.runs_directory())
+    _take_kept(root)
     try:
         with os.scandir(root) as entries:
             found = [entry.path for entry in entries if paths.ID.fullmatch(entry.name)]
@@ -112,7 +159,7 @@ def _on_disk() -> list[tuple[_Known, Signature]]:
     for path in found:
         signature = _signature(path)
         if signature[0] is not None:
-            known = _known.get(path) or _known.setdefault(path, _Known(RunFolder(path)))
+            known = _known.get(path) or _known.setdefault(path, _Known(path))
             runs.append((signature[0][0], path, known, signature))
     if len(_known) > 2 * len(runs) + 100:
         for gone in _known.keys() - set(found):
@@ -134,7 +181,7 @@ def _stat(path: str) -> tuple[int, int, int] | None:
 
 
 def _summary(known: _Known, signature: Signature, published: dict[str, tuple[str, ...]]) -> dict:
-    loras = published.get(known.folder.name, ())
+    loras = published.get(os.path.basename(known.path), ())
     if known.made_of == (signature, loras):
         return known.summary
     with known.lock:  # whoever comes second finds it made
@@ -144,6 +191,7 @@ def _summary(known: _Known, signature: Signature, published: dict[str, tuple[str
             settled = told["state"] not in liveness.ACTIVE and not told["cancelling"] and age > SETTLED_SECONDS
             settled = settled and not (told["state"] == "dead" and told["message"])  # the disk's, which may change
             known.summary, known.made_of = told, (signature, loras) if settled else None
+            known.is_kept = False
         return known.summary
 
 

@@ -43,6 +43,13 @@ def of_graph(cut: dict) -> set[str]:
     return found - {""}
 
 
+def node_types() -> list[str]:
+    """All that this ComfyUI has."""
+    import nodes
+
+    return sorted(nodes.NODE_CLASS_MAPPINGS)
+
+
 def by_name() -> dict[str, list[str]]:
     """The node types of every pack that this ComfyUI has loaded."""
     import nodes

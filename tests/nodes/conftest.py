@@ -99,7 +99,7 @@ def runs(room, tmp_path, monkeypatch):
 
     for name in (
         "about", "actions", "cancel", "columns", "curve", "denoising", "event_lines", "follow", "gallery", "history",
-        "job", "kept_history", "launch", "liveness", "locks", "log_tail", "news", "overview", "paths",
+        "job", "kept_copy", "kept_history", "launch", "liveness", "locks", "log_tail", "news", "overview", "paths",
         "preset_differences", "process",
         "published_lora", "remove", "report_page", "routes", "save", "signature", "stored",
         "stored_prompts", "submit", "sweep", "turns", "wait", "workflow",

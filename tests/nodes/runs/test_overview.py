@@ -54,6 +54,37 @@ def test_unchanged_runs_are_not_read_again(runs, make, monkeypatch):
     assert (told["name"], told["note"]) == ("Mine", "good")
 
 
+def test_the_next_server_takes_the_summaries_that_still_hold(runs, make, monkeypatch):
+    import nodes
+
+    make("one", "finished")
+    other = make("other", "failed", message="No.")
+    before = runs.overview.summaries()
+    runs.overview.keep()
+    read = []
+    status = runs.stored.status
+    monkeypatch.setattr(runs.stored, "status", lambda folder: read.append(folder.name) or status(folder))
+
+    def after_a_restart():
+        read.clear()
+        runs.overview._known.clear()
+        runs.overview._taken_from.clear()
+        return runs.overview.summaries()
+
+    assert after_a_restart() == before and not read
+    change(other, message="Never.")
+    assert {each.get("message") for each in after_a_restart()} == {None, "Never."} and set(read) == {"other"}
+    kept = runs.paths.runs_directory() / runs.overview.KEPT
+    whole = kept.read_bytes()
+    for forged in (b"", whole[:-1], whole.replace(b"finished", b"unfinish")):
+        kept.write_bytes(forged)
+        after_a_restart()
+        assert set(read) == {"one", "other"}
+    kept.write_bytes(whole)
+    monkeypatch.delitem(nodes.NODE_CLASS_MAPPINGS, "Test_Loader")
+    assert "restart" in before[0]["actions"] and "restart" not in after_a_restart()[0]["actions"]
+
+
 def test_published_loras_come_and_go(runs, make):
     folder = make("some-run", "finished")
     make("some-run-2", "finished")
