@@ -146,7 +146,8 @@ def _settings(config: Any) -> str:
         return "<p>They can't be read.</p>"
     changed = [(each["setting"], each["value"], each["preset"]) for each in told["changed"]]
     every = [(f"{group}.{name}", value) for group, values in config.items() for name, value in values.items()]
-    first = f"<p>As the preset {_text(told['preset'])}{', but for' if changed else ''}</p>"
+    near = "Custom: nearest to" if changed else "The settings of"
+    first = f"<p>{near} the preset {_text(told['preset'])}</p>"
     table = _table(("setting", "here", "preset"), changed) if changed else ""
     return f"{first}{table}<details><summary>All settings</summary>{_table(('setting', 'value'), every)}</details>"
 

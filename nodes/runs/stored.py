@@ -25,12 +25,21 @@ def status(folder: RunFolder) -> dict:
         told = folder.status()
     except OSError as error:
         raise damaged(folder.status_file, error) from None
-    if told["state"] == "finished" and not told.get("lora"):  # no event tells under which names they are published
-        if paths.lora_file(folder.name).exists():
-            told["lora"] = paths.lora_name(folder.name)
-        if told.get("best") and paths.lora_file(folder.name, paths.BEST).exists():
-            told["best"] = {**told["best"], "lora": paths.lora_name(folder.name, paths.BEST)}
+    # No event tells under which names the LoRAs are published.
+    if told["state"] == "finished" and not told.get("lora") and paths.lora_file(folder.name).exists():
+        told["lora"] = paths.lora_name(folder.name)
+    best = told.get("best")
+    if best and not best.get("lora") and _holds(paths.lora_file(folder.name, paths.BEST), folder.best_lora):
+        told["best"] = {**best, "lora": paths.lora_name(folder.name, paths.BEST)}
     return told
+
+
+def _holds(published: Path, source: Path) -> bool:
+    """Whether it is the copy of that LoRA, and not of an earlier one."""
+    try:
+        return published.stat().st_mtime_ns >= (source.stat().st_mtime_ns if source.exists() else 0)
+    except OSError:
+        return False
 
 
 def launch(folder: RunFolder) -> dict:

@@ -13,7 +13,9 @@ export function Settings({ id, routes }) {
   return html`
     ${preset &&
     html`<p>
-      ${changed.length ? `Preset ${preset}, but for ${changed.length} settings:` : `The settings of preset ${preset}.`}
+      ${changed.length
+        ? `Custom: nearest to the preset ${preset}, from which ${changed.length} settings differ:`
+        : `The settings of the preset ${preset}.`}
     </p>`}
     ${changed.length > 0 &&
     html`<table class="mixgrpo-table">

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 
 import pytest
 
@@ -85,6 +86,19 @@ def test_a_finished_run_finds_its_loras_without_its_status(runs, folder):
     told = runs.stored.status(folder)
     assert told["lora"] == f"mixgrpo/{folder.name}.safetensors" and told["state"] == "finished"
     assert told["best"]["lora"] == f"mixgrpo/{folder.name}-best.safetensors"
+
+
+def test_a_cancelled_run_finds_the_best_lora_that_it_has_published(runs, folder):
+    published = runs.paths.lora_file(folder.name, "best")
+    published.parent.mkdir(parents=True, exist_ok=True)
+    for path in (folder.best_lora, published):
+        path.write_bytes(b"best")
+    folder.events.write_text(json.dumps({"type": "best", "iteration": 2, "score": 0.5}) + "\n")
+    folder.status_file.write_text("{")
+    os.utime(published, ns=(9 * 10**18, folder.best_lora.stat().st_mtime_ns))
+    assert runs.stored.status(folder)["best"]["lora"] == f"mixgrpo/{folder.name}-best.safetensors"
+    os.utime(published, ns=(9 * 10**18, folder.best_lora.stat().st_mtime_ns - 1))
+    assert runs.stored.status(folder)["best"]["lora"] is None, "that of an earlier training"
 
 
 def test_curve_marks_the_best_iteration(runs, folder):
