@@ -105,7 +105,7 @@ def sd35_folder(config: TrainConfig) -> Source:
         files=(),
         steps=28,
         smaller="the folder's T5 is in half precision, 9.8 GB while the prompts are encoded: the template "
-        "*sd35_medium_16gb* takes one of half that size",
+        "*Train SD3.5 medium on 16 GB* takes one of half that size",
     )  # fmt: skip
 
 

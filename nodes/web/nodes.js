@@ -6,11 +6,11 @@ import { fold, foldAll } from "./on_node/folding.mjs";
 import { showExactly } from "./on_node/numbers.mjs";
 import { showRun } from "./on_node/runDisplay.mjs";
 import { onNodeRun } from "./on_node/runOfNode.mjs";
-import { orderTemplates } from "./templateOrder.mjs";
+import { nameTemplates } from "./templates.mjs";
 
 const WITH_RUN = ["MixGRPO_Train", "MixGRPO_Wait"];
 
-orderTemplates(api); // at once: the frontend asks while it starts
+nameTemplates(api); // at once: the frontend asks while it starts
 
 app.registerExtension({
   name: "mixgrpo.nodes",

@@ -70,15 +70,20 @@ def load(page, workflow):
     page.evaluate(LOAD, workflow)
 
 
-def test_those_for_any_machine_are_listed_first(page):
+def test_they_are_listed_with_titles_those_for_any_machine_first(page):
     browse_templates(page)
     cards = page.locator("[data-testid^='template-workflow-']")
     cards.first.wait_for()
-    names = [each.get_attribute("data-testid").removeprefix("template-workflow-") for each in cards.all()]
+    titles = [each.get_attribute("data-testid").removeprefix("template-workflow-") for each in cards.all()]
+    page.wait_for_function("() => document.querySelector('[data-testid^=template-workflow-] img').naturalWidth > 0")
+    shown = cards.first.inner_text()
+    cards.first.locator("img").first.click()
+    page.wait_for_function("() => window.app.graph._nodes.some((node) => node.type === 'MixGRPO_Train')")
+    opened = page.evaluate("() => window.app.extensionManager.workflow.activeWorkflow.filename")
     page.reload(wait_until="domcontentloaded")  # the dialogs of the two frontends are left in different ways
     wait_until_ready(page)
-    assert names[:3] == ["shapes_alignment", "explore_group", "compare_models"]
-    assert not {*names[:7]} & card_templates.SOURCES.keys()
+    assert titles[0] == opened == "Start here, train on shapes" and titles[0] in shown
+    assert titles.index("Train SD3.5 medium on 8 GB") == 11
 
 
 def complaints(page):

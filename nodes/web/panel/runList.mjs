@@ -3,6 +3,7 @@ import { toast } from "../comfy.mjs";
 import { heldOutChange, inSweep, measuredChange, moment, rewardLine, shortId, stateLine, sweepLine } from "../format.mjs";
 import { html, useEffect, useRef, useState } from "../html.mjs";
 import { bySweep, isActive } from "../runs.mjs";
+import { TITLES } from "../templates.mjs";
 import { Sparkline } from "./sparkline.mjs";
 
 /** @typedef {import("../api.mjs").Run} Run */
@@ -100,7 +101,7 @@ function Nothing({ filtered }) {
   return html`
     <div class="mixgrpo-hint">
       <p>No runs yet.</p>
-      <p>Open the template <b>shapes_alignment</b> (Workflow, Browse Templates) and press Run.</p>
+      <p>Open the template <b>${TITLES.shapes_alignment}</b> (Workflow, Browse Templates) and press Run.</p>
       <p>Everything that it learns is shown here, also after a reload or a restart.</p>
     </div>
   `;
