@@ -24,6 +24,9 @@ WORKER_VARIABLE = "MIXGRPO_WORKER"
 START_FOLDER = os.environ.get("MIXGRPO_START_FOLDER") or os.getcwd()
 """Where the server was started: see prestartup_script.py."""
 
+SPIN_COUNT = "20000"
+"""Turns that a thread of libgomp waits in a loop before it sleeps: its own 300,000 keep cores from who has work."""
+
 STOP_SECONDS = 30.0
 """After Cancel, before a worker is ended that doesn't stop: the owner's setting stop_seconds."""
 
@@ -83,7 +86,7 @@ def launch(folder: RunFolder) -> None:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=START_FOLDER,
-            env={**os.environ, WORKER_VARIABLE: str(folder.path), "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"},
+            env=_environment(folder),
             # The run outlives the server: Ctrl-C in its terminal isn't meant for it.
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
@@ -105,6 +108,12 @@ def launch(folder: RunFolder) -> None:
         # A worker that has ended already has said why in its log.
         with contextlib.suppress(OSError), worker.stdin as stdin:
             stdin.write(json.dumps(orders).encode())
+
+
+def _environment(folder: RunFolder) -> dict[str, str]:
+    patient = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": SPIN_COUNT}
+    ours = {WORKER_VARIABLE: str(folder.path), "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
+    return {**patient, **os.environ, **ours}
 
 
 def start_orders(folder: RunFolder, made: dict) -> dict:

@@ -100,6 +100,21 @@ def test_a_damaged_launch_file_is_told_and_the_run_goes_on(runs, folder, monkeyp
     assert runs.stored.launch_damage(folder) == ""
 
 
+def test_a_worker_waits_for_its_threads_as_the_owner_says(runs, folder, monkeypatch):
+    """By default so that they leave a busy core to others."""
+    given = []
+    monkeypatch.setattr(runs.launch, "start_orders", lambda *_: {})
+    monkeypatch.setattr(runs.launch.subprocess, "Popen", lambda *_, env, **__: given.append(env) or Process())
+    for owners in ({}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}):
+        with monkeypatch.context() as patch:
+            for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+                patch.delenv(name, raising=False)
+            for name, value in owners.items():
+                patch.setenv(name, value)
+            runs.launch.launch(folder)
+    assert [each.get("GOMP_SPINCOUNT") for each in given] == [runs.launch.SPIN_COUNT, "7", None]
+
+
 class Process:
     """A worker that has ended at once."""
 
