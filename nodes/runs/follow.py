@@ -28,6 +28,7 @@ REMOVED = "mixgrpo.removed"
 SECONDS = 0.5
 SWEEP_SECONDS = 5.0
 LIVENESS_SECONDS = 2.0
+KEEP_SECONDS = 60.0
 MOST_EVENTS = 200
 MOST_BYTES = 2**18
 
@@ -49,18 +50,22 @@ class Follower:
         self._send = send
         self._sweep_seconds = sweep_seconds
         self._next_sweep = 0.0
+        self._next_keep = time.monotonic() + KEEP_SECONDS
         self._runs: dict[str, _Followed] = {}
         self._moved = False  # whether a run has ended, or the like: another one's turn may have come
         self._complaint = ""
 
     def skip_the_past(self) -> None:
         """What was there before this server is in the snapshot already, whose summaries are made here."""
-        for folder in overview.all_runs():
+        until = time.monotonic() + event_lines.WORK_SECONDS
+        for path, changed, summary in overview.all_runs():
+            folder = RunFolder(path)
             followed = self._runs.setdefault(folder.name, _Followed())
             followed.offset = event_lines.size(folder.events)
-            followed.changed = _changed(folder.path)
-            followed.state = overview.summary(folder)["state"]
-            time.sleep(event_lines.PAUSE_SECONDS)  # the server is starting: it goes first
+            followed.changed, followed.state = changed, summary["state"]
+            if time.monotonic() > until:  # the server is starting: it goes first
+                time.sleep(event_lines.PAUSE_SECONDS)
+                until = time.monotonic() + event_lines.WORK_SECONDS
         overview.keep()
 
     def look(self) -> None:
@@ -74,6 +79,9 @@ class Follower:
             self._next_sweep = time.monotonic() + self._sweep_seconds
             self._moved = True
             wanted |= self._sweep()
+        if time.monotonic() >= self._next_keep:
+            self._next_keep = time.monotonic() + KEEP_SECONDS
+            overview.keep()
         for name in wanted:
             self._look_at(name, name in told)
         if self._moved:

@@ -6,32 +6,41 @@ without the key, is as good as none.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
 import hmac
 from pathlib import Path
 
-from ...mixgrpo_engine import __version__
+from ...mixgrpo_engine import __version__, records
 from ...mixgrpo_engine.records.files import written_beside
 from . import signature
 
 
-def write(path: Path, content: bytes) -> None:
-    """A disk that takes nothing is no error."""
-    with contextlib.suppress(OSError, ValueError), written_beside(path) as temporary:
-        temporary.write_bytes(_digest(path, content) + content)
+def write(path: Path, content: bytes) -> bool:
+    """Whether it is kept now: a disk that takes nothing is no error."""
+    try:
+        with written_beside(path) as temporary:
+            temporary.write_bytes(_digest(path, content) + content)
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def read(path: Path) -> bytes | None:
     """None where there is none of ours."""
     try:
-        data = path.read_bytes()
-        content = data[hashlib.sha256().digest_size :]
-        return content if hmac.compare_digest(data[: -len(content) or None], _digest(path, content)) else None
+        data, size = path.read_bytes(), hashlib.sha256().digest_size
+        return data[size:] if hmac.compare_digest(data[:size], _digest(path, data[size:])) else None
     except (OSError, ValueError):
         return None
 
 
 def _digest(path: Path, content: bytes) -> bytes:
-    about = f"{path.name} of version {__version__}\n".encode()
-    return hmac.new(signature.install_key(), about + content, hashlib.sha256).digest()
+    return hmac.new(signature.install_key(), f"{path.name} {_code()}\n".encode() + content, hashlib.sha256).digest()
+
+
+@functools.cache
+def _code() -> str:
+    """Changes with the files that make what is kept: a version is many commits long."""
+    rooms = Path(__file__).parent, Path(records.__file__).parent
+    return f"{__version__} {max(file.stat().st_mtime_ns for room in rooms for file in room.glob('*.py'))}"

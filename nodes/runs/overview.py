@@ -5,12 +5,14 @@ A summary is made again only when the run's files have changed, or while somethi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from ...mixgrpo_engine.records.events import finite
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import about, actions, gallery, kept_copy, launch, liveness, packs, paths, published_lora, stored, workflow
 
-WATCHED = ("job.json", "status.json", "launch.json", "about.json", workflow.QUEUED, "checkpoints", "")
+WATCHED = ("job.json", "status.json", "launch.json", "about.json", workflow.QUEUED, "checkpoints", "samples", "")
 """Whose change may change a summary; "": the run folder's own entries."""
 
 KEPT = "summaries.bin"
@@ -41,6 +43,7 @@ class _Known:
     lock: threading.Lock = field(default_factory=threading.Lock)
     job_signature: tuple | None = None
     job: dict[str, Any] = field(default_factory=dict)  # facts of job.json, which may be large
+    is_sound: bool = True  # no file that is there was left out
     is_kept: bool = False  # the next server finds the summary as it is
 
     @functools.cached_property
@@ -53,15 +56,17 @@ _taken_from: set[str] = set()
 _taking = threading.Lock()
 
 
-def all_runs() -> list[RunFolder]:
-    """All runs, newest first."""
-    return [known.folder for known, _ in _on_disk()]
-
-
 def summaries() -> list[dict]:
     """Of all runs, newest first."""
+    return [each for _, _, each in all_runs()]
+
+
+def all_runs() -> Iterator[tuple[str, int, dict]]:
+    """Path, the folder's time stamp and, made after it, the summary of all runs, newest first, one after another."""
     loras = published_lora.published()
-    return [_summary(known, signature, loras) for known, signature in _on_disk()]
+    for known, signature in _on_disk():
+        folder = signature[WATCHED.index("")]
+        yield known.path, folder[0] if folder else 0, _summary(known, signature, loras)
 
 
 def page(
@@ -116,7 +121,7 @@ def summary(folder: RunFolder) -> dict:
 
 def keep() -> None:
     """Writes the summaries that hold as long as no file changes, so that the next server needn't make them again."""
-    settled = [known for known in list(_known.values()) if known.made_of]
+    settled = [known for known, _ in _on_disk() if known.made_of and known.is_sound]
     if all(known.is_kept for known in settled):
         return
     kept = {}
@@ -124,7 +129,9 @@ def keep() -> None:
         with known.lock:
             if known.made_of:
                 kept[known.path], known.is_kept = [*known.made_of, known.summary], True
-    kept_copy.write(paths.runs_directory() / KEPT, json.dumps([_circumstances(), kept]).encode())
+    if not kept_copy.write(paths.runs_directory() / KEPT, json.dumps([_circumstances(), kept]).encode()):
+        for known in settled:
+            known.is_kept = False
 
 
 def _take_kept(root: str) -> None:
@@ -133,6 +140,9 @@ def _take_kept(root: str) -> None:
         if root in _taken_from:
             return
         _taken_from.add(root)
+        for unfinished in Path(root).glob(f".{KEPT}.*"):  # a killed server's
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
         content = kept_copy.read(Path(root, KEPT))
         told, kept = json.loads(content) if content else (None, {})
         if told != _circumstances():
@@ -197,8 +207,10 @@ def _summary(known: _Known, signature: Signature, published: dict[str, tuple[str
 
 def _told(known: _Known, signature: Signature, loras: tuple[str, ...]) -> dict:
     folder = known.folder
-    called = about.read(folder) if signature[WATCHED.index("about.json")] else {}
-    queued = workflow.queued(folder) if signature[WATCHED.index(workflow.QUEUED)] else {}
+    is_called, was_queued = (signature[WATCHED.index(name)] is not None for name in ("about.json", workflow.QUEUED))
+    called = about.read(folder) if is_called else {}
+    queued = workflow.queued(folder) if was_queued else {}
+    known.is_sound = bool(called) == is_called and bool(queued) == was_queued
     fixed = {
         "run_id": folder.name,
         "folder": str(folder.path),
@@ -238,6 +250,7 @@ def _told(known: _Known, signature: Signature, loras: tuple[str, ...]) -> dict:
             }
         )
     except (ValueError, OSError, RecursionError) as error:
+        known.is_sound = False
         nothing: dict[str, Any] = {"created": None, "cancelling": False, "images": [], "files": [], "thumbnail": None}
         return {
             **fixed,

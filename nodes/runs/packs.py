@@ -47,7 +47,7 @@ def node_types() -> list[str]:
     """All that this ComfyUI has."""
     import nodes
 
-    return sorted(nodes.NODE_CLASS_MAPPINGS)
+    return sorted(map(str, nodes.NODE_CLASS_MAPPINGS))
 
 
 def by_name() -> dict[str, list[str]]:

@@ -26,10 +26,10 @@ def status(folder: RunFolder) -> dict:
     except OSError as error:
         raise damaged(folder.status_file, error) from None
     # No event tells under which names the LoRAs are published.
-    if told["state"] == "finished" and not told.get("lora") and paths.lora_file(folder.name).exists():
+    finished, best, published = told["state"] == "finished", told.get("best"), paths.lora_file(folder.name, paths.BEST)
+    if finished and not told.get("lora") and paths.lora_file(folder.name).exists():
         told["lora"] = paths.lora_name(folder.name)
-    best = told.get("best")
-    if best and not best.get("lora") and _holds(paths.lora_file(folder.name, paths.BEST), folder.best_lora):
+    if best and not best.get("lora") and (published.exists() if finished else _holds(published, folder.best_lora)):
         told["best"] = {**best, "lora": paths.lora_name(folder.name, paths.BEST)}
     return told
 
@@ -37,7 +37,7 @@ def status(folder: RunFolder) -> dict:
 def _holds(published: Path, source: Path) -> bool:
     """Whether it is the copy of that LoRA, and not of an earlier one."""
     try:
-        return published.stat().st_mtime_ns >= (source.stat().st_mtime_ns if source.exists() else 0)
+        return published.stat().st_mtime_ns >= source.stat().st_mtime_ns
     except OSError:
         return False
 

@@ -44,9 +44,8 @@ export function nameTemplates(api) {
     return pack ? { ...packs, [pack]: titled(packs[pack]) } : packs;
   };
   api.apiURL = function (/** @type {string} */ route) {
-    const place = `/workflow_templates/${pack}/`;
-    const title = pack && route.startsWith(place) ? route.slice(place.length).replace(/\.\w+$/, "") : "";
-    const file = title && FILES.find((each) => TITLES[each] === title);
-    return apiURL.call(this, file ? place + file + route.slice(place.length + title.length) : route);
+    const place = `/workflow_templates/${pack}/`, asked = String(route);
+    const file = pack && asked.startsWith(place) && FILES.find((each) => asked.startsWith(`${place}${TITLES[each]}.`));
+    return apiURL.call(this, file ? place + file + asked.slice(place.length + TITLES[file].length) : route);
   };
 }

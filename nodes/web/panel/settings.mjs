@@ -14,7 +14,7 @@ export function Settings({ id, routes }) {
     ${preset &&
     html`<p>
       ${changed.length
-        ? `Custom: nearest to the preset ${preset}, from which ${changed.length} settings differ:`
+        ? `Custom: nearest to the preset ${preset}, but for ${changed.length} setting${changed.length > 1 ? "s" : ""}:`
         : `The settings of the preset ${preset}.`}
     </p>`}
     ${changed.length > 0 &&

@@ -93,7 +93,7 @@ def test_a_strangers_job_is_not_signed_by_going_on_or_restarting(runs, ended, ac
     ended.job.write_text(json.dumps(job))
     with pytest.raises(ValueError, match="was not written by this ComfyUI"):
         getattr(runs.submit, action)(ended, *([5] if action == "go_on" else []))
-    assert not ended.started and [folder.name for folder in runs.overview.all_runs()] == [ended.name]
+    assert not ended.started and [each["run_id"] for each in runs.overview.summaries()] == [ended.name]
 
 
 def test_a_lora_of_now(runs, ended, monkeypatch):
@@ -147,7 +147,7 @@ def test_a_removed_run_leaves_nothing_but_what_links_lead_to(runs, ended, tmp_pa
     runs.news.take()
     runs.remove.remove(ended, loras=False)
     assert not ended.path.exists() and (outside / "kept").exists() and len(list(loras.iterdir())) == 3
-    assert [folder.name for folder in runs.overview.all_runs()] == [other.name] and runs.news.take() == {ended.name}
+    assert [each["run_id"] for each in runs.overview.summaries()] == [other.name] and runs.news.take() == {ended.name}
     ended.create()
     ended.job.write_text("{}")
     runs.remove.remove(ended, loras=True)

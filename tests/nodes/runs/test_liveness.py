@@ -79,7 +79,7 @@ def test_summary_has_no_nan_and_never_fails_on_a_young_run(runs, folder):
     folder.set_status(state="queued", reward={"a": float("nan")})
     summary = json.loads(json.dumps(runs.overview.summary(folder), allow_nan=False))
     assert summary["reward"] == {"a": None} and summary["images"] == [] and summary["files"] == []
-    assert [f.name for f in runs.overview.all_runs()] == ["some-run-12345678"]
+    assert [each["run_id"] for each in runs.overview.summaries()] == ["some-run-12345678"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\x00", "[" * 100_000])

@@ -59,8 +59,9 @@ def test_the_next_server_takes_the_summaries_that_still_hold(runs, make, monkeyp
 
     make("one", "finished")
     other = make("other", "failed", message="No.")
+    make("third", "finished").job.write_text("{")
     before = runs.overview.summaries()
-    runs.overview.keep()
+    runs.follow.Follower(lambda *_: None).skip_the_past()
     read = []
     status = runs.stored.status
     monkeypatch.setattr(runs.stored, "status", lambda folder: read.append(folder.name) or status(folder))
@@ -71,18 +72,39 @@ def test_the_next_server_takes_the_summaries_that_still_hold(runs, make, monkeyp
         runs.overview._taken_from.clear()
         return runs.overview.summaries()
 
-    assert after_a_restart() == before and not read
+    assert after_a_restart() == before and read == ["third"], "what couldn't be read is looked at again"
     change(other, message="Never.")
-    assert {each.get("message") for each in after_a_restart()} == {None, "Never."} and set(read) == {"other"}
+    told = {each["run_id"]: each.get("message") for each in after_a_restart()}
+    assert (told["one"], told["other"]) == (None, "Never.") and set(read) == {"other", "third"}
     kept = runs.paths.runs_directory() / runs.overview.KEPT
     whole = kept.read_bytes()
     for forged in (b"", whole[:-1], whole.replace(b"finished", b"unfinish")):
         kept.write_bytes(forged)
         after_a_restart()
-        assert set(read) == {"one", "other"}
+        assert set(read) == {"one", "other", "third"}
     kept.write_bytes(whole)
     monkeypatch.delitem(nodes.NODE_CLASS_MAPPINGS, "Test_Loader")
-    assert "restart" in before[0]["actions"] and "restart" not in after_a_restart()[0]["actions"]
+    assert all("restart" in each["actions"] for each in before[1:])
+    assert not any("restart" in each["actions"] for each in after_a_restart())
+
+
+def test_what_could_not_be_read_is_not_kept(runs, make, monkeypatch):
+    folder = make("one", "finished")
+    runs.about.write(folder, {"name": "Mine"})
+    for file, broken in ((folder.job, "one"), (folder.path / "about.json", "One")):
+        whole = file.read_bytes()
+        stamp = file.stat().st_mtime_ns
+        file.write_bytes(b"x" * len(whole))
+        os.utime(file, ns=(stamp, stamp))
+        runs.overview._known.clear()
+        runs.overview.summaries()
+        runs.overview.keep()
+        file.write_bytes(whole)
+        os.utime(file, ns=(stamp, stamp))
+        runs.overview._known.clear()
+        runs.overview._taken_from.clear()
+        told = runs.overview.summaries()[0]
+        assert (told["state"], told["name"]) == ("finished", "Mine"), broken
 
 
 def test_published_loras_come_and_go(runs, make):
