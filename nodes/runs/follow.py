@@ -64,7 +64,7 @@ class Follower:
             followed.offset = event_lines.size(folder.events)
             followed.changed, followed.state = changed, summary["state"]
             if time.monotonic() > until:  # the server is starting: it goes first
-                time.sleep(event_lines.PAUSE_SECONDS)
+                time.sleep(2 * event_lines.WORK_SECONDS)
                 until = time.monotonic() + event_lines.WORK_SECONDS
         overview.keep()
 

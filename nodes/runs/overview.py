@@ -121,9 +121,9 @@ def summary(folder: RunFolder) -> dict:
 
 def keep() -> None:
     """Writes the summaries that hold as long as no file changes, so that the next server needn't make them again."""
-    settled = [known for known, _ in _on_disk() if known.made_of and known.is_sound]
-    if all(known.is_kept for known in settled):
+    if not any(known.made_of and known.is_sound and not known.is_kept for known in list(_known.values())):
         return
+    settled = [known for known, _ in _on_disk() if known.made_of and known.is_sound]
     kept = {}
     for known in settled:
         with known.lock:
