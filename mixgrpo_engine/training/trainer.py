@@ -288,14 +288,14 @@ class Trainer:
 
     def _save_lora(self) -> None:
         """The LoRA of now, for who has asked for it by a file named `save`."""
+        if self.ranks.is_main:
+            remove(self.folder.save_file)  # first: whoever hears of this LoRA may ask for the next one
         path = self.folder.step_lora(self.iteration)
         try:
             self._export_averaged(path)
             self.emit(Lora(self.iteration, path.name))
         except (OSError, SafetensorError) as error:  # a full disk, for one: it costs this LoRA, not the run
             self.pulse.notice(f"The LoRA that was asked for couldn't be saved ({error}).")
-        if self.ranks.is_main:
-            remove(self.folder.save_file)
         self.ranks.wait()
 
     def _rescue(self, saved: int) -> None:

@@ -151,14 +151,15 @@ def test_a_lora_that_is_asked_for_is_saved_with_a_checkpoint_at_the_iterations_e
 
     def ask(event):
         emit(event)
-        if event.type == "iteration" and event.iteration == 3:
-            trainer.folder.save_file.touch()
+        if event.type in ("iteration", "lora") and event.iteration == 3:
+            trainer.folder.save_file.touch()  # the second time as soon as the first LoRA is told of
 
     trainer.emit = ask
     trainer.run()
-    (event,) = toy.events(trainer, "lora")
+    event, again = toy.events(trainer, "lora")
     assert (event["iteration"], event["lora"]) == (3, "run-000003.safetensors")
-    assert [event["iteration"] for event in toy.events(trainer, "checkpoint")] == [3, 8]
+    assert again["iteration"] == 4, "an answer must not wipe out the next question"
+    assert [event["iteration"] for event in toy.events(trainer, "checkpoint")] == [3, 4, 8]
     assert not trainer.folder.save_file.exists()
     lora = load_file(trainer.folder.path / event["lora"])
     kept = load_file(trainer.folder.checkpoints / "000003" / "lora.safetensors")

@@ -27,3 +27,6 @@ def randomise(module, seed):
         else:
             values = 1 + 0.1 * values
         parameter.copy_(values)
+    for name, buffer in module.named_buffers():
+        if name == "pos_embed":  # SD3's table of positions: uninitialised, too
+            buffer.copy_(0.1 * torch.randn(buffer.shape, generator=generator))
