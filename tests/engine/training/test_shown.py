@@ -161,8 +161,8 @@ def test_a_lora_that_is_asked_for_is_saved_with_a_checkpoint_at_the_iterations_e
     assert again["iteration"] == 4, "an answer must not wipe out the next question"
     assert [event["iteration"] for event in toy.events(trainer, "checkpoint")] == [3, 4, 8]
     assert not trainer.folder.save_file.exists()
-    lora = load_file(trainer.folder.path / event["lora"])
-    kept = load_file(trainer.folder.checkpoints / "000003" / "lora.safetensors")
+    lora = load_file(trainer.folder.path / again["lora"])
+    kept = load_file(trainer.folder.checkpoints / "000004" / "lora.safetensors")
     assert all(torch.equal(lora[name], kept[name]) for name in lora)
     plain = toy.make(tmp_path / "plain", settings)
     plain.run()
