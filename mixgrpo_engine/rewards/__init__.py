@@ -20,12 +20,13 @@ class Reward(Protocol):
     It may have more: `strict(images, prompts)` -> 1.0 right, 0.0 wrong, NaN unknown; and `failures`, a list of
     sentences that say why the last call of score() gave NaN; and `remarks`, sentences about that call that people
     should know. `uses_policy` is true for one that calls the trained model itself, and so can't work beside the next
-    rollout; `abstains` for one whose silence about all images is a choice, and no failure. One with `uses_references`
-    gets score(images, prompts, references), a list with one References an image, and strict() alike; the pictures that
-    it can't do without are named in `needed_references`. `score_videos(videos, prompts)`, videos float (batch, frames,
-    height, width, 3), is asked in the place of the mean over a video's frames; `compares_group` is true for one whose
-    scores only tell the images of one call apart, so that their mean says nothing. Where scoring may take long it calls
-    go_on() now and then.
+    rollout; `abstains` for one whose silence about all images is a choice, and no failure, and `leaves_out_held_out`
+    for one that has no scores for held-out images at all. One with `uses_references` gets score(images, prompts,
+    references), a list with one References an image, and strict() alike; the pictures that it can't do without are
+    named in `needed_references`. `score_videos(videos, prompts)`, videos float (batch, frames, height, width, 3), is
+    asked in the place of the mean over a video's frames; `compares_group` is true for one whose scores only tell the
+    images of one call apart, so that their mean says nothing. Where scoring may take long it calls go_on() now and
+    then.
     """
 
     name: str

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..records import tensor_files
-from ..taste.features import Features
-from ..taste.preference import ABOVE, FAR, RECENT, Preference, choices, cross_validated, fit, in_words
-from ..taste.votes import Sheet, State, VoteSet, scores_of
+from ..taste.features import Features, sees
+from ..taste.preference import ABOVE, FAR, RECENT, Preference, choices, cross_validated, fit
+from ..taste.votes import Order, Sheet, State, VoteSet, scores_of
 from . import check_batch, go_on, of_one_group
 
 SHOWN = 4  # images of a sheet
@@ -83,12 +84,22 @@ class TasteReward:
         return scores
 
     def learned(self) -> Preference:
-        """The model of all votes that there are now; kept in the set's folder as taste.safetensors."""
-        state = self.votes.read()
-        digest = _digest(state, self.sources)
-        if self._learned is None or self._learned[0] != digest:
-            self._learned = digest, self._learn(state)
-        return self._learned[1]
+        """The model of all votes that there are now; kept in the set's folder as taste.safetensors.
+
+        A training goes on with what it has learned when all votes are taken back.
+        """
+        known, digest = self._learned, _digest(self.votes.read(), self.sources)
+        if known is None or (known[0] != digest and (self.can_learn() or not self.source)):
+            self._learned = known = digest, self._learn()
+        return known[1]
+
+    def can_learn(self) -> bool:
+        """Whether there is a vote that prefers one image to another."""
+        return any(len(order) > 1 for _, order in self._voted())
+
+    def device_bytes(self) -> int:
+        """Of its sources' networks, for the estimate of memory."""
+        return sum(told() for source in self.sources if (told := getattr(source, "device_bytes", None)))
 
     def _of_the_run(self) -> Preference:
         """What a run's held-out images are scored by from first to last: else their scores couldn't be compared."""
@@ -102,13 +113,16 @@ class TasteReward:
         preference.save(path)
         return preference
 
-    def in_words(self) -> str:
-        """How well the votes are understood, a sentence."""
-        preference = self.learned()
-        return in_words(preference.votes, preference.accuracy)
+    def _voted(self) -> list[tuple[Sheet, Order]]:
+        """The votes whose images all sources can look at."""
+        return [each for each in self.votes.read().voted() if all(sees(one, each[0].prompt) for one in self.sources)]
 
-    def _learn(self, state: State) -> Preference:
-        voted = list(state.voted())
+    def _learn(self) -> Preference:
+        voted = self._voted()
+        if unseen := len(self.votes.read().answers) - len(voted):
+            self.remarks.append(
+                f"Votes on prompts that the training hasn't encoded ({unseen}) count from its next start on."
+            )
         if not voted:
             raise ValueError(
                 f"The votes '{self.votes.folder.name}' hold no vote yet: open the panel's tab Votes and choose a few, "
@@ -126,7 +140,8 @@ class TasteReward:
             [(sheet.prompt, [places[file, sheet.prompt] for file in sheet.images], order) for sheet, order in voted]
         )
         preference = fit(table, self._blocks(), chosen)
-        preference.accuracy = cross_validated(table, self._blocks(), chosen)
+        if not self.source:  # a training doesn't ask for it, and it takes several fits
+            preference.accuracy = cross_validated(table, self._blocks(), chosen)
         if self.keep:
             preference.save(self.votes.folder / "taste.safetensors")
         return preference
@@ -180,6 +195,7 @@ class LiveReward:
         """
         self.votes, self.shown, self.patience, self.instead = votes, shown, patience, instead
         self.source = source
+        self.alone = True  # whether the training learns from nothing else
         self.failures: list[str] = []
         self.remarks: list[str] = []
         self._missed = 0  # groups in a row that nobody answered in time
@@ -194,8 +210,9 @@ class LiveReward:
         if not of_one_group(prompts) or len(images) < 2:
             return self._otherwise(images, prompts, "Held-out images are not put to the vote.")
         places = torch.linspace(0, len(images) - 1, min(self.shown, len(images))).round().long()
-        sheet = self.votes.add(images[places], prompts[0], self.source)
-        order = self._answer(sheet)
+        ask = functools.partial(self.votes.add, images[places], prompts[0], self.source)
+        sheet = ask()
+        order = self._answer(sheet.id, ask)
         if order is None:
             skipped = sheet.id in self.votes.read().skipped
             return self._otherwise(images, prompts, "You skipped it." if skipped else "Nobody answered in time.")
@@ -203,17 +220,31 @@ class LiveReward:
         scores[places] = scores_of(order, len(places))
         return scores
 
-    def _answer(self, sheet: Sheet) -> tuple | None:
-        """None: skipped, or not answered in time."""
+    def score_videos(self, videos: Tensor, prompts: Sequence[str]) -> Tensor:
+        """The same of videos, (batch, frames, height, width, 3), by the frame in their middle."""
+        return self.score(videos[:, videos.shape[1] // 2], prompts)
+
+    @property
+    def leaves_out_held_out(self) -> bool:
+        """Whether it has no scores for held-out images."""
+        return self.instead is None
+
+    def device_bytes(self) -> int:
+        return self.instead.device_bytes() if self.instead else 0
+
+    def _answer(self, sheet: str, ask: Callable[[], Sheet]) -> Order | None:
+        """None: skipped, or not answered in time. sheet: its id; ask: adds it again."""
         started = time.monotonic()
         while True:
             state = self.votes.read()
-            if sheet.id in state.answers or sheet.id in state.skipped:
+            if sheet not in state.sheets:  # the set was deleted meanwhile
+                ask()
+            if not state.waits(sheet):
                 self._missed = 0
-                return state.answers.get(sheet.id)
+                return state.answers.get(sheet)
             # A run that nobody looks at any more would learn nothing: then it waits.
-            others_vote = self.instead is not None and state.answers
-            may_go_on = others_vote or self._missed < MOST_MISSED
+            learns_otherwise = not self.alone or (self.instead is not None and self.instead.can_learn())
+            may_go_on = learns_otherwise or self._missed < MOST_MISSED
             if may_go_on and 0 < self.patience < time.monotonic() - started:
                 self._missed += 1
                 return None
@@ -221,7 +252,7 @@ class LiveReward:
             time.sleep(LOOK_SECONDS)
 
     def _otherwise(self, images: Tensor, prompts: Sequence[str], why: str) -> Tensor:
-        if self.instead is not None and self.votes.read().answers:
+        if self.instead is not None and self.instead.can_learn():
             scores = self.instead.score(images, prompts)
             self.remarks += self.instead.remarks
             return scores

@@ -23,6 +23,9 @@ class ClipFeatures:
         """Of the network, which is loaded for it."""
         return {"clip image": self.reward.module().width, "clip prompt": 1}
 
+    def device_bytes(self) -> int:
+        return self.reward.device_bytes()
+
     @torch.no_grad()
     def of(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         module, found = self.reward.module(), []

@@ -31,6 +31,12 @@ class Features(Protocol):
         ...
 
 
+def sees(source: Features, prompt: str) -> bool:
+    """Whether a source can look at images of this prompt; one that doesn't say (`knows(prompt)`) can at all."""
+    knows = getattr(source, "knows", None)
+    return knows is None or bool(knows(prompt))
+
+
 class PictureStatistics:
     """Colours, place and size of what is in the picture: see statistics.py."""
 
@@ -55,12 +61,13 @@ class PromptFit:
         encode: Callable[[Tensor], Tensor],
         key: str,
         sigmas: Sequence[float] = SIGMAS,
+        knows: Callable[[str], bool] = lambda prompt: True,
     ) -> None:
         """velocity(latents, sigma, prompts): the base model's, "" is no prompt. encode(images): their latents.
 
-        key: names the model.
+        key: names the model. knows: whether the model can be given a prompt.
         """
-        self.velocity, self.encode, self.sigmas = velocity, encode, tuple(sigmas)
+        self.velocity, self.encode, self.sigmas, self.knows = velocity, encode, tuple(sigmas), knows
         self.key = f"prompt fit {' '.join(map(str, self.sigmas))} {key}"
         self.blocks = {"prompt fit": PROMPT_FIT * len(self.sigmas)}
 

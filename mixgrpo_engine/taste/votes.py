@@ -55,9 +55,11 @@ class State:
     @property
     def pending(self) -> list[Sheet]:
         """Sheets without an answer, the oldest first."""
-        return [
-            sheet for sheet in self.sheets.values() if sheet.id not in self.answers and sheet.id not in self.skipped
-        ]
+        return [sheet for sheet in self.sheets.values() if self.waits(sheet.id)]
+
+    def waits(self, sheet: str) -> bool:
+        """Whether it has no answer."""
+        return sheet not in self.answers and sheet not in self.skipped
 
     def voted(self) -> Iterator[tuple[Sheet, Order]]:
         """Sheets that say something, with their answers."""
@@ -76,13 +78,15 @@ class VoteSet:
     def add(self, images: Tensor, prompt: str, source: str = "") -> Sheet:
         """Images (2 to 16, height, width, 3), float in 0..1, as a new sheet, or the one that they already are.
 
+        source: the run that asks. What an earlier run has asked in vain is this one's question from now on.
         Raises ValueError for another number of images.
         """
         if not 2 <= len(images) <= MOST_SHOWN:
             raise ValueError(f"{len(images)} images to vote on: it must be 2 to {MOST_SHOWN}.")
         pixels = images.detach().float().cpu().nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
         name = sheet_id(pixels, prompt)
-        if sheet := self.read().sheets.get(name):
+        sheet = self.read().sheets.get(name)
+        if sheet and (source in ("", sheet.source) or not self._read.waits(name)):
             return sheet
         self.images.mkdir(parents=True, exist_ok=True)
         files = tuple(self._keep(image) for image in pixels)
@@ -220,7 +224,9 @@ def _take(state: State, line: bytes) -> None:
             if not 2 <= len(files) <= MOST_SHOWN:
                 raise ValueError
             sheet = Sheet(str(told["id"]), str(told["prompt"]), files, str(told["source"]), float(told["time"]))
-            state.sheets.setdefault(sheet.id, sheet)
+            if state.waits(sheet.id):
+                state.sheets.pop(sheet.id, None)  # asked again: it is the newest
+                state.sheets[sheet.id] = sheet
             return
         sheet = state.sheets[told["sheet"]]
         if kind == "vote":

@@ -39,11 +39,14 @@ class CompiledBlocks:
     def __init__(self, module: nn.Module) -> None:
         self.ahead = False  # whether all is compiled that ever will be
         self._forwards: list[tuple[Any, types.MethodType]] = []  # who calls a block's own forward, and that
+        self.swapped = 0  # blocks that stay as they are, because each call fetches their weights
         for block in _blocks_of(module):
             # Whoever wraps a block's forward (checks, checkpointing) keeps it in an attribute of the same name.
             holder = vars(block).get("forward", block)
-            if getattr(holder.forward, "__func__", None) is type(block).forward:
+            if getattr(getattr(holder, "forward", None), "__func__", None) is type(block).forward:
                 self._forwards.append((holder, holder.forward))
+            else:
+                self.swapped += 1
 
     def __len__(self) -> int:
         return len(self._forwards)
@@ -106,7 +109,8 @@ def compile_ahead(
     if why := _obstacle(policy.module, blocks, ranks):
         pulse.notice(f"The model isn't compiled, because {why}: the training goes on without.")
         return
-    pulse.emit(Stage("compile", f"Compiling the model's {len(blocks)} transformer blocks."))
+    others = f", but not the {blocks.swapped} whose weights stay in host memory" if blocks.swapped else ""
+    pulse.emit(Stage("compile", f"Compiling {len(blocks)} of the model's transformer blocks{others}."))
     try:
         calls()  # as they are: checks of the blocks' own code see that code, and errors of the model are no compiler's
         blocks.compile(calls)
@@ -128,7 +132,9 @@ def _obstacle(module: nn.Module, blocks: CompiledBlocks, ranks: Ranks) -> str:
     if ranks.split:
         return "its weights are split over processes"
     if not len(blocks):
-        return "its transformer blocks aren't known"
+        return (
+            "all its blocks' weights stay in host memory" if blocks.swapped else "its transformer blocks aren't known"
+        )
     if any(map(_recasts, module.modules())):
         return "quantised layers can be compiled with gradient_checkpointing only"
     return ""

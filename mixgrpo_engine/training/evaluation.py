@@ -18,7 +18,7 @@ from ..records import samples
 from ..records.events import Best, Evaluation, Sample
 from ..records.grid import labelled_grid, stills, to_bytes
 from ..records.run_folder import RunFolder
-from ..rewards import Reward, scoring_held_out, strict_scores
+from ..rewards import Reward, compares_group, scoring_held_out, strict_scores
 from ..rewards.scoring import ScoresByName, and_why
 from .experience import Sampler
 from .held_out_history import History, rounded
@@ -63,16 +63,20 @@ class Judges:
     ) -> Judges:
         """The watched rewards decide; without any, the trained ones do. Weights are equal when None.
 
-        One that compares images of a group with each other has the same mean whatever was learned: it decides nothing
-        where there is another one.
+        One that compares images of a group with each other has the same mean whatever was learned, and one that leaves
+        out held-out images has none: they decide nothing where there is another one.
         """
         apart = {name: name + " (watched)" * (name in trained) for name in watched}
         rewards = {**trained, **{apart[name]: reward for name, reward in watched.items()}}
         deciding = dict(weights or dict.fromkeys(trained, 1.0))
         if watched:
             deciding = {apart[name]: (watched_weights or {}).get(name, 1.0) for name in watched}
-        compares = {name for name in deciding if getattr(rewards[name], "compares_group", False)}
-        telling = {name: weight for name, weight in deciding.items() if weight > 0 and name not in compares}
+        silent = {
+            name
+            for name in deciding
+            if compares_group(rewards[name]) or getattr(rewards[name], "leaves_out_held_out", False)
+        }
+        telling = {name: weight for name, weight in deciding.items() if weight > 0 and name not in silent}
         return cls(rewards, telling or deciding)
 
     def decide(self, scores: Mapping[str, float | None]) -> float:

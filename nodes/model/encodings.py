@@ -108,7 +108,7 @@ class StoredEncodings:
         return conditioning.load(self._path(self._files[prompt]), [prompt]).of_item(prompt)
 
     def __contains__(self, prompt: str) -> bool:
-        return prompt in self._files
+        return prompt in self._files or (self.beside is not None and prompt in self.beside)
 
     def __len__(self) -> int:
         return len(self.prompts)

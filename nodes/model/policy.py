@@ -151,11 +151,11 @@ class ComfyPolicy:
             unload(self.vae)
         return self._model.process_latent_in(encoded.float()).to(self.device).view(len(images), *self.noise_shape)
 
-    def base_velocity(self, latents: Tensor, sigma: float, prompts: Sequence[str]) -> Tensor:
-        """The base model's, without guidance, BASE_IMAGES a model call; only for prompts that are encoded."""
+    def base_velocity(self, latents: Tensor, sigma: float, prompts: Sequence[str], images: int = BASE_IMAGES) -> Tensor:
+        """The base model's, without guidance, some images a model call; only for prompts that are encoded."""
         parts = []
-        for start in range(0, len(latents), BASE_IMAGES):
-            rows = slice(start, start + BASE_IMAGES)
+        for start in range(0, len(latents), images):
+            rows = slice(start, start + images)
             condition = PromptCondition([self._positive(prompt) for prompt in prompts[rows]], None, self.device)
             with torch.no_grad(), self.base():
                 parts.append(self.module(latents[rows], sigma, condition))

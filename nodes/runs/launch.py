@@ -42,6 +42,9 @@ def require_devices(made: dict) -> None:
     wanted = made["config"].get("run", {}).get("processes", 1)
     if wanted <= 1:
         return
+    if any(node["class_type"] == "MixGRPO_RewardYou" for node in made.get("graph", {}).values()):
+        # All others would wait with the one that asks, and give up after two hours.
+        raise ValueError("MixGRPO Reward: You asks one person, in one process: set processes of MixGRPO Train to 1.")
     kind, there = devices()
     if wanted > there:
         what = "CPU cores" if kind == "cpu" else "GPUs that this ComfyUI sees"

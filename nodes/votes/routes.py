@@ -89,6 +89,8 @@ async def _zip(_request: web.Request, votes: VoteSet) -> web.StreamResponse:
 
 
 async def _delete(_request: web.Request, votes: VoteSet) -> web.Response:
+    if asking := await asyncio.to_thread(lambda: sorted(_at_work(votes.read().pending))):
+        raise Refused(409, f"Run {asking[0]} is at work and asks for these votes: cancel it first.")
     await asyncio.to_thread(files.remove, votes.folder)
     _taste.cache_clear()
     news.tell(votes.folder.name)

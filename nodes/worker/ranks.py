@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from ...mixgrpo_engine.records.events import Cancelled, Event, Failed
 from ...mixgrpo_engine.records.files import read_json, remove, write_json
@@ -36,6 +37,8 @@ LOST = re.compile(r"gloo|nccl|tcpstore|connection (was )?(closed|reset)", re.IGN
 SILENT = "A process of the training ended without a word ({}killed, or out of memory)."
 
 ENDED = ("finished", "failed", "cancelled")
+
+Value = TypeVar("Value")
 
 
 def is_rank() -> bool:
@@ -198,6 +201,23 @@ def _lost_others(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(
         type(error).__name__.startswith("Dist") or LOST.search(failure_of(error).message)
     )
+
+
+def from_first(folder: RunFolder, stop: Stop, make: Callable[[], Value]) -> Value:
+    """What the first process makes, in all of them; it must be JSON. The others wait: until it has the GPUs, too."""
+    if not is_rank():
+        return make()
+    path, start = folder.path / "from-first.json", orders().get("start")
+    if index() == 0:
+        value = make()
+        write_json(path, {"start": start, "value": value})
+        return value
+    while True:
+        with suppress(ValueError, KeyError, TypeError, OSError):  # not there yet, or an earlier start's
+            if (told := read_json(path))["start"] == start:
+                return told["value"]
+        stop.check()
+        time.sleep(0.5)
 
 
 def choose_device(uses_gpu: bool) -> None:

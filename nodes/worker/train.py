@@ -19,7 +19,7 @@ from ..comfy_types import Vae
 from ..model import start_lora
 from ..model.encodings import StoredEncodings
 from ..runs import curve, item_graph, published_lora, stored_prompts
-from . import stages
+from . import ranks, stages
 from .compat import Comfy
 from .report import LOG, Reporter
 from .stop import Stop
@@ -40,7 +40,8 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop, t
     prompts = PromptSet.of_dict(told, item_files.root())
     loader = stages.Loader(job, folder, comfy, reporter, stop)
     words_tell_fit = config.run.frames == 1 and not prompts.has_pictures
-    encoded, loaded = loader.load(prompts, config, votes.prompts_of(job["graph"]) if words_tell_fit else [])
+    voted = ranks.from_first(folder, stop, lambda: votes.prompts_of(job["graph"]) if words_tell_fit else [])
+    encoded, loaded = loader.load(prompts, config, voted)
     stop.check()
 
     from ...mixgrpo_engine.rewards import mix
@@ -54,6 +55,7 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop, t
         start_lora.require_unchanged(config.adapter.start_from, job["start_sha256"])
     rewards, weights = mix.parts(loaded["reward"])
     watched, watched_weights = mix.parts(loaded["watch"]) if "watch" in loaded else ({}, {})
+    votes.tell_of_others(rewards, weights)
     scorers = [*rewards.values(), *watched.values()]
     check_pictures(prompts, scorers, item_graph.takes_pictures(job["graph"]))
     config, sizes = with_size_of_items(config, encoded, loaded["vae"])
@@ -79,7 +81,7 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop, t
         reporter.emit(Notice(reporter.checkpoint, notice))
     if words_tell_fit:
         for reward in scorers:
-            votes.let_see(reward, policy, encoded.prompts)
+            votes.let_see(reward, policy, encoded.prompts, config.rollout.batch_size)
     elif any(map(votes.taste_in, scorers)):
         reporter.emit(Notice(reporter.checkpoint, WITHOUT_FIT))
     rewards, watched = (by_frames(by_plain_prompts(each), config.run.frames) for each in (rewards, watched))

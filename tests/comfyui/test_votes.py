@@ -116,6 +116,8 @@ def test_a_killed_training_asks_again_only_what_was_not_answered(server, graphs)
         assert asked[-1]["source"] == run_id and len(asked[-1]["images"]) == 4
         answer(server, "person", asked[-1], order)
     third = first_waiting(server, "person")
+    status, told = server.request("DELETE", "/mixgrpo/votes/person")
+    assert status == 409 and f"Run {run_id} is at work and asks for these votes" in told["error"]
     assert server.get("/mixgrpo/votes/person")["runs"] == [run_id]
     server.kill_worker(run_id)
     server.wait_for_state(run_id, "dead", seconds=30)

@@ -111,3 +111,21 @@ def test_who_loses_the_others_tells_their_reason(room, folder, ranks, monkeypatc
     reporter.emit(ranks.last_word(folder, error, reporter, ranks.Stop(folder, one_of_several=True)))
     told = folder.status()
     assert told["state"] == state and words in told["message"]
+
+
+def test_the_others_take_what_the_first_process_has_made_at_this_start(folder, ranks, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    class Stop:
+        def check(self):
+            raise Asked
+
+    never = lambda: pytest.fail("only the first process makes it")  # noqa: E731
+    monkeypatch.setenv(ranks.ORDERS_VARIABLE, json.dumps({"start": "before"}))
+    assert ranks.from_first(folder, Stop(), lambda: ["a", "b"]) == ["a", "b"]
+    monkeypatch.setenv("RANK", "1")
+    assert ranks.from_first(folder, Stop(), never) == ["a", "b"]
+    monkeypatch.setenv(ranks.ORDERS_VARIABLE, json.dumps({"start": "now"}))
+    with pytest.raises(Asked):
+        ranks.from_first(folder, Stop(), never)

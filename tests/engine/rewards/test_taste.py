@@ -1,5 +1,6 @@
 """Rewards by votes: what was learned, what is asked, what happens while nobody answers."""
 
+import shutil
 import threading
 import time
 
@@ -36,7 +37,8 @@ def test_it_gives_what_the_voter_would_choose(votes):
     reward = TasteReward(votes, [PictureStatistics()])
     scores = reward.score(grey(0.2, 0.8, 0.5), ["new"] * 3)
     assert scores.argsort(descending=True).tolist() == [1, 2, 0] and not reward.remarks
-    assert "12 votes, right on" in reward.in_words() and (votes.folder / "taste.safetensors").exists()
+    learned = preference.Preference.load(votes.folder / "taste.safetensors")
+    assert "12 votes, right on" in preference.in_words(learned.votes, learned.accuracy)
 
 
 def test_new_votes_are_learned_at_the_next_call(votes):
@@ -150,6 +152,71 @@ def test_nobody_there_leaves_out_or_takes_the_learned_taste(votes, monkeypatch):
     assert low < high and not instead.failures, "held-out images are scored by what was learned"
 
 
+def test_a_first_vote_that_prefers_nothing_teaches_nothing_yet(votes):
+    votes.vote(votes.add(grey(0.3, 0.6), "a").id, [[0, 1]])
+    reward = LiveReward(votes, instead=TasteReward(votes, [PictureStatistics()]))
+    assert reward.score(grey(0.1, 0.9), ["a", "b"]).isnan().all() and reward.failures
+
+
+def test_a_training_whose_votes_are_taken_back_goes_on_with_what_it_has_learned(votes):
+    like_bright(votes, 1)
+    reward, images = TasteReward(votes, [PictureStatistics()], source="run-1"), (grey(0.2, 0.8), ["a"] * 2)
+    first = reward.score(*images)
+    votes.undo()
+    assert torch.equal(reward.score(*images), first)
+    with pytest.raises(ValueError, match="no vote"):
+        TasteReward(votes, [PictureStatistics()], source="run-1").score(*images)
+
+
+def test_votes_on_prompts_that_the_model_does_not_know_wait_for_the_next_start(votes):
+    def velocity(latents, sigma, prompts):
+        assert all(prompt in ("", "prompt 0", "a") for prompt in prompts)
+        return latents
+
+    fit = PromptFit(
+        velocity, lambda images: images.movedim(-1, 1), "toy", knows=lambda prompt: prompt in ("", "prompt 0", "a")
+    )
+    like_bright(votes, 2)  # of "prompt 0"
+    reward = TasteReward(votes, [PictureStatistics(), fit], source="run-1")
+    reward.score(grey(0.2, 0.8), ["a"] * 2)
+    votes.vote(votes.add(grey(0.3, 0.4), "voted on meanwhile").id, [[1], [0]])
+    reward.score(grey(0.2, 0.8), ["a"] * 2)
+    assert reward.remarks[0].startswith("Votes on prompts that the training hasn't encoded (1) count from its next")
+    assert reward.learned().votes == 2
+
+
+def test_a_video_is_voted_on_by_its_middle_frame(votes):
+    videos = torch.stack([torch.cat([grey(0.0), grey(level), grey(1.0)]) for level in (0.2, 0.7)])
+    middle = votes.add(grey(0.2, 0.7), "a")
+    votes.vote(middle.id, [[1], [0]])
+    assert LiveReward(votes).score_videos(videos, ["a"] * 2).tolist() == [0, 1]
+
+
+def test_what_an_earlier_run_has_asked_in_vain_is_the_next_ones_question(votes):
+    first = votes.add(grey(0.1, 0.9), "a", "run-a")
+    votes.add(grey(0.2, 0.9), "a", "run-a")
+    again = votes.add(grey(0.1, 0.9), "a", "run-b")
+    assert (again.id, again.source) == (first.id, "run-b")
+    assert [sheet.source for sheet in VoteSet(votes.folder).read().pending] == ["run-a", "run-b"], "it is the newest"
+    votes.vote(first.id, [[0], [1]])
+    assert votes.add(grey(0.1, 0.9), "a", "run-c").source == "run-b", "an answered one stays whose it was"
+
+
+def test_a_set_that_is_deleted_while_a_training_waits_is_asked_again(votes, monkeypatch):
+    monkeypatch.setattr(taste, "LOOK_SECONDS", 0.01)
+    looks = []
+
+    def person():
+        looks.append(1)
+        if len(looks) == 2:
+            shutil.rmtree(votes.folder)
+        if len(looks) == 5:
+            VoteSet(votes.folder).vote(VoteSet(votes.folder).read().pending[0].id, [[1], [0]])
+
+    with asking(person):
+        assert LiveReward(votes).score(grey(0.1, 0.9), ["a"] * 2).tolist() == [0, 1]
+
+
 def test_prompt_fit_sees_whether_the_model_knows_the_image():
     """A model that is sure of the latents 1 where it has a prompt, and of 0 without."""
 
@@ -188,7 +255,10 @@ def test_a_run_that_nobody_looks_at_waits(votes, monkeypatch, learned):
 
     with asking(ask), pytest.raises(Enough):
         reward.score(grey(0.3, 0.9), ["a"] * 2)
-    votes.vote(votes.read().pending[-1].id, [[1], [0]])
+    reward.alone = False
+    assert reward.score(grey(0.5, 0.9), ["a"] * 2).isnan().all(), "another reward teaches meanwhile"
+    reward.alone = True
+    votes.vote(votes.add(grey(0.3, 0.9), "a").id, [[1], [0]])
     assert reward.score(grey(0.3, 0.9), ["a"] * 2).tolist() == [0, 1]
     assert reward.score(grey(0.4, 0.9), ["a"] * 2).isfinite().all() == learned, "somebody is there: it is patient again"
 

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
+from mixgrpo_engine.training import compiled_blocks
+
 toy = sys.modules["toy"]
 
 
@@ -88,6 +90,25 @@ def test_a_model_of_unknown_blocks_is_one_notice(tmp_path):
     assert trainer.run() == "finished" and not stages(trainer)
     (notice,) = toy.events(trainer, "notice")
     assert "its transformer blocks aren't known" in notice["message"]
+
+
+class Swapped(ModuleOfBlocks):
+    """Each call of its blocks fetches the weights first."""
+
+    def __init__(self, number=2):
+        super().__init__()
+        for block in self.blocks[:number]:
+            block.forward = functools.partial(block.forward)
+
+
+def test_blocks_whose_weights_stay_in_host_memory_are_told(tmp_path, monkeypatch):
+    some = compiled_blocks.CompiledBlocks(Swapped(1))
+    assert (len(some), some.swapped) == (1, 1)
+    monkeypatch.setitem(globals(), "ModuleOfBlocks", Swapped)
+    trainer, outcome = trained(tmp_path / "run", True)
+    assert outcome == "finished" and not stages(trainer)
+    (notice,) = toy.events(trainer, "notice")
+    assert "all its blocks' weights stay in host memory" in notice["message"]
 
 
 def test_compiling_can_be_stopped(tmp_path):

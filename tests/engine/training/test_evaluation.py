@@ -219,6 +219,14 @@ def test_a_comparison_inside_groups_decides_nothing_beside_another_reward(toy, t
     assert math.isnan(alone.decide({"toy": 1.0, "b": None}))
 
 
+def test_a_reward_without_scores_for_held_out_images_decides_nothing_beside_another(toy, tmp_path):
+    class You(Spy):
+        leaves_out_held_out = True
+
+    judges = toy.make(tmp_path / "beside", watched={"a": Spy(), "you": You()}).held_out.judges
+    assert judges.decide({"a": 1.0, "you": None}) == 1.0
+
+
 def test_a_reward_that_is_trained_and_watched_is_told_twice(toy, tmp_path):
     trainer = toy.make(tmp_path / "run", watched={"toy": Scripted(5.0)})
     trainer.held_out.evaluate(0)

@@ -99,6 +99,13 @@ def test_more_processes_than_gpus_start_nothing(runs, comfy, monkeypatch, kind, 
     assert runs.submit.submit(job(3)).action == "finished", "nothing is to be started"
 
 
+def test_a_person_is_asked_by_one_process_only(runs):
+    you = {"7": {"class_type": "MixGRPO_RewardYou", "inputs": {}}}
+    made = {"name": "n", "fingerprint": "a" * 64, "graph": you, "config": {"run": {"processes": 2}}}
+    with pytest.raises(ValueError, match="You asks one person, in one process: set processes"):
+        runs.submit.submit(made)
+
+
 def test_settings_tell_runs_apart_only_where_they_change_the_training(runs, pack):
     config = pack.mixgrpo_engine.config
 

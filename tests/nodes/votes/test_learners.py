@@ -43,6 +43,16 @@ def test_which_prompts_a_training_encodes_beside_its_own(room, learners):
     votes.vote(votes.add(coloured(RED, GREY), "voted on").id, [[0], [1]])
     node = {"class_type": "MixGRPO_RewardTaste", "inputs": {"votes": "mine"}}
     assert package.prompts_of({"1": node}) == ["", "voted on"]
+    votes.add(coloured(RED, GREY), "may be voted on")
+    votes.skip(votes.add(coloured(RED, GREY), "skipped").id)
+    assert package.prompts_of({"1": node}) == ["", "voted on", "may be voted on"]
     assert package.prompts_of({"1": {**node, "class_type": "MixGRPO_RewardShapes"}}) == []
     assert package.prompts_of({"1": {**node, "inputs": {"votes": ["2", 0]}}}) == [""]
     assert package.prompts_of({"1": {**node, "inputs": {"votes": "../mine"}}}) == [""]
+
+
+def test_a_live_reward_knows_whether_the_training_learns_from_others(room, learners):
+    you, taste = learners.MixGRPORewardYou.execute("mine", 4, 20, "left out").result[0], object()
+    for weight, alone in ((0.5, False), (0.0, True)):
+        room("nodes.votes").tell_of_others({"you": you, "taste": taste}, {"you": 1.0, "taste": weight})
+        assert you.alone is alone
