@@ -110,6 +110,10 @@ def test_a_lora_of_now(runs, ended, monkeypatch):
     runs.published_lora.publish(ended, "2")
     assert published.read_bytes() == b"asked for"
     monkeypatch.setattr(runs.liveness, "is_alive", lambda _: True)
+    ended.set_status(state="queued")
+    with pytest.raises(ValueError, match="hasn't started yet: save its LoRA when it is at work"):
+        runs.save.save(ended)
+    assert not (ended.path / "save").exists()
     ended.set_status(state="running")
     runs.save.save(ended)
     assert (ended.path / "save").exists()

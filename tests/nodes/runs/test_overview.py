@@ -156,7 +156,8 @@ ENDED = {"restart", "delete"}
 @pytest.mark.parametrize(
     ("state", "options", "alive", "expected"),
     [
-        ("queued", {}, True, {"cancel", "save", "restart"}),
+        ("queued", {}, True, {"cancel", "restart"}),
+        ("waiting", {}, True, {"cancel", "save", "restart"}),
         ("running", {}, True, {"cancel", "save", "restart"}),
         ("running", {}, False, {"resume", "continue", *ENDED}),
         ("failed", {}, False, {"resume", "continue", *ENDED}),
