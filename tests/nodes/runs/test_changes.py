@@ -75,6 +75,18 @@ def test_a_run_does_not_go_on_where_it_can_not(runs, ended, monkeypatch):
     assert not ended.started
 
 
+def test_the_node_that_queued_a_run_shows_its_restart(runs, ended):
+    plain = runs.overview.summary(runs.submit.restart(ended).folder)
+    assert (plain["workflow_id"], plain["queued"], plain["train_node_id"]) == ("", None, "2"), "a script's"
+    sweep = {"id": "s", "position": 2, "of": 3, "values": {"seed": 5}}
+    runs.workflow.keep(ended, {"workflow": {"id": "abc"}}, {}, "9:2", True, sweep)
+    before = runs.overview.summary(ended)
+    told = runs.overview.summary(runs.submit.restart(ended).folder)
+    assert (told["workflow_id"], told["train_node_id"]) == ("abc", "9:2") and told["queued"] > before["queued"]
+    assert before["sweep"] == sweep and told["sweep"] is None, "a sweep's place is taken"
+    assert not before["detached"] and told["detached"], "no prompt waits for it"
+
+
 def test_a_restart_is_a_run_of_its_own(runs, ended):
     (ended.path / "workflow.json").write_text("{}")
     submission = runs.submit.restart(ended)
