@@ -23,6 +23,7 @@ from .runs import (
     overview,
     paths,
     published_lora,
+    stored_prompts,
     submit,
     sweep,
     turns,
@@ -339,12 +340,13 @@ def run_output(folders: Sequence[RunFolder], told: Sequence[tuple[str, str]]) ->
 def describe(summary: dict, action: str) -> str:
     """A run in a few lines for people."""
     lines = [f"Run {summary['run_id']}: {summary['state']}, {wait.line(summary)}"]
+    measured = stored_prompts.measured(summary.get("held_out_prompts"))
     if summary.get("held_out_reward"):
-        lines.append(f"Held-out prompts: {events.scores(summary['held_out_reward'])}")
+        lines.append(f"{measured.capitalize()}: {events.scores(summary['held_out_reward'])}")
     best = summary.get("best")
     if best and best.get("lora"):
         score = "" if best.get("score") is None else f" ({best['score']:.3f})"
-        lines.append(f"Best on held-out prompts after iteration {best['iteration']}{score}: {best['lora']}")
+        lines.append(f"Best on {measured} after iteration {best['iteration']}{score}: {best['lora']}")
     if summary["state"] == "finished":
         lines.append(f"LoRA: {summary.get('lora', '')}")
         if summary.get("message"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...mixgrpo_engine.records.files import written_beside
 from ...mixgrpo_engine.records.run_folder import RunFolder
+from . import stored, stored_prompts
 from .history import History
 
 REWARD = "reward."
@@ -22,6 +23,7 @@ def draw(folder: RunFolder) -> Path | None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    measured = stored_prompts.measured(stored_prompts.counts(stored.job(folder))["held_out"])
     # No pyplot: it keeps global state and would open windows.
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="tight")
     axes = figure.add_subplot()
@@ -29,8 +31,8 @@ def draw(folder: RunFolder) -> Path | None:
         color, label = f"C{number}", name[len(REWARD) :]
         if trained := history.iterations.series(name):
             axes.plot(*zip(*trained, strict=True), color=color, alpha=0.6, label=f"{label}, training prompts")
-        if held_out := history.evaluations.series(name):
-            axes.plot(*zip(*held_out, strict=True), "o-", color=color, label=f"{label}, held-out prompts")
+        if evaluated := history.evaluations.series(name):
+            axes.plot(*zip(*evaluated, strict=True), "o-", color=color, label=f"{label}, {measured}")
     if history.best:
         best = history.best["iteration"]
         axes.axvline(best, color="0.4", linestyle=":", label=f"best LoRA, iteration {best}")

@@ -28,7 +28,7 @@ KEPT = "summaries.bin"
 """Those of runs that have ended, for the next server (kept_copy.py)."""
 
 SETTLED_SECONDS = 30.0
-"""After its last word a run has no process any more, and its files alone tell all."""
+"""After its last word a run's files alone tell all, once no process has it any more."""
 
 Signature = tuple[tuple[int, int, int] | None, ...]
 
@@ -199,6 +199,8 @@ def _summary(known: _Known, signature: Signature, published: dict[str, tuple[str
             told = _told(known, signature, loras)
             age = time.time() - (told.get("updated") or 0.0)
             settled = told["state"] not in liveness.ACTIVE and not told["cancelling"] and age > SETTLED_SECONDS
+            # A process that is slow to end keeps it from being deleted, and no file tells of its end.
+            settled = settled and "delete" in told["actions"]
             settled = settled and not (told["state"] == "dead" and told["message"])  # the disk's, which may change
             known.summary, known.made_of = told, (signature, loras) if settled else None
             known.is_kept = False

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...mixgrpo_engine.records import events
 from ...mixgrpo_engine.records.run_folder import RunFolder
-from . import gallery, paths, preset_differences
+from . import gallery, paths, preset_differences, stored_prompts
 from .history import History
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -35,7 +35,7 @@ def make(folder: RunFolder, summary: dict, job: dict, history: History) -> str:
         f"<p>{_text(_line(summary))}</p>",
         f"<p>{_text(summary['note'])}</p>" if summary.get("note") else "",
         "<h2>Reward</h2>",
-        _curve(history),
+        _curve(history, _measured(summary)),
         _gallery(history),
         "<h2>Settings</h2>",
         _settings(job.get("config")),
@@ -57,18 +57,22 @@ def _line(summary: dict) -> str:
     if summary.get("iteration") is not None:
         told.append(f"iteration {summary['iteration']} of {summary.get('iterations')}")
     if summary.get("held_out_reward"):
-        told.append(f"held-out prompts: {events.scores(summary['held_out_reward'])}")
+        told.append(f"{_measured(summary)}: {events.scores(summary['held_out_reward'])}")
     return ", ".join(told)
 
 
-def _curve(history: History) -> str:
-    """Train and held-out reward of every scorer as SVG."""
-    trained, held_out = history.iterations.told(POINTS), history.evaluations.told()
-    names = sorted({name for told in (trained, held_out) for name in told if name.startswith("reward.")})
+def _measured(summary: dict) -> str:
+    return stored_prompts.measured(summary.get("held_out_prompts"))
+
+
+def _curve(history: History, measured: str) -> str:
+    """Train and measured reward of every scorer as SVG."""
+    trained, evaluated = history.iterations.told(POINTS), history.evaluations.told()
+    names = sorted({name for told in (trained, evaluated) for name in told if name.startswith("reward.")})
     lines = [
         (f"{name[7:]}, {kind}", COLORS[number % len(COLORS)], weight, _known(told, name))
         for number, name in enumerate(names)
-        for told, kind, weight in ((trained, "training prompts", 1), (held_out, "held-out prompts", 3))
+        for told, kind, weight in ((trained, "training prompts", 1), (evaluated, measured, 3))
     ]
     lines = [line for line in lines if line[3]]
     every = [point for line in lines for point in line[3]]

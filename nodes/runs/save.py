@@ -16,6 +16,8 @@ def _save(folder: RunFolder) -> None:
     now = liveness.read_state(folder)
     if liveness.is_cancelling(folder):
         raise ValueError(f"Run {folder.name} is stopping: save its LoRA when it has ended.")
+    if now == "queued":  # the end of its first iteration isn't what anybody means
+        raise ValueError(f"Run {folder.name} hasn't started yet: save its LoRA when it is at work.")
     if now in liveness.ACTIVE:
         folder.save_file.touch()
         return

@@ -68,6 +68,11 @@ def counts(job: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
+def measured(held_out: int | None) -> str:
+    """What evaluations score, in words; held_out: how many prompts are, None where that can't be read."""
+    return "measured training prompts" if held_out == 0 else "held-out prompts"
+
+
 def first(folder: RunFolder, job: Mapping[str, Any], most: int) -> dict[str, Any]:
     """{"train", "held_out", "total": counts()} with at most so many of each kind, as far as they can be read.
 

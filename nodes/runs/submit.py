@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 import re
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.records.files import write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from . import job as job_of
-from . import liveness, paths, published_lora, signature, stored, stored_prompts, turns
+from . import liveness, paths, published_lora, signature, stored, stored_prompts, turns, workflow
 from .launch import require_devices
 from .turns import enter
 
@@ -117,8 +116,7 @@ def restart(folder: RunFolder) -> Submission:
     """Starts the run's job again as a run of its own; this one stays. Raises ValueError where its job can't be read."""
     job = {name: value for name, value in _own_job(folder).items() if name not in ("run_id", "created")}
     submission = submit(job, restart=True)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.copyfile(folder.path / "workflow.json", submission.folder.path / "workflow.json")
+    workflow.repeat(submission.folder, folder)
     return submission
 
 

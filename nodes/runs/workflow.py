@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 from typing import Any
 
@@ -46,6 +48,17 @@ def keep(
         "workflow_id": id_of(extra_pnginfo), "node_id": node_id, "waits": waits, "time": time.time(), "sweep": sweep,
     }  # fmt: skip
     write_json(folder.path / QUEUED, told)
+
+
+def repeat(folder: RunFolder, before: RunFolder) -> None:
+    """Puts what `before` was queued from into the folder of the run that does the same again, by itself.
+
+    So the node that queued it shows it. No prompt waits for it, and it belongs to no sweep.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copyfile(before.path / "workflow.json", folder.path / "workflow.json")
+    if told := queued(before):
+        write_json(folder.path / QUEUED, {**told, "waits": False, "time": time.time(), "sweep": None})
 
 
 def queued(folder: RunFolder) -> dict[str, Any]:

@@ -19,8 +19,11 @@ MOST_FILES = 2000
 ENDINGS = (".png", ".webp", ".jpg", ".jpeg")
 
 
-def add_group(votes: VoteSet, run_id: str) -> list[Sheet]:
-    """The newest training group of a run. Raises ValueError with one sentence when there is none."""
+def add_group(votes: VoteSet, run_id: str, iteration: int | None = None) -> list[Sheet]:
+    """The newest training group of a run. Raises ValueError with one sentence when there is none.
+
+    iteration: whose group is meant: while somebody looks at one, the next may have come.
+    """
     folder = overview.find(run_id)
     group = gallery.group(folder) if folder else {"images": []}
     files = [
@@ -28,6 +31,8 @@ def add_group(votes: VoteSet, run_id: str) -> list[Sheet]:
     ]
     if len(files) < 2:
         raise ValueError(f"Run '{run_id[:80]}' has no group of images to vote on.")
+    if iteration not in (None, group["iteration"]):
+        raise ValueError("The training has gone on to another group: look at the newest one, and vote on that.")
     return _sheets(votes, {str(group["prompt"]): files}, run_id)
 
 

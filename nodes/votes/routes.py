@@ -67,7 +67,9 @@ async def _undo(request: web.Request, votes: VoteSet) -> web.Response:
 async def _add(request: web.Request, votes: VoteSet) -> web.Response:
     given = await body(request)
     if isinstance(given.get("run_id"), str):
-        added = await asyncio.to_thread(pictures.add_group, votes, given["run_id"])
+        if type(iteration := given.get("iteration")) not in (int, type(None)):
+            raise Refused(400, "iteration must be the whole number that the group was told with.")
+        added = await asyncio.to_thread(pictures.add_group, votes, given["run_id"], iteration)
     elif isinstance(given.get("subfolder"), str) and isinstance(given.get("type", "output"), str):
         added = await asyncio.to_thread(pictures.add_folder, votes, given.get("type", "output"), given["subfolder"])
     else:

@@ -79,6 +79,8 @@ def test_a_graph_goes_on_or_waits_for_the_vote(server):
         ("POST", "/refused/add", {"subfolder": "/etc", "type": "input"}, 409, "no folder '/etc'"),
         ("POST", "/refused/add", {"subfolder": "", "type": "temp"}, 409, "choose output or input"),
         ("POST", "/refused/add", {"run_id": "../votes"}, 409, "has no group of images"),
+        ("POST", "/refused/add", {"run_id": "a", "iteration": "7"}, 400, "iteration must be the whole number"),
+        ("POST", "/refused/add", {"run_id": "a", "iteration": True}, 400, "iteration must be the whole number"),
         ("POST", "/refused/add", {}, 400, 'must hold "run_id"'),
     ],
 )

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
 import { RunHistory } from "../../nodes/web/history.mjs";
+import { changes, tablesOf } from "../../nodes/web/panel/compare.mjs";
 import { differences } from "../../nodes/web/panel/differences.mjs";
 import { throttled } from "../../nodes/web/panel/fetched.mjs";
 import { byChange, newest, oldest, rowsOf, sharedRows, step } from "../../nodes/web/panel/imageTable.mjs";
@@ -107,4 +108,18 @@ test("what is asked for often is done at once, and then once a pause", () => {
   mock.timers.tick(9000);
   assert.equal(times, 3);
   mock.timers.reset();
+});
+
+test("compared runs are called held out only where something is", () => {
+  const run = (name, prompts) => ({ name, held_out_prompts: prompts, held_out: { change: 0.1, error: 0.02 } });
+  const [some, none] = [run("some", 2), run("none", 0)];
+  const rows = Object.entries(changes([{ run: some }, { run: none }]));
+  assert.deepEqual(
+    rows.map(([name, told]) => [name, told(some), told(none)]),
+    [["held-out change", "+0.100 ± 0.020", "–"], ["change on training prompts", "–", "+0.100 ± 0.020"]],
+  );
+  assert.deepEqual(Object.keys(changes([{ run: none }, { run: none }])), ["change on training prompts"]);
+  const history = { iterations: {}, evaluations: { iteration: [0], "reward.text": [0.5] } };
+  const label = (of) => tablesOf(of, history, "text", "red")[1].series[0].label;
+  assert.deepEqual([label(some), label(none)], ["some: text, held out", "none: text, measured"]);
 });

@@ -1,7 +1,8 @@
 // What can be done with a run. Which actions would work now is the server's word.
-import { app, copy, toast } from "../comfy.mjs";
+import { app, copy, showRun, toast } from "../comfy.mjs";
 import { html, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
+import { told } from "./answers.mjs";
 import { insertLora, openWorkflow } from "./canvas.mjs";
 
 /** @typedef {import("../api.mjs").Run} Run */
@@ -31,11 +32,12 @@ export function Actions({ run, runs, routes, onGone }) {
   const act = (action, body) =>
     during(action, async () => {
       const answer = await routes.act(run.run_id, action, body);
-      runs.take(answer);
-      if (answer.run_id !== run.run_id) toast("info", "Started anew", `It is the run ${answer.run_id}.`);
-      else if (action === "resume" || action === "continue") {
-        toast("info", "The training goes on", "To have what comes after it made, too, such as its pictures, press Run in its workflow.");
-      }
+      const isNew = answer.run_id !== run.run_id;
+      // Where a training was asked for, the answer's note is about that, and not the run's own.
+      runs.take(answer.action ? { ...answer, note: isNew ? "" : run.note } : answer);
+      const words = told(action, isNew, answer);
+      if (words.length) toast("info", ...words);
+      if (isNew) showRun(answer.run_id);
     });
 
   async function goOnLonger() {

@@ -1,6 +1,6 @@
 // Two or more runs side by side: what came out, their curves over each other, what differs, and the same prompts.
 import { Chart, color, smooth } from "../charts.mjs";
-import { bestOf, doing, heldOutChange, shortId } from "../format.mjs";
+import { bestOf, doing, heldOutChange, measuredChange, shortId } from "../format.mjs";
 import { html, useState } from "../html.mjs";
 import { SMOOTHING, rewardNames } from "./curves.mjs";
 import { differences } from "./differences.mjs";
@@ -62,7 +62,7 @@ function Outcomes({ compared, onOpen }) {
   const facts = Object.entries({
     state: doing,
     iterations: (/** @type {Run} */ run) => `${run.iteration ?? 0} of ${run.iterations ?? "?"}`,
-    "held-out change": (/** @type {Run} */ run) => heldOutChange(run) || "–",
+    ...changes(compared),
     best: (/** @type {Run} */ run) => bestOf(run) || "–",
   });
   return html`<${Table}
@@ -74,6 +74,14 @@ function Outcomes({ compared, onOpen }) {
     )}
     rows=${facts.map(([name, told]) => [name, ...compared.map(({ run }) => told(run))])}
   />`;
+}
+
+/** What evaluations tell: a row for each kind of prompts that they score. @param {Compared[]} compared */
+export function changes(compared) {
+  const kinds = new Set(compared.map(({ run }) => measuredChange(run)));
+  const told = (/** @type {string} */ kind) => (/** @type {Run} */ run) =>
+    (measuredChange(run) === kind && heldOutChange(run)) || "–";
+  return Object.fromEntries([...kinds].map((kind) => [kind, told(kind)]));
 }
 
 /** A column for each run. @param {{title: string, heads: any[], rows: any[][]}} props */
@@ -128,14 +136,15 @@ export function scorersOf(compared) {
 }
 
 /** @param {Run} run @param {Compared["history"]} history @param {string} scorer @param {string} stroke */
-function tablesOf(run, { iterations, evaluations }, scorer, stroke) {
+export function tablesOf(run, { iterations, evaluations }, scorer, stroke) {
   const [trained, heldOut] = [iterations[`reward.${scorer}`], evaluations[`reward.${scorer}`]];
   const label = `${run.name}: ${scorer}`;
+  const where = run.held_out_prompts === 0 ? "measured" : "held out";
   return [
     { x: iterations.iteration, series: trained ? [{ label, values: smooth(trained, SMOOTHING), color: stroke }] : [] },
     {
       x: evaluations.iteration,
-      series: heldOut ? [{ label: `${label}, held out`, values: heldOut, color: stroke, points: true }] : [],
+      series: heldOut ? [{ label: `${label}, ${where}`, values: heldOut, color: stroke, points: true }] : [],
     },
   ];
 }

@@ -7,7 +7,12 @@ import { useFetched } from "./fetched.mjs";
 import { Scores, Thumb, signed } from "./picture.mjs";
 import { Viewer } from "./viewer.mjs";
 
-/** @typedef {import("../api.mjs").GroupImage} GroupImage */
+/**
+ * @typedef {import("../api.mjs").GroupImage} GroupImage
+ * @typedef {import("./imageTable.mjs").Row} Row
+ * @typedef {import("./imageTable.mjs").Place} Place
+ * @typedef {import("../api.mjs").Group & {loaded: HTMLImageElement[]}} Loaded
+ */
 
 /**
  * @param {{id: string, routes: import("../api.mjs").RunsApi, version: number}} props
@@ -16,7 +21,8 @@ import { Viewer } from "./viewer.mjs";
 export function Group({ id, routes, version }) {
   const [told, error] = useFetched(() => routes.group(id).then((group) => withImages(group, routes)), id, version);
   const [order, setOrder] = useState("advantage");
-  const [place, setPlace] = useState(/** @type {import("./imageTable.mjs").Place|null} */ (null));
+  // What somebody looks at stays, though the next group comes.
+  const [opened, setOpened] = useState(/** @type {{group: Loaded, rows: Row[], start: Place}|null} */ (null));
   if (error && !told) return html`<p class="mixgrpo-error">${error}</p>`;
   if (!told) return html`<p class="mixgrpo-hint">Loading …</p>`;
   if (!told.images.length) {
@@ -39,7 +45,7 @@ export function Group({ id, routes, version }) {
       <p class="mixgrpo-small">${meaning(told.images)}</p>
       <p class="mixgrpo-small">${means(told.images)}</p>
       <div class="mixgrpo-tools">
-        <button class="mixgrpo-button" title="Puts its images to the vote" onClick=${() => vote(id)}>
+        <button class="mixgrpo-button" title="Puts its images to the vote" onClick=${() => vote(id, told.iteration)}>
           <i class="pi pi-thumbs-up" aria-hidden="true"></i> Vote on this group
         </button>
         <select
@@ -58,7 +64,7 @@ export function Group({ id, routes, version }) {
             picture=${pictures[index]}
             routes=${routes}
             lazy=${false}
-            onOpen=${() => setPlace([0, index])}
+            onOpen=${() => setOpened({ group: told, rows: [{ prompt, pictures }], start: [0, index] })}
           >
             <${Bar} value=${advantage} largest=${largest} />
             <span class="mixgrpo-scorer">advantage</span>${" "}<b class=${signed(advantage)}>${change(advantage)}</b>
@@ -67,39 +73,40 @@ export function Group({ id, routes, version }) {
         )}
       </div>
     </section>
-    ${place &&
+    ${opened &&
     html`<${Viewer}
-      rows=${[{ prompt, pictures }]}
-      start=${place}
+      rows=${opened.rows}
+      start=${opened.start}
       routes=${routes}
       across="image"
       changes=${false}
-      onClose=${() => setPlace(null)}
+      onClose=${() => setOpened(null)}
     />`}
   `;
 }
 
 /**
  * A group once its images are here: until then the one before is shown, and not empty frames.
- * @param {import("../api.mjs").Group} group @param {import("../api.mjs").RunsApi} routes
+ * Whoever keeps it can show its images also when their files are gone.
+ * @param {import("../api.mjs").Group} group @param {import("../api.mjs").RunsApi} routes @returns {Promise<Loaded>}
  */
 async function withImages(group, routes) {
-  await Promise.all(
-    group.images.map(({ view }) => {
-      const image = new window.Image();
-      image.src = routes.viewUrl(view, group.iteration);
-      return image.decode().catch(() => {}); // the frame says that it is missing
-    }),
-  );
-  return group;
+  const loaded = group.images.map(({ view }) => {
+    const image = new window.Image();
+    image.src = routes.viewUrl(view, group.iteration);
+    return image;
+  });
+  await Promise.all(loaded.map((image) => image.decode().catch(() => {}))); // the frame says that it is missing
+  return { ...group, loaded };
 }
 
-/** @param {string} id */
-async function vote(id) {
+/** @param {string} id @param {number} [iteration]  of the group that is shown */
+async function vote(id, iteration) {
   const name = await askName(votes.lastUsed);
   if (!name) return;
   try {
-    await votes.routes.add(name, { run_id: id });
+    const group = { run_id: id, iteration };
+    await votes.routes.add(name, group);
     showVotes(name);
   } catch (error) {
     toast("error", "Vote on this group", /** @type {Error} */ (error).message);

@@ -75,6 +75,18 @@ def test_a_run_does_not_go_on_where_it_can_not(runs, ended, monkeypatch):
     assert not ended.started
 
 
+def test_the_node_that_queued_a_run_shows_its_restart(runs, ended):
+    plain = runs.overview.summary(runs.submit.restart(ended).folder)
+    assert (plain["workflow_id"], plain["queued"], plain["train_node_id"]) == ("", None, "2"), "a script's"
+    sweep = {"id": "s", "position": 2, "of": 3, "values": {"seed": 5}}
+    runs.workflow.keep(ended, {"workflow": {"id": "abc"}}, {}, "9:2", True, sweep)
+    before = runs.overview.summary(ended)
+    told = runs.overview.summary(runs.submit.restart(ended).folder)
+    assert (told["workflow_id"], told["train_node_id"]) == ("abc", "9:2") and told["queued"] > before["queued"]
+    assert before["sweep"] == sweep and told["sweep"] is None, "a sweep's place is taken"
+    assert not before["detached"] and told["detached"], "no prompt waits for it"
+
+
 def test_a_restart_is_a_run_of_its_own(runs, ended):
     (ended.path / "workflow.json").write_text("{}")
     submission = runs.submit.restart(ended)
@@ -110,6 +122,10 @@ def test_a_lora_of_now(runs, ended, monkeypatch):
     runs.published_lora.publish(ended, "2")
     assert published.read_bytes() == b"asked for"
     monkeypatch.setattr(runs.liveness, "is_alive", lambda _: True)
+    ended.set_status(state="queued")
+    with pytest.raises(ValueError, match="hasn't started yet: save its LoRA when it is at work"):
+        runs.save.save(ended)
+    assert not (ended.path / "save").exists()
     ended.set_status(state="running")
     runs.save.save(ended)
     assert (ended.path / "save").exists()

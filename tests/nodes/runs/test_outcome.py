@@ -1,6 +1,7 @@
 """What a run leaves: the reward curve, the sentence that it ended with, the LoRA."""
 
 import asyncio
+import functools
 import json
 
 import pytest
@@ -21,6 +22,37 @@ def test_curve_takes_the_later_value_of_a_repeated_iteration(runs, folder):
     assert history.iterations.series("reward.a") == [(1, 0.1), (2, 0.3)]
     assert history.evaluations.series("reward.a") == [(0, 0.5)]
     assert runs.curve.draw(folder).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture(params=[0, 2])
+def measured(request, runs, folder):
+    """What the evaluations of a run without held-out prompts, and of one with two, have scored."""
+    job = {**runs.stored.job(folder), "prompts": {"train": ["a"] * 9, "held_out": ["b"] * request.param}}
+    folder.job.write_text(json.dumps(job))
+    folder.events.write_text(json.dumps({"type": "evaluation", "iteration": 0, "reward": {"a": 0.5}}) + "\n")
+    folder.set_status(state="finished", iteration=2, held_out_reward={"a": 0.5})
+    folder.set_status(best={"iteration": 2, "score": 0.5, "lora": "x.safetensors"})
+    return "held-out prompts" if request.param else "measured training prompts"
+
+
+def test_nothing_is_called_held_out_that_is_trained_on(runs, room, folder, measured, monkeypatch):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    labels = []
+    monkeypatch.setattr(
+        FigureCanvasAgg, "print_png", lambda self, _: labels.extend(self.figure.axes[0].get_legend_handles_labels()[1])
+    )
+    with pytest.raises(FileNotFoundError):  # nothing is written
+        runs.curve.draw(folder)
+    assert labels == [f"a, {measured}"]
+    summary = runs.overview.summary(folder)
+    told = room("nodes.training").describe(summary, "finished").splitlines()
+    assert told[1] == f"{measured.capitalize()}: a 0.5"
+    assert told[2] == f"Best on {measured} after iteration 2 (0.500): x.safetensors"
+    make = functools.partial(runs.report_page.make, folder, summary, runs.stored.job(folder))
+    page = runs.history.HISTORIES.ask(folder, make)
+    assert f"iteration 2 of 3, {measured}: a 0.5" in page and f"<title>a, {measured}</title>" in page
+    assert page.count("held-out") == (3 if measured == "held-out prompts" else 0)
 
 
 def test_a_finished_run_says_what_could_not_be_scored(runs, room, folder):
@@ -50,7 +82,7 @@ def test_a_finished_run_says_what_could_not_be_scored(runs, room, folder):
     told = room("nodes.training").describe(runs.overview.summary(folder), "finished").splitlines()
     assert events.scores({"a": 0.2, "b": None}) == events.scores({"a": 0.2, "b": nan}) == "a 0.2, b without score"
     assert "a 0.2, b without score" in told[0]
-    assert told[1] == "Held-out prompts: a 0.5, b without score" and told[-1] == words
+    assert told[1] == "Measured training prompts: a 0.5, b without score" and told[-1] == words
     assert "b without score" in runs.wait.line(runs.stored.status(folder))
 
 

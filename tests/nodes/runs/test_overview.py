@@ -133,6 +133,21 @@ def test_a_worker_that_dies_is_noticed_though_no_file_changes(runs, make, monkey
     assert runs.overview.summary(folder)["state"] == "dead"
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_run_whose_process_ends_late_can_be_deleted_then(runs, make, monkeypatch, damaged):
+    folder, alive = make("some-run", "finished"), True
+    if damaged:
+        folder.job.write_text("{")
+    monkeypatch.setattr(runs.liveness, "is_alive", lambda _: alive)
+    assert "delete" not in runs.overview.summary(folder)["actions"]
+    runs.overview.keep()
+    alive = False
+    assert "delete" in runs.overview.summary(folder)["actions"]
+    runs.overview._known.clear()
+    runs.overview._taken_from.clear()
+    assert "delete" in runs.overview.summaries()[0]["actions"], "and the next server says so, too"
+
+
 def test_pages_and_filters(runs, make):
     for number, state in enumerate(("finished", "failed", "finished", "cancelled")):
         folder = make(f"run-{number}", state)
@@ -156,7 +171,8 @@ ENDED = {"restart", "delete"}
 @pytest.mark.parametrize(
     ("state", "options", "alive", "expected"),
     [
-        ("queued", {}, True, {"cancel", "save", "restart"}),
+        ("queued", {}, True, {"cancel", "restart"}),
+        ("waiting", {}, True, {"cancel", "save", "restart"}),
         ("running", {}, True, {"cancel", "save", "restart"}),
         ("running", {}, False, {"resume", "continue", *ENDED}),
         ("failed", {}, False, {"resume", "continue", *ENDED}),

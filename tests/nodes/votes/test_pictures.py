@@ -106,6 +106,17 @@ def test_a_runs_newest_group_comes_with_its_prompt_and_its_run(pictures, votes, 
     assert {(sheet.prompt, sheet.source) for sheet in added} == {("a prompt", folder.name)}
 
 
+def test_the_group_that_somebody_looks_at_is_put_to_the_vote_or_none(pictures, votes, folder):
+    (folder.path / "samples" / "group").mkdir(parents=True)
+    write_group(folder.path, 7, "a prompt")
+    seen = pictures.gallery.group(folder)["iteration"]
+    write_group(folder.path, 8, "another")
+    with pytest.raises(ValueError, match="has gone on to another group: look at the newest one"):
+        pictures.add_group(votes, folder.name, seen)
+    assert not votes.log.exists()
+    assert {sheet.prompt for sheet in pictures.add_group(votes, folder.name, 8)} == {"another"}
+
+
 @pytest.mark.parametrize("run_id", ["gone-run-12345678", "../votes", ""])
 def test_a_run_without_a_group_is_refused(pictures, votes, run_id):
     with pytest.raises(ValueError, match="no group of images"):
