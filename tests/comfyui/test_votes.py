@@ -150,3 +150,22 @@ def test_a_training_by_the_learned_taste_asks_now_and_then(server, graphs):
     assert asked["source"] == run_id and len(asked["images"]) == 4
     rewards = [event["reward"]["taste"] for event in server.events(run_id) if event["type"] == "iteration"]
     assert len(rewards) == 2 and None not in rewards
+
+
+def test_a_vote_on_a_prompt_that_the_training_does_not_know_ends_nothing(server, graphs):
+    server.outputs(vote_graph("meanwhile", prompt="known"))
+    answer(server, "meanwhile", first_waiting(server, "meanwhile"), ONE_OF_TWO)
+    graph = graphs.tiny("votes meanwhile", iterations=8)
+    graph["taste"] = {"class_type": "MixGRPO_RewardTaste", "inputs": {"votes": "meanwhile"}}
+    graph["slow"] = {"class_type": "Test_Reward", "inputs": {"seconds": 0.5}}
+    graph["reward"] = {"class_type": "MixGRPO_RewardMix", "inputs": {"reward_1": ["taste", 0], "reward_2": ["slow", 0]}}
+    run_id = server.start_run(graph)
+    server.wait_for_iteration(run_id, 1)
+    server.outputs(vote_graph("meanwhile", prompt="unknown"))
+    answer(server, "meanwhile", first_waiting(server, "meanwhile"), ONE_OF_TWO)
+    assert server.run(run_id)["state"] == "running"
+    server.wait_for_state(run_id, "finished")
+    told = [event["message"] for event in server.events(run_id) if event["type"] == "notice"]
+    assert any(
+        "Votes on prompts that the training hasn't encoded (1) count from its next start on." in each for each in told
+    )
