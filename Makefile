@@ -1,6 +1,6 @@
 # make demo: set up, train the embedded tiny model through a real ComfyUI, show what it made.
 # make bench: what MixGRPO costs and wins against other algorithms on small models; an interrupted one goes on.
-# make test: all tests, in JOBS processes: 3, which keep two cores busy, since they wait much; each wants 4 GB of memory.
+# make test: all tests, in JOBS processes: 4, which keep two cores busy, since they wait much; each wants 3 GB of memory.
 # make faults: kills (N of them at random moments), disk failures, hostile requests and graphs, load; about an hour
 # make templates: workflows/ anew, from the settings, the cards, and workflows/api and workflows/layout.
 # Set COMFYUI_DIR to use your own ComfyUI instead of the one that set-up fetches.
@@ -8,7 +8,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-JOBS ?= 3
+JOBS ?= 4
 N ?= 1000
 export COMFYUI_DIR
 
