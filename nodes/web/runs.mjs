@@ -1,4 +1,5 @@
 // The one store of runs: filled by GET, kept up to date by events. Nodes and panel look at it and are told of changes.
+import { RouteError, isRunId } from "./api.mjs";
 import { POINTS, RunHistory } from "./history.mjs";
 
 export const ACTIVE = ["queued", "waiting", "running"];
@@ -76,8 +77,9 @@ export class RunStore {
     }
   }
 
-  /** A run's summary anew, also of one that isn't known yet. @param {string} id */
+  /** A run's summary anew, also of one that isn't known yet. @param {string} id  may be a stranger's word */
   async look(id) {
+    if (!isRunId(id)) throw new RouteError(`There is no run '${String(id).slice(0, 80)}'.`, 404);
     this.take(await this.routes.show(id));
   }
 

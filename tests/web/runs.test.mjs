@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { RunsApi } from "../../nodes/web/api.mjs";
+import { VotesApi } from "../../nodes/web/votes/api.mjs";
 import { RunStore, bySweep } from "../../nodes/web/runs.mjs";
 
 const run = (id, state, more = {}) => ({ run_id: id, name: id, state, created: 1, files: [], images: [], ...more });
@@ -30,6 +31,33 @@ test("addresses keep strange names in one piece", () => {
   const address = new URL(routes.viewUrl({ filename: "a&b #1.webp", subfolder: "mixgrpo/x", type: "output" }, 3));
   assert.equal(address.searchParams.get("filename"), "a&b #1.webp");
   assert.equal(address.searchParams.get("changed"), "3");
+});
+
+test("an id stays one part of its route, whatever it holds", async () => {
+  const { routes, asked } = storeOver({});
+  const [strange, encoded] = ["../../manager/reboot?a#b", "..%2F..%2Fmanager%2Freboot%3Fa%23b"];
+  const votes = new VotesApi(routes.fetchApi, routes.apiUrl);
+  const questions = [
+    routes.show(strange), routes.history(strange, { points: 2 }), routes.schedule(strange), routes.images(strange),
+    routes.group(strange), routes.log(strange), routes.workflow(strange), routes.act(strange, "cancel"),
+    routes.cancelSweep(strange), routes.remove(strange, true), votes.show(strange, true), votes.vote(strange, true, {}),
+    votes.undo(strange, false), votes.add(strange, { run_id: "a" }), votes.remove(strange),
+  ];
+  await Promise.allSettled(questions);
+  const below = asked.map((each) => each.match(/^[A-Z]+ \/mixgrpo\/(?:runs|votes)\/([^/?#]+)/)?.[1]);
+  assert.deepEqual(below, questions.map(() => encoded));
+  assert.equal(routes.reportUrl(strange), `http://here/mixgrpo/runs/${encoded}/report`);
+  assert.equal(votes.zipUrl(strange), `http://here/mixgrpo/votes/${encoded}/zip`);
+});
+
+test("what can't be a run's id asks nothing", async () => {
+  const { store, asked } = storeOver({ "/mixgrpo/runs/a-1": [200, run("a-1", "finished")] });
+  for (const strange of ["../../manager/reboot", "..", "", "-a", "A", "a b", "a".repeat(81), 3]) {
+    await assert.rejects(store.look(strange), { status: 404 });
+  }
+  assert.deepEqual(asked, []);
+  await store.look("a-1");
+  assert.equal(store.get("a-1").state, "finished");
 });
 
 test("the store is filled by GET and kept by events", async () => {
