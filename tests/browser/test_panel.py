@@ -42,6 +42,7 @@ LISTED = """
   .widgets.find((w) => w.name === "lora_name").options.values
 """
 LOAD_AGAIN = "async () => { await window.app.loadGraphData(window.app.graph.serialize(), false, false); }"
+LOADERS = "() => window.app.graph._nodes.filter((n) => n.type === 'LoraLoaderModelOnly').length"
 MODEL_TO = """
 () => {
   const { graph } = window.app;
@@ -221,15 +222,20 @@ def leave_its_wires_to_a_training(panel):
 def put_it_before_a_sampler(panel):
     workflow = json.loads((ROOT / "workflows" / "shapes_alignment.json").read_text(encoding="utf-8"))
     panel.page.evaluate("async (w) => { await window.app.loadGraphData(w, true, true); }", workflow)
-    panel.page.evaluate(
-        "() => window.app.canvas.selectNode(window.app.graph._nodes.find((n) => n.title === 'Sample after'))"
-    )
+    select = "(title) => { window.app.canvas.selectNode(window.app.graph._nodes.find((n) => n.title === title)); }"
+    panel.page.evaluate(select, "Sample after")
     before = panel.page.evaluate(MODEL_TO)
     panel.button("Use this LoRA").click()
     panel.page.wait_for_function("() => window.app.graph._nodes.some((n) => n.type === 'LoraLoaderModelOnly')")
     put = panel.page.evaluate(LORA)
     assert (put["from"], put["to"]) == ("MixGRPO_ApplyRun base_model", ["KSampler"]), "its LoRA would act twice"
     assert panel.page.evaluate(MODEL_TO) == before, "other wires stay"
+    for choose, which in ((SELECT, "LoraLoaderModelOnly"), (select, "Sample after")):
+        panel.page.evaluate(choose, which)
+        with panel.page.expect_response("**/object_info/LoraLoaderModelOnly"):
+            panel.button("Use this LoRA").click()
+        panel.page.wait_for_timeout(500)
+        assert panel.page.evaluate(LOADERS) == 1, "a second one would act twice"
 
 
 def test_a_runs_workflow_opens_with_the_run_in_its_nodes(server, panel):
