@@ -57,9 +57,9 @@ export class RunStore {
   }
 
   /**
-   * Some runs as the list shows them, newest first.
+   * Some runs as the list shows them, newest first; null where they can't be asked for, which `error` tells.
    * @param {{query?: string, state?: string, workflow?: string, limit?: number}} wanted
-   * @returns {Promise<{runs: Run[], total: number, counts: Object<string, number>}>}
+   * @returns {Promise<{runs: Run[], total: number, counts: Object<string, number>}|null>}
    */
   async page(wanted) {
     try {
@@ -71,7 +71,7 @@ export class RunStore {
       return { runs: answer.runs, total: answer.total ?? answer.runs.length, counts };
     } catch (error) {
       this.error = `The runs can't be listed: ${/** @type {Error} */ (error).message}`;
-      return { runs: [], total: 0, counts: {} };
+      return null;
     } finally {
       this.changed();
     }

@@ -280,6 +280,21 @@ def test_runs_are_found_renamed_and_deleted(server, panel):
     assert panel.page.evaluate("() => window.hacked") is None
 
 
+def test_the_list_stays_while_the_server_is_away_and_is_right_once_it_is_back(server, panel):
+    there, found = "there-11111111", "found-22222222"
+    write_run(server.output, there, there, created=time.time())
+    panel.row(there).wait_for()
+    lists = re.compile(r"/mixgrpo/runs(\?|$)")
+    panel.page.route(lists, lambda route: route.fulfill(status=500, json={"error": "It is away."}))
+    panel.box.get_by_label("Search runs").fill(found)
+    panel.box.get_by_text("It is away.").wait_for()
+    assert panel.row(there).count() == 1
+    panel.page.unroute(lists)
+    panel.page.messages[:] = [each for each in panel.page.messages if "500" not in each[1]]
+    panel.page.evaluate("() => window.app.api.dispatchCustomEvent('reconnected')")
+    panel.box.get_by_text("No run fits.").wait_for()
+
+
 @pytest.mark.parametrize("width", [360, 1600])
 def test_it_fits_narrow_and_wide_windows(server, panel, width):
     run_id = f"shown-{width:08d}"

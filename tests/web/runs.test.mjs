@@ -135,9 +135,14 @@ test("a run that is gone is asked for once, not for as long as somebody looks", 
 });
 
 test("runs that can't be listed are told in a sentence", async () => {
-  const { store } = storeOver({ "/mixgrpo/runs": [500, { error: "The disk is away." }] });
+  const answers = { "/mixgrpo/runs": [500, { error: "The disk is away." }] };
+  const { store } = storeOver(answers);
   await store.refresh();
   assert.match(store.error, /The disk is away/);
+  assert.equal(await store.page({}), null, "not a list without runs");
+  answers["/mixgrpo/runs"] = [200, { runs: [], total: 0, counts: {} }];
+  await store.refresh();
+  assert.deepEqual([store.error, (await store.page({})).total], ["", 0]);
 });
 
 test("the runs of a sweep stand together in their order, where the first of them is", () => {
