@@ -6,6 +6,7 @@ import { isActive } from "../runs.mjs";
 import { sparkline } from "../sparkline.mjs";
 import { after } from "./after.mjs";
 import { fit } from "./folding.mjs";
+import { outputsKey } from "./place.mjs";
 import { runOfNode } from "./runOfNode.mjs";
 
 const HEIGHT = 120;
@@ -34,8 +35,9 @@ export function showRun(node, runs) {
   after(node, "onRemoved", () => render(null, element));
   after(node, "onExecuted", () => {
     // The pictures stay in the answer for scripts; a preview of them would grow the node.
-    const { images, ...others } = app.nodeOutputs[node.id] ?? {};
-    if (images) app.nodeOutputs = { ...app.nodeOutputs, [node.id]: others };
+    const key = outputsKey(node);
+    const { images, ...others } = app.nodeOutputs[key] ?? {};
+    if (images) app.nodeOutputs = { ...app.nodeOutputs, [key]: others };
   });
 }
 
