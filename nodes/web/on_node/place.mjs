@@ -5,6 +5,15 @@ export function outputsKey({ id, graph }) {
   return isInside(graph) ? `${graph.id}:${id}` : String(id);
 }
 
+/**
+ * Whether a node's subgraph is no longer the workflow's: when another workflow comes, only the nodes outside of subgraphs
+ * are told that they are removed.
+ * @param {any} node
+ */
+export function isLeft({ graph }) {
+  return isInside(graph) && graph.rootGraph.subgraphs.get(graph.id) !== graph;
+}
+
 /** @param {any} graph */
 function isInside(graph) {
   return Boolean(graph?.rootGraph) && graph.rootGraph !== graph;
