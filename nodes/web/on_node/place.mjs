@@ -11,7 +11,7 @@ export function outputsKey({ id, graph }) {
  * @param {any} node
  */
 export function isLeft({ graph }) {
-  return isInside(graph) && graph.rootGraph.subgraphs.get(graph.id) !== graph;
+  return isInside(graph) && ![...graph.rootGraph.subgraphs.values()].includes(graph);
 }
 
 /** @param {any} graph */
