@@ -24,6 +24,7 @@ export class RunStore {
     this.endListeners = new Set();
     this.active = 0; // how many are at work, those that aren't loaded included
     this.version = 0;
+    this.refreshed = 0; // how often all was asked for: what failed while the server was away is worth another question
     this.error = ""; // why the runs can't be asked for, in one sentence
     this.told = false; // whether listeners will be told at the end of this turn
   }
@@ -52,6 +53,7 @@ export class RunStore {
 
   /** Asks for the newest runs again, and for the histories that are shown. */
   async refresh() {
+    this.refreshed += 1;
     await this.page({});
     for (const id of [...this.histories.keys()]) await this.load(id);
   }

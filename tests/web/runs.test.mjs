@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { RunsApi } from "../../nodes/web/api.mjs";
+import { detailsOf } from "../../nodes/web/panel/fetched.mjs";
 import { VotesApi } from "../../nodes/web/votes/api.mjs";
 import { RunStore, bySweep } from "../../nodes/web/runs.mjs";
 
@@ -150,6 +151,14 @@ test("the runs of a sweep stand together in their order, where the first of them
   const list = [run("d", "queued", of("x", 3)), run("c", "running"), run("b", "queued", of("x", 2)), run("a", "finished", of("x", 1))];
   assert.deepEqual(bySweep(list).map((group) => group.map((each) => each.run_id)), [["a", "b", "d"], ["c"]]);
   assert.deepEqual(bySweep([]), []);
+});
+
+test("a comparison leaves out runs that are gone, and nothing else", async () => {
+  const answers = { "/mixgrpo/runs/a": [200, run("a", "finished")], "/mixgrpo/runs/c": [200, run("c", "finished")] };
+  const { routes } = storeOver(answers);
+  assert.deepEqual((await detailsOf(["a", "gone", "c"], routes)).map((each) => each.run_id), ["a", "c"]);
+  answers["/mixgrpo/runs/c"] = [500, { error: "The disk is away." }];
+  await assert.rejects(detailsOf(["a", "c"], routes), { message: "The disk is away." });
 });
 
 test("one request cancels a sweep", async () => {

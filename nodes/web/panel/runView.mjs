@@ -49,7 +49,7 @@ export function RunView({ id, runs, routes, theme, onGone }) {
         grid=${run.images.find((image) => image.filename !== "reward.png")}
       />`}
       ${tab === "group" && html`<${Group} id=${id} routes=${routes} version=${run.iteration ?? 0} />`}
-      ${tab === "settings" && html`<${Settings} id=${id} routes=${routes} />`}
+      ${tab === "settings" && html`<${Settings} id=${id} routes=${routes} version=${`${run.iterations} ${runs.refreshed}`} />`}
       ${tab === "log" && html`<${Log} id=${id} history=${history} routes=${routes} active=${isActive(run)} />`}
       <//>
     </div>
