@@ -41,7 +41,7 @@ export function Compare({ ids, runs, routes, theme, onOpen }) {
         another height. Compare how much each curve rises, not how high it lies.
       </p>`}
       <${Differences} compared=${compared} details=${details} />
-      <${SamePrompts} compared=${compared} routes=${routes} />
+      <${SamePrompts} compared=${compared} routes=${routes} refreshed=${runs.refreshed} />
     </div>
   `;
 }
@@ -166,11 +166,11 @@ function breakable(setting) {
   return setting.split(".").map((part, index) => (index ? html`.<wbr />${part}` : part));
 }
 
-/** @param {{compared: Compared[], routes: RunsApi}} props */
-function SamePrompts({ compared, routes }) {
+/** @param {{compared: Compared[], routes: RunsApi, refreshed: number}} props */
+function SamePrompts({ compared, routes, refreshed }) {
   const [place, setPlace] = useState(/** @type {import("./imageTable.mjs").Place|null} */ (null));
   const ids = compared.map(({ id }) => id);
-  const version = compared.reduce((sum, { history }) => sum + history.samples, 0);
+  const version = compared.reduce((sum, { history }) => sum + history.samples, refreshed);
   const [told, error] = useFetched(() => Promise.all(ids.map((id) => routes.images(id))), ids.join(), version);
   if (error && !told) return html`<p class="mixgrpo-error">${error}</p>`;
   if (!told) return html`<p class="mixgrpo-hint">Loading …</p>`;

@@ -14,8 +14,8 @@ import { Viewer } from "./viewer.mjs";
  */
 
 /**
- * @param {{id: string, routes: RunsApi, version: number, grid?: import("../api.mjs").View}} props
- *   version: grows when there may be new ones; grid: all newest images in one, for runs that keep no single ones
+ * @param {{id: string, routes: RunsApi, version: string, grid?: import("../api.mjs").View}} props
+ *   version: changes when there may be new ones; grid: all newest images in one, for runs that keep no single ones
  */
 export function Gallery({ id, routes, version, grid }) {
   const [told, error] = useFetched(() => routes.images(id), id, version);
