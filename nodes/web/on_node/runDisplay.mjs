@@ -46,7 +46,8 @@ export function showRun(node, runs) {
 /** @param {{node: any, runs: import("../runs.mjs").RunStore, onLeft: () => void}} props  onLeft: ends it */
 function RunDisplay({ node, runs, onLeft }) {
   const [, draw] = useState(0);
-  useLayoutEffect(() => runs.subscribe(() => (isLeft(node) ? onLeft() : draw((count) => count + 1))), []); // at once: nothing is missed
+  const changed = () => (isLeft(node) ? onLeft() : draw((count) => count + 1));
+  useLayoutEffect(() => runs.subscribe(changed), []); // at once: nothing is missed
   const id = runOfNode(node);
   const run = id && runs.get(id);
   if (!run) return html`<p class="mixgrpo-words">Press Run: what it learns is shown here.</p>`;
