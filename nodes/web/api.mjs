@@ -23,6 +23,11 @@
  * @typedef {{iteration?: number, prompt?: string, window?: [number, number], images: GroupImage[]}} Group
  */
 
+/** Whether a text can be a run's id; the server takes no other. @param {any} text */
+export function isRunId(text) {
+  return typeof text === "string" && /^[a-z0-9][a-z0-9-]{0,79}$/.test(text);
+}
+
 /** What a route answered when it refused: `message` is its sentence. */
 export class RouteError extends Error {
   /** @param {string} message @param {number} status */
@@ -84,58 +89,63 @@ export class RunsApi extends Routes {
 
   /** @param {string} id */
   show(id) {
-    return this.get(`/${id}`);
+    return this.get(at(id));
   }
 
   /** @param {string} id @param {{points?: number, after?: number}} wanted */
   history(id, wanted = {}) {
-    return this.get(withQuery(`/${id}/history`, wanted));
+    return this.get(withQuery(`${at(id)}/history`, wanted));
   }
 
   /** @param {string} id */
   schedule(id) {
-    return this.get(`/${id}/schedule`);
+    return this.get(`${at(id)}/schedule`);
   }
 
   /** @param {string} id @returns {Promise<{samples: Samples[]}>} */
   images(id) {
-    return this.get(`/${id}/images`);
+    return this.get(`${at(id)}/images`);
   }
 
   /** @param {string} id @returns {Promise<Group>} */
   group(id) {
-    return this.get(`/${id}/group`);
+    return this.get(`${at(id)}/group`);
   }
 
   /** @param {string} id @returns {Promise<{text: string, size: number}>} */
   log(id, bytes = 20000) {
-    return this.get(withQuery(`/${id}/log`, { bytes }));
+    return this.get(withQuery(`${at(id)}/log`, { bytes }));
   }
 
   /** @param {string} id @returns {Promise<{workflow: object|null, prompt: object|null}>} */
   workflow(id) {
-    return this.get(`/${id}/workflow`);
+    return this.get(`${at(id)}/workflow`);
   }
 
   /** @param {string} id @param {"cancel"|"resume"|"save"|"continue"|"restart"|"about"} action @param {object} body */
   act(id, action, body = {}) {
-    return this.post(`/${id}/${action}`, body);
+    return this.post(`${at(id)}/${action}`, body);
   }
 
   /** All runs of the run's sweep. @param {string} id */
   cancelSweep(id) {
-    return this.request(withQuery(`/${id}/cancel`, { sweep: 1 }), { method: "POST" });
+    return this.request(withQuery(`${at(id)}/cancel`, { sweep: 1 }), { method: "POST" });
   }
 
   /** @param {string} id @param {boolean} loras  the published LoRAs, too */
   remove(id, loras) {
-    return this.request(withQuery(`/${id}`, { loras: loras ? 1 : 0 }), { method: "DELETE" });
+    return this.request(withQuery(at(id), { loras: loras ? 1 : 0 }), { method: "DELETE" });
   }
 
   /** @param {string} id */
   reportUrl(id) {
-    return this.apiUrl(`/mixgrpo/runs/${id}/report`);
+    return this.apiUrl(`${this.root}${at(id)}/report`);
   }
+}
+
+/** A path below the root. An id stays one part of it, whatever it holds. @param {string} id */
+export function at(id) {
+  return `/${encodeURIComponent(id)}`;
 }
 
 /** @param {string} path @param {object} values  empty ones are left out */

@@ -15,13 +15,27 @@ const root = document.createElement("div");
 root.className = "mixgrpo-root";
 /** @type {Promise<typeof import("./panel/panel.mjs")>|null} */
 let panel = null;
+let failed = 0; // times that it couldn't be loaded
 
 function loaded() {
-  panel ??= import("./panel/panel.mjs").then((module) => {
-    module.mount(root);
-    return module;
-  });
+  // Under the same address browsers don't ask a second time for a module that they didn't get.
+  panel ??= import(`./panel/panel.mjs${failed ? `?again=${failed}` : ""}`).then(
+    (module) => {
+      module.mount(root);
+      return module;
+    },
+    (error) => {
+      panel = null;
+      failed += 1;
+      toast("error", "The MixGRPO panel can't be loaded", "It is tried again once the server is back.");
+      throw error;
+    },
+  );
   return panel;
+}
+
+async function draw() {
+  (await loaded()).cameBack();
 }
 
 function openTab() {
@@ -53,9 +67,10 @@ app.registerExtension({
       render: (/** @type {HTMLElement} */ element) => {
         element.style.height = "100%";
         element.replaceChildren(root);
-        loaded().then((module) => module.cameBack());
+        draw();
       },
     });
+    api.addEventListener("reconnected", () => !panel && root.isConnected && draw());
     window.addEventListener("mixgrpo:show-run", async (event) => {
       openTab();
       (await loaded()).show(/** @type {CustomEvent} */ (event).detail.runId);

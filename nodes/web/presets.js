@@ -4,6 +4,7 @@
 // an API prompt is dropped onto the canvas; loading a workflow, undo and paste set values silently and change nothing.
 // Only the fields that a loaded workflow doesn't know yet get what they meant before they were there.
 import { app } from "../../scripts/app.js";
+import { after } from "./on_node/after.mjs";
 
 const NODE = "MixGRPO_Algorithm";
 const CUSTOM = "custom";
@@ -70,23 +71,17 @@ function connect(node) {
     }
   }
 
-  const configured = node.onConfigure;
-  node.onConfigure = function (/** @type {any} */ saved, /** @type {any[]} */ ...others) {
-    configured?.call(this, saved, ...others);
+  after(node, "onConfigure", (/** @type {any} */ saved) => {
     const known = saved.widgets_values?.length;
     if (known) for (const widget of widgets.slice(known)) write(widget, before[widget.name]);
-  };
+  });
 
   for (const widget of widgets) {
-    const callback = widget.callback;
-    widget.callback = function (/** @type {any[]} */ ...values) {
-      const result = callback?.apply(this, values);
-      if (!writing) {
-        if (!touched) queueMicrotask(look);
-        touched = (touched ?? new Set()).add(widget);
-      }
-      return result;
-    };
+    after(widget, "callback", () => {
+      if (writing) return;
+      if (!touched) queueMicrotask(look);
+      touched = (touched ?? new Set()).add(widget);
+    });
   }
 }
 

@@ -1,5 +1,6 @@
 // Shows the text that MixGRPO Score and MixGRPO Evaluate give (table, summary) on the node itself.
 import { app } from "../../scripts/app.js";
+import { after } from "./on_node/after.mjs";
 
 const NODES = ["MixGRPO_Score", "MixGRPO_Evaluate"];
 const WIDGET = "result";
@@ -21,11 +22,9 @@ app.registerExtension({
 
   nodeCreated(/** @type {any} */ node) {
     if (!NODES.includes(node.comfyClass)) return;
-    const before = node.onExecuted;
-    node.onExecuted = function (/** @type {any} */ output) {
-      before?.apply(this, arguments);
+    after(node, "onExecuted", (/** @type {any} */ output) => {
       if (output?.text?.length) show(node, output.text.join("\n"));
-    };
+    });
   },
 });
 

@@ -1,4 +1,5 @@
 // The one store of runs: filled by GET, kept up to date by events. Nodes and panel look at it and are told of changes.
+import { RouteError, isRunId } from "./api.mjs";
 import { POINTS, RunHistory } from "./history.mjs";
 
 export const ACTIVE = ["queued", "waiting", "running"];
@@ -23,6 +24,7 @@ export class RunStore {
     this.endListeners = new Set();
     this.active = 0; // how many are at work, those that aren't loaded included
     this.version = 0;
+    this.refreshed = 0; // how often all was asked for: what failed while the server was away is worth another question
     this.error = ""; // why the runs can't be asked for, in one sentence
     this.told = false; // whether listeners will be told at the end of this turn
   }
@@ -51,14 +53,15 @@ export class RunStore {
 
   /** Asks for the newest runs again, and for the histories that are shown. */
   async refresh() {
+    this.refreshed += 1;
     await this.page({});
     for (const id of [...this.histories.keys()]) await this.load(id);
   }
 
   /**
-   * Some runs as the list shows them, newest first.
+   * Some runs as the list shows them, newest first; null where they can't be asked for, which `error` tells.
    * @param {{query?: string, state?: string, workflow?: string, limit?: number}} wanted
-   * @returns {Promise<{runs: Run[], total: number, counts: Object<string, number>}>}
+   * @returns {Promise<{runs: Run[], total: number, counts: Object<string, number>}|null>}
    */
   async page(wanted) {
     try {
@@ -70,14 +73,15 @@ export class RunStore {
       return { runs: answer.runs, total: answer.total ?? answer.runs.length, counts };
     } catch (error) {
       this.error = `The runs can't be listed: ${/** @type {Error} */ (error).message}`;
-      return { runs: [], total: 0, counts: {} };
+      return null;
     } finally {
       this.changed();
     }
   }
 
-  /** A run's summary anew, also of one that isn't known yet. @param {string} id */
+  /** A run's summary anew, also of one that isn't known yet. @param {string} id  may be a stranger's word */
   async look(id) {
+    if (!isRunId(id)) throw new RouteError(`There is no run '${String(id).slice(0, 80)}'.`, 404);
     this.take(await this.routes.show(id));
   }
 

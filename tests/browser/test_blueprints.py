@@ -66,3 +66,22 @@ def test_the_inputs_and_outputs_are_those_that_a_graph_needs():
     assert [each["name"] for each in compare["outputs"]] == ["grid", "text"]
     algorithm = next(node for node in train["nodes"] if node["type"] == "MixGRPO_Algorithm")
     assert algorithm["widgets_values"][:3] == ["MixGRPO SD3.5", preset("MixGRPO SD3.5").rollout.steps, 3]
+
+
+def test_the_pictures_of_the_training_inside_make_no_preview(drawn):
+    load(drawn, stored(NAMES[1]))
+    kept = drawn.evaluate(
+        """
+        () => {
+          const { app } = window;
+          const [outer] = app.graph._nodes;
+          const train = outer.subgraph.nodes.find((node) => node.comfyClass === "MixGRPO_Train");
+          const id = `${outer.id}:${train.id}`;
+          const images = [{ filename: "none.png", subfolder: "", type: "output" }];
+          const output = { images, run_id: ["none-11111111"] };
+          app.api.dispatchCustomEvent("executed", { node: id, display_node: id, prompt_id: "none", output });
+          return app.nodeOutputs[`${outer.subgraph.id}:${train.id}`];
+        }
+        """
+    )
+    assert kept == {"run_id": ["none-11111111"]}

@@ -164,3 +164,22 @@ def test_another_workflows_node_of_the_same_id_shows_nothing(drawn):
     drawn.evaluate("(told) => window.app.api.dispatchCustomEvent('mixgrpo.node', told)", told)
     drawn.evaluate(TAKE, a_run())
     assert all(TOLD_RUN in text for text in drawn.evaluate(SHOWN))
+
+
+def test_what_is_no_runs_id_is_asked_for_nowhere(page):
+    load(page, OTHER)
+    asked = []
+    listen = lambda request: asked.append(request.url)  # noqa: E731
+    page.on("request", listen)
+    page.evaluate(
+        """
+        async () => {
+          const node = window.LiteGraph.createNode("MixGRPO_Wait");
+          node.widgets.find((widget) => widget.name === "run_id").value = "../../mixgrpo-strange";
+          window.app.graph.add(node);
+          await new Promise((done) => setTimeout(done, 500));
+        }
+        """
+    )
+    page.remove_listener("request", listen)
+    assert [url for url in asked if "strange" in url] == []

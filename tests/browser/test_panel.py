@@ -42,6 +42,7 @@ LISTED = """
   .widgets.find((w) => w.name === "lora_name").options.values
 """
 LOAD_AGAIN = "async () => { await window.app.loadGraphData(window.app.graph.serialize(), false, false); }"
+LOADERS = "() => window.app.graph._nodes.filter((n) => n.type === 'LoraLoaderModelOnly').length"
 MODEL_TO = """
 () => {
   const { graph } = window.app;
@@ -221,15 +222,20 @@ def leave_its_wires_to_a_training(panel):
 def put_it_before_a_sampler(panel):
     workflow = json.loads((ROOT / "workflows" / "shapes_alignment.json").read_text(encoding="utf-8"))
     panel.page.evaluate("async (w) => { await window.app.loadGraphData(w, true, true); }", workflow)
-    panel.page.evaluate(
-        "() => window.app.canvas.selectNode(window.app.graph._nodes.find((n) => n.title === 'Sample after'))"
-    )
+    select = "(title) => { window.app.canvas.selectNode(window.app.graph._nodes.find((n) => n.title === title)); }"
+    panel.page.evaluate(select, "Sample after")
     before = panel.page.evaluate(MODEL_TO)
     panel.button("Use this LoRA").click()
     panel.page.wait_for_function("() => window.app.graph._nodes.some((n) => n.type === 'LoraLoaderModelOnly')")
     put = panel.page.evaluate(LORA)
     assert (put["from"], put["to"]) == ("MixGRPO_ApplyRun base_model", ["KSampler"]), "its LoRA would act twice"
     assert panel.page.evaluate(MODEL_TO) == before, "other wires stay"
+    for choose, which in ((SELECT, "LoraLoaderModelOnly"), (select, "Sample after")):
+        panel.page.evaluate(choose, which)
+        with panel.page.expect_response("**/object_info/LoraLoaderModelOnly"):
+            panel.button("Use this LoRA").click()
+        panel.page.wait_for_timeout(500)
+        assert panel.page.evaluate(LOADERS) == 1, "a second one would act twice"
 
 
 def test_a_runs_workflow_opens_with_the_run_in_its_nodes(server, panel):
@@ -272,6 +278,21 @@ def test_runs_are_found_renamed_and_deleted(server, panel):
         server.get(f"/mixgrpo/runs/{second}")
     assert not (server.output / "mixgrpo" / second).exists()
     assert panel.page.evaluate("() => window.hacked") is None
+
+
+def test_the_list_stays_while_the_server_is_away_and_is_right_once_it_is_back(server, panel):
+    there, found = "there-11111111", "found-22222222"
+    write_run(server.output, there, there, created=time.time())
+    panel.row(there).wait_for()
+    lists = re.compile(r"/mixgrpo/runs(\?|$)")
+    panel.page.route(lists, lambda route: route.fulfill(status=500, json={"error": "It is away."}))
+    panel.box.get_by_label("Search runs").fill(found)
+    panel.box.get_by_text("It is away.").wait_for()
+    assert panel.row(there).count() == 1
+    panel.page.unroute(lists)
+    panel.page.messages[:] = [each for each in panel.page.messages if "500" not in each[1]]
+    panel.page.evaluate("() => window.app.api.dispatchCustomEvent('reconnected')")
+    panel.box.get_by_text("No run fits.").wait_for()
 
 
 @pytest.mark.parametrize("width", [360, 1600])

@@ -67,6 +67,16 @@ def test_gallery_shows_each_prompt_at_each_iteration_with_its_scores(gallery):
     assert alternatives[-1] == f"{HOSTILE} (iteration 40)"
 
 
+def test_a_failed_answer_is_asked_for_again_once_the_server_is_back(page, panel):
+    shown = f"**/mixgrpo/runs/{RUN}"
+    page.route(shown, lambda route: route.fulfill(status=500, json={"error": "It is away."}))
+    panel.get_by_role("tab", name="Settings").click()
+    panel.get_by_text("It is away.").wait_for()
+    page.unroute(shown)
+    page.evaluate("() => window.app.api.dispatchCustomEvent('reconnected')")
+    panel.get_by_text("learning_rate").first.wait_for(state="attached")
+
+
 def test_first_image_stays_in_sight_and_the_newest_is_shown_first(page, gallery):
     strips = gallery.locator(".mixgrpo-strips")
     assert strips.evaluate(OVERFLOW) > 0

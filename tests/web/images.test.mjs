@@ -53,10 +53,17 @@ test("rows in the order of their gains: scorers count alike, and what has no sco
     prompt,
     pictures: scores.map((each) => each && { ...image(prompt, "1", 0), label: "", changed: 0, scores: each }),
   });
-  const order = (/** @type {any[]} */ ...rows) => byChange(rows).map(({ prompt }) => prompt).join("");
+  const order = (/** @type {any[]} */ ...rows) => byChange(rows).map((number) => rows[number].prompt).join("");
   assert.equal(order(row("a", { s: 0.5 }, { s: 0.4 }), row("b", { s: 0.5 }, { s: 0.9 }), row("c", { s: 0 }, null, { s: 0.5 })), "cba");
   assert.equal(order(row("a", { s: 5, t: 0.1 }, { s: 9, t: 0.1 }), row("b", { s: 5, t: 0.1 }, { s: 8, t: 0.9 })), "ba");
   assert.equal(order(row("a", { s: 0.5 }, { s: null }), row("b", { s: 0.5 }), row("c", { s: 0.5 }, { s: 0.5 })), "abc");
+});
+
+test("a row keeps its number when new images come: an order that is held shows the same prompts", () => {
+  const before = [[0, ["a", "1"], ["b", "1"]], [10, ["b", "1"], ["a", "1"]]];
+  const after = [...before, [20, ["c", "1"], ["b", "1"], ["a", "1"]]];
+  const prompts = (/** @type {any[]} */ table) => rowsOf(samples(...table)).rows.map((row) => row.prompt);
+  assert.deepEqual([prompts(before), prompts(after)], [["a", "b"], ["a", "b", "c"]]);
 });
 
 test("runs share the prompts that all of them have: the newest image, the same seed if there is one", () => {

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { RunsApi } from "../../nodes/web/api.mjs";
+import { detailsOf } from "../../nodes/web/panel/fetched.mjs";
+import { VotesApi } from "../../nodes/web/votes/api.mjs";
 import { RunStore, bySweep } from "../../nodes/web/runs.mjs";
 
 const run = (id, state, more = {}) => ({ run_id: id, name: id, state, created: 1, files: [], images: [], ...more });
@@ -30,6 +32,33 @@ test("addresses keep strange names in one piece", () => {
   const address = new URL(routes.viewUrl({ filename: "a&b #1.webp", subfolder: "mixgrpo/x", type: "output" }, 3));
   assert.equal(address.searchParams.get("filename"), "a&b #1.webp");
   assert.equal(address.searchParams.get("changed"), "3");
+});
+
+test("an id stays one part of its route, whatever it holds", async () => {
+  const { routes, asked } = storeOver({});
+  const [strange, encoded] = ["../../manager/reboot?a#b", "..%2F..%2Fmanager%2Freboot%3Fa%23b"];
+  const votes = new VotesApi(routes.fetchApi, routes.apiUrl);
+  const questions = [
+    routes.show(strange), routes.history(strange, { points: 2 }), routes.schedule(strange), routes.images(strange),
+    routes.group(strange), routes.log(strange), routes.workflow(strange), routes.act(strange, "cancel"),
+    routes.cancelSweep(strange), routes.remove(strange, true), votes.show(strange, true), votes.vote(strange, true, {}),
+    votes.undo(strange, false), votes.add(strange, { run_id: "a" }), votes.remove(strange),
+  ];
+  await Promise.allSettled(questions);
+  const below = asked.map((each) => each.match(/^[A-Z]+ \/mixgrpo\/(?:runs|votes)\/([^/?#]+)/)?.[1]);
+  assert.deepEqual(below, questions.map(() => encoded));
+  assert.equal(routes.reportUrl(strange), `http://here/mixgrpo/runs/${encoded}/report`);
+  assert.equal(votes.zipUrl(strange), `http://here/mixgrpo/votes/${encoded}/zip`);
+});
+
+test("what can't be a run's id asks nothing", async () => {
+  const { store, asked } = storeOver({ "/mixgrpo/runs/a-1": [200, run("a-1", "finished")] });
+  for (const strange of ["../../manager/reboot", "..", "", "-a", "A", "a b", "a".repeat(81), 3]) {
+    await assert.rejects(store.look(strange), { status: 404 });
+  }
+  assert.deepEqual(asked, []);
+  await store.look("a-1");
+  assert.equal(store.get("a-1").state, "finished");
 });
 
 test("the store is filled by GET and kept by events", async () => {
@@ -107,9 +136,14 @@ test("a run that is gone is asked for once, not for as long as somebody looks", 
 });
 
 test("runs that can't be listed are told in a sentence", async () => {
-  const { store } = storeOver({ "/mixgrpo/runs": [500, { error: "The disk is away." }] });
+  const answers = { "/mixgrpo/runs": [500, { error: "The disk is away." }] };
+  const { store } = storeOver(answers);
   await store.refresh();
   assert.match(store.error, /The disk is away/);
+  assert.equal(await store.page({}), null, "not a list without runs");
+  answers["/mixgrpo/runs"] = [200, { runs: [], total: 0, counts: {} }];
+  await store.refresh();
+  assert.deepEqual([store.error, (await store.page({})).total], ["", 0]);
 });
 
 test("the runs of a sweep stand together in their order, where the first of them is", () => {
@@ -117,6 +151,14 @@ test("the runs of a sweep stand together in their order, where the first of them
   const list = [run("d", "queued", of("x", 3)), run("c", "running"), run("b", "queued", of("x", 2)), run("a", "finished", of("x", 1))];
   assert.deepEqual(bySweep(list).map((group) => group.map((each) => each.run_id)), [["a", "b", "d"], ["c"]]);
   assert.deepEqual(bySweep([]), []);
+});
+
+test("a comparison leaves out runs that are gone, and nothing else", async () => {
+  const answers = { "/mixgrpo/runs/a": [200, run("a", "finished")], "/mixgrpo/runs/c": [200, run("c", "finished")] };
+  const { routes } = storeOver(answers);
+  assert.deepEqual((await detailsOf(["a", "gone", "c"], routes)).map((each) => each.run_id), ["a", "c"]);
+  answers["/mixgrpo/runs/c"] = [500, { error: "The disk is away." }];
+  await assert.rejects(detailsOf(["a", "c"], routes), { message: "The disk is away." });
 });
 
 test("one request cancels a sweep", async () => {

@@ -1,6 +1,7 @@
-// The frontend calls a node's own functions when something happens to it; packs put theirs behind what is there.
+// The frontend calls a node's or a widget's own functions when something happens to it; packs put theirs behind what is
+// there.
 
-/** @param {any} node @param {string} name @param {(...values: any[]) => void} action */
+/** @param {any} node  or widget @param {string} name @param {(...values: any[]) => void} action */
 export function after(node, name, action) {
   const before = node[name];
   node[name] = function (/** @type {any[]} */ ...values) {

@@ -6,6 +6,7 @@ import { isActive } from "../runs.mjs";
 import { sparkline } from "../sparkline.mjs";
 import { after } from "./after.mjs";
 import { fit } from "./folding.mjs";
+import { isLeft, outputsKey } from "./place.mjs";
 import { runOfNode } from "./runOfNode.mjs";
 
 const HEIGHT = 120;
@@ -28,21 +29,25 @@ export function showRun(node, runs) {
   // An element above the canvas keeps the wheel to itself, and has nothing to scroll.
   element.addEventListener("wheel", (event) => app.canvas.processMouseWheel(event));
   fit(node);
-  render(html`<${RunDisplay} node=${node} runs=${runs} />`, element);
+  const end = () => render(null, element);
+  // Not before: a copy in the clipboard never comes into a graph, nor goes.
+  after(node, "onAdded", () => render(html`<${RunDisplay} node=${node} runs=${runs} onLeft=${end} />`, element));
+  after(node, "onRemoved", end);
   // Which run it is depends on the node's place in the graph.
   for (const name of ["onAdded", "onConfigure", "onConnectionsChange"]) after(node, name, () => runs.changed());
-  after(node, "onRemoved", () => render(null, element));
   after(node, "onExecuted", () => {
     // The pictures stay in the answer for scripts; a preview of them would grow the node.
-    const { images, ...others } = app.nodeOutputs[node.id] ?? {};
-    if (images) app.nodeOutputs = { ...app.nodeOutputs, [node.id]: others };
+    const key = outputsKey(node);
+    const { images, ...others } = app.nodeOutputs[key] ?? {};
+    if (images) app.nodeOutputs = { ...app.nodeOutputs, [key]: others };
   });
 }
 
-/** @param {{node: any, runs: import("../runs.mjs").RunStore}} props */
-function RunDisplay({ node, runs }) {
+/** @param {{node: any, runs: import("../runs.mjs").RunStore, onLeft: () => void}} props  onLeft: ends it */
+function RunDisplay({ node, runs, onLeft }) {
   const [, draw] = useState(0);
-  useLayoutEffect(() => runs.subscribe(() => draw((count) => count + 1)), []); // at once: nothing is missed
+  const changed = () => (isLeft(node) ? onLeft() : draw((count) => count + 1));
+  useLayoutEffect(() => runs.subscribe(changed), []); // at once: nothing is missed
   const id = runOfNode(node);
   const run = id && runs.get(id);
   if (!run) return html`<p class="mixgrpo-words">Press Run: what it learns is shown here.</p>`;

@@ -42,7 +42,7 @@ export function runOfNode(node) {
   if (known) return atWork(known);
   if (node.comfyClass === "MixGRPO_Train") return startedBy(root.id, nodeId);
   if (before) return undefined;
-  const written = node.widgets?.find((/** @type {any} */ widget) => widget.name === "run_id")?.value;
+  const written = String(node.widgets?.find((/** @type {any} */ widget) => widget.name === "run_id")?.value ?? "").trim();
   if (written && !runs.get(written)) look(written);
   return runs.get(written)?.run_id;
 }

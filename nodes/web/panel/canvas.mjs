@@ -1,9 +1,9 @@
 // What the panel does on the canvas: a run's workflow is opened, a run's LoRA is put into the graph.
 import { api, app, toast } from "../comfy.mjs";
 import { onOpenedRun } from "../on_node/runOfNode.mjs";
+import { LOADERS, baseSlot, loaderOf, loraWidget, modelInput, modelSlot } from "./modelWires.mjs";
 
-const LOADER = "LoraLoaderModelOnly";
-const LOADERS = [LOADER, "LoraLoader"];
+const [LOADER] = LOADERS;
 const OF_A_TRAINING = ["MixGRPO_Train", "MixGRPO_ApplyRun"];
 const TITLE = 30; // units: the title stands above a node's place
 const GAP = 10;
@@ -28,7 +28,7 @@ export async function openWorkflow(run, routes) {
  * Puts a LoRA loader with this LoRA into the graph: before the selected node, if that takes a MODEL (a KSampler), or
  * behind its MODEL output, before what that model goes to; without such a node it stands alone. A model that is trained
  * in this graph keeps its wires: what is trained next must not begin with this LoRA, nor "before" be sampled with it,
- * nor Apply Run add it twice.
+ * nor Apply Run add it twice. A loader beside it that has a LoRA of this run already is given this one instead.
  * @param {import("../api.mjs").Run} run @param {import("../api.mjs").View} lora
  */
 export async function insertLora(run, lora) {
@@ -37,10 +37,15 @@ export async function insertLora(run, lora) {
   // Windows lists it with backslashes.
   const listed = names.find((each) => each.replaceAll("\\", "/") === name);
   if (!listed) throw new Error(`${name} isn't among ComfyUI's LoRAs: look whether the file is still there.`);
-  const loader = window.LiteGraph.createNode(LOADER);
-  if (!loader) throw new Error("This frontend has no LoraLoaderModelOnly node.");
   const source = selected((node) => modelSlot(node.outputs) >= 0);
   const sampler = !source && selected((node) => modelInput(node) >= 0 && !OF_A_TRAINING.includes(node.type));
+  /** @type {any[]} */
+  const outputs = source?.outputs ?? [];
+  const near = outputs.flatMap((output) => targetsOf(output).map(([node]) => node));
+  const has = loaderOf([source, sampler && originOf(sampler).origin, ...near], run.run_id);
+  if (has) return exchange(has, listed, name);
+  const loader = window.LiteGraph.createNode(LOADER);
+  if (!loader) throw new Error("This frontend has no LoraLoaderModelOnly node.");
   const [x, y] = source
     ? [source.pos[0] + source.size[0] + 40, source.pos[1]]
     : sampler
@@ -48,7 +53,7 @@ export async function insertLora(run, lora) {
       : middle();
   loader.pos = freeSpot(x, y, loader.size);
   loader.title = `LoRA: ${run.name}`;
-  const widget = loader.widgets.find((/** @type {any} */ each) => each.name === "lora_name");
+  const widget = loraWidget(loader);
   // Before it is in the graph: newer frontends mark a node that comes with a file which its list doesn't have.
   widget.options.values = names;
   widget.value = listed;
@@ -66,40 +71,48 @@ function selected(fits) {
   return Object.values(app.canvas.selected_nodes ?? {}).find(fits) ?? null;
 }
 
-/** @param {any[]|undefined} slots */
-function modelSlot(slots) {
-  return (slots ?? []).findIndex((slot) => slot.type === "MODEL");
+/** @param {any} loader @param {string} listed  the LoRA as it is listed @param {string} name */
+function exchange(loader, listed, name) {
+  const widget = loraWidget(loader);
+  const same = widget.value === listed;
+  widget.value = listed;
+  widget.callback?.(listed);
+  app.canvas.selectNode?.(loader);
+  app.canvas.setDirty(true, true);
+  const told = `in ${loader.title}, which ${same ? "has it already" : "had another LoRA of this run"}.`;
+  toast("success", same ? "The LoRA is there already" : "LoRA exchanged", `${name}: ${told}`);
 }
 
-/** Where a node takes the model that is to be changed; -1 where that isn't clear. @param {any} node */
-function modelInput({ inputs = [] }) {
-  const tuned = inputs.findIndex((/** @type {any} */ input) => input.type === "MODEL" && input.name === "tuned");
-  const isAlone = inputs.filter((/** @type {any} */ input) => input.type === "MODEL").length === 1;
-  return isAlone ? modelSlot(inputs) : tuned;
+/** What a node takes its model from; no origin behind a link: it comes from outside this subgraph. @param {any} sampler */
+function originOf(sampler) {
+  const id = sampler.inputs[modelInput(sampler)].link;
+  const link = graph().getLink?.(id) ?? graph().links[id];
+  return { link, origin: link && graph().getNodeById(link.origin_id) };
+}
+
+/** What an output goes to; no node: the output of a subgraph. @param {any} output @returns {[node: any, input: number][]} */
+function targetsOf(output) {
+  return (output.links ?? [])
+    .map((/** @type {number} */ id) => graph().getLink?.(id) ?? graph().links[id])
+    .map((/** @type {any} */ link) => [graph().getNodeById(link.target_id), link.target_slot]);
 }
 
 /** Whether all is connected, and what was. @param {any} sampler @param {any} loader @returns {[boolean, string]} */
 function before(sampler, loader) {
-  const input = modelInput(sampler);
-  const link = graph().getLink?.(sampler.inputs[input].link) ?? graph().links[sampler.inputs[input].link];
-  const origin = link && graph().getNodeById(link.origin_id);
+  const { link, origin } = originOf(sampler);
   if (link && !origin) return [false, `${sampler.title} has its model from outside this subgraph: put it between.`];
-  // What Apply Run gives has the run's LoRA already: this one takes its place.
-  const base = origin?.type === "MixGRPO_ApplyRun" ? origin.findOutputSlot("base_model") : -1;
-  if (origin) origin.connect(base < 0 ? link.origin_slot : base, loader, "model");
-  loader.connect(0, sampler, input);
+  if (origin) origin.connect(baseSlot(origin, link.origin_slot), loader, "model");
+  loader.connect(0, sampler, modelInput(sampler));
   return origin ? [true, `before ${sampler.title}.`] : [false, `before ${sampler.title}: connect a model to it.`];
 }
 
 /** Whether all is connected, and what was. @param {any} source @param {any} loader @returns {[boolean, string]} */
 function behind(source, loader) {
   const slot = modelSlot(source.outputs);
-  const targets = (source.outputs[slot].links ?? [])
-    .map((/** @type {number} */ id) => graph().getLink?.(id) ?? graph().links[id])
-    .map((/** @type {any} */ link) => [graph().getNodeById(link.target_id), link.target_slot]);
-  source.connect(slot, loader, "model");
+  const targets = targetsOf(source.outputs[slot]);
+  source.connect(baseSlot(source, slot), loader, "model");
   // No target: the output of a subgraph, whose wires stay as well.
-  const isKept = targets.some((/** @type {any[]} */ [target]) => !target || OF_A_TRAINING.includes(target.type));
+  const isKept = targets.some(([target]) => !target || OF_A_TRAINING.includes(target.type));
   if (isKept || !targets.length) {
     return [false, `it has the model of ${source.title}. Connect its MODEL output to what shall sample with it.`];
   }
@@ -146,7 +159,7 @@ async function refreshLists() {
   // [[names], ...], or ["COMBO", {options: [names]}]
   const names = Array.isArray(input[0]) ? input[0] : input[1].options;
   for (const node of graph()._nodes.filter((/** @type {any} */ each) => LOADERS.includes(each.type))) {
-    const widget = node.widgets?.find((/** @type {any} */ each) => each.name === "lora_name");
+    const widget = loraWidget(node);
     if (widget?.options?.values) widget.options.values = names;
   }
   for (const type of LOADERS) {

@@ -4,7 +4,7 @@ import { bestOf, doing, heldOutChange, measuredChange, shortId } from "../format
 import { html, useState } from "../html.mjs";
 import { SMOOTHING, rewardNames } from "./curves.mjs";
 import { differences } from "./differences.mjs";
-import { useFetched } from "./fetched.mjs";
+import { detailsOf, useFetched } from "./fetched.mjs";
 import { sharedRows } from "./imageTable.mjs";
 import { Scores, Thumb } from "./picture.mjs";
 import { shown } from "./settings.mjs";
@@ -22,11 +22,14 @@ import { Viewer } from "./viewer.mjs";
  * }} props
  */
 export function Compare({ ids, runs, routes, theme, onOpen }) {
-  const [details, error] = useFetched(() => Promise.all(ids.map((id) => routes.show(id))), ids.join(), 0);
-  if (error) return html`<p class="mixgrpo-error">${error}</p>`;
+  // Anew when one is deleted or goes on longer, and when the server is back.
+  const version = [runs.refreshed, ...ids.map((id) => runs.get(id)?.iterations)].join();
+  const [details, error] = useFetched(() => detailsOf(ids, routes), ids.join(), version);
+  if (error && !details) return html`<p class="mixgrpo-error">${error}</p>`;
   if (!details) return html`<p class="mixgrpo-hint">Loading …</p>`;
+  if (!details.length) return html`<p class="mixgrpo-hint">These runs were deleted.</p>`;
   const compared = toldApart(
-    ids.map((id, index) => ({ id, run: runs.get(id) ?? details[index], history: runs.history(id) })),
+    details.map((each) => ({ id: each.run_id, run: runs.get(each.run_id) ?? each, history: runs.history(each.run_id) })),
   );
   return html`
     <div class="mixgrpo-scroll mixgrpo-compare">
@@ -38,7 +41,7 @@ export function Compare({ ids, runs, routes, theme, onOpen }) {
         another height. Compare how much each curve rises, not how high it lies.
       </p>`}
       <${Differences} compared=${compared} details=${details} />
-      <${SamePrompts} compared=${compared} routes=${routes} />
+      <${SamePrompts} compared=${compared} routes=${routes} refreshed=${runs.refreshed} />
     </div>
   `;
 }
@@ -172,11 +175,11 @@ function breakable(setting) {
   return setting.split(".").map((part, index) => (index ? html`.<wbr />${part}` : part));
 }
 
-/** @param {{compared: Compared[], routes: RunsApi}} props */
-function SamePrompts({ compared, routes }) {
+/** @param {{compared: Compared[], routes: RunsApi, refreshed: number}} props */
+function SamePrompts({ compared, routes, refreshed }) {
   const [place, setPlace] = useState(/** @type {import("./imageTable.mjs").Place|null} */ (null));
   const ids = compared.map(({ id }) => id);
-  const version = compared.reduce((sum, { history }) => sum + history.samples, 0);
+  const version = compared.reduce((sum, { history }) => sum + history.samples, refreshed);
   const [told, error] = useFetched(() => Promise.all(ids.map((id) => routes.images(id))), ids.join(), version);
   if (error && !told) return html`<p class="mixgrpo-error">${error}</p>`;
   if (!told) return html`<p class="mixgrpo-hint">Loading …</p>`;

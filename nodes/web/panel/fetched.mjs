@@ -45,3 +45,16 @@ export function throttled(work, milliseconds) {
   }
   return { call, stop: () => clearTimeout(timer) };
 }
+
+/**
+ * What the routes tell of those runs that are still there.
+ * @param {string[]} ids @param {import("../api.mjs").RunsApi} routes @returns {Promise<any[]>}
+ */
+export async function detailsOf(ids, routes) {
+  const gone = (/** @type {any} */ problem) => {
+    if (problem.status !== 404) throw problem;
+    return null;
+  };
+  const told = await Promise.all(ids.map((id) => routes.show(id).catch(gone)));
+  return told.filter(Boolean);
+}

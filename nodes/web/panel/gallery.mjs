@@ -1,5 +1,5 @@
 // A run's images: prompt by iteration, from the same seeds every time.
-import { html, useState } from "../html.mjs";
+import { html, useRef, useState } from "../html.mjs";
 import { useEnd } from "./end.mjs";
 import { useFetched } from "./fetched.mjs";
 import { byChange, newest, oldest, rowsOf } from "./imageTable.mjs";
@@ -14,13 +14,14 @@ import { Viewer } from "./viewer.mjs";
  */
 
 /**
- * @param {{id: string, routes: RunsApi, version: number, grid?: import("../api.mjs").View}} props
- *   version: grows when there may be new ones; grid: all newest images in one, for runs that keep no single ones
+ * @param {{id: string, routes: RunsApi, version: string, grid?: import("../api.mjs").View}} props
+ *   version: changes when there may be new ones; grid: all newest images in one, for runs that keep no single ones
  */
 export function Gallery({ id, routes, version, grid }) {
   const [told, error] = useFetched(() => routes.images(id), id, version);
   const [place, setPlace] = useState(/** @type {Place|null} */ (null));
   const [order, setOrder] = useState("drawn");
+  const improved = useRef(/** @type {number[]} */ ([])); // rows, most improved first
   if (error && !told) return html`<p class="mixgrpo-error">${error}</p>`;
   if (!told) return html`<p class="mixgrpo-hint">Loading …</p>`;
   const { iterations, rows } = told.samples.length || !grid ? rowsOf(told.samples) : ofGrid(grid);
@@ -30,7 +31,8 @@ export function Gallery({ id, routes, version, grid }) {
       <p>The same prompts are drawn from the same seeds before training and every few iterations.</p>
     </div>`;
   }
-  const shown = order === "change" ? byChange(rows) : rows;
+  if (!place) improved.current = byChange(rows); // new images leave the viewer at its prompt
+  const shown = order === "change" ? improved.current.flatMap((row) => rows[row] ?? []) : rows;
   return html`
     <div class="mixgrpo-gallery">
       ${iterations.length > 1 && html`<${BeforeAfter} iterations=${iterations} rows=${rows} routes=${routes} />`}
@@ -56,7 +58,7 @@ function ofGrid(view) {
 
 /** What training changed in one prompt. @param {{iterations: number[], rows: Row[], routes: RunsApi}} props */
 function BeforeAfter({ iterations, rows, routes }) {
-  const [chosen, setChosen] = useState(() => rows.indexOf(byChange(rows)[0])); // what was learned best
+  const [chosen, setChosen] = useState(() => byChange(rows)[0]); // what was learned best
   const [at, setAt] = useState(/** @type {number|null} */ (null)); // an iteration; null follows the newest one
   const row = rows[chosen] ?? rows[0];
   const last = iterations.length - 1;

@@ -68,8 +68,8 @@ export function newest(row) {
 }
 
 /**
- * The same rows, those first whose newest image has the largest gain over their first one: a sum over scorers, each by
- * its largest change.
+ * The rows' numbers, those first whose newest image has the largest gain over their first one: a sum over scorers, each
+ * by its largest change.
  * @param {Row[]} rows
  */
 export function byChange(rows) {
@@ -81,8 +81,7 @@ export function byChange(rows) {
   const largest = {};
   for (const { name, value } of changes.flat()) largest[name] = Math.max(largest[name] ?? 0, Math.abs(value) || 0);
   const gains = changes.map((each) => each.reduce((sum, { name, value }) => sum + (value / largest[name] || 0), 0));
-  const places = rows.map((_, index) => index).sort((one, other) => gains[other] - gains[one]);
-  return places.map((place) => rows[place]);
+  return rows.map((_, index) => index).sort((one, other) => gains[other] - gains[one]);
 }
 
 /**

@@ -24,7 +24,7 @@ export function Log({ id, history, routes, active }) {
     };
     look();
     if (!active) return;
-    const timer = setInterval(look, SECONDS * 1000);
+    const timer = setInterval(() => ref.current?.isConnected && look(), SECONDS * 1000); // not while the panel is closed
     return () => clearInterval(timer);
   }, [id, active]);
   return html`

@@ -35,7 +35,11 @@ export function mount(element) {
     document.head.append(link);
   }
   for (const name of ["pointerdown", "keydown", "wheel"]) {
-    element.addEventListener(name, () => (touched = performance.now()), { passive: true });
+    // Before all others: the viewer keeps its keys to itself.
+    const touch = (/** @type {Event} */ { target }) => {
+      if (element.contains(/** @type {Node} */ (target))) touched = performance.now();
+    };
+    window.addEventListener(name, touch, { capture: true, passive: true });
   }
   render(html`<${Panel} />`, element);
 }

@@ -30,15 +30,16 @@ export function RunList({ runs, routes, onOpen, onCompare }) {
   const [shown, setShown] = useState({ ids: /** @type {string[]} */ ([]), total: 0, asked: false });
   const [chosen, setChosen] = useState(/** @type {string[]} */ ([]));
   const newest = useRef(0);
-  // What changes the list itself, and not only a row of it.
-  const change = [runs.active, ...runs.all().slice(0, 1).map((run) => run.run_id)].join();
+  // What changes the list itself, and not only a row of it; a server that is back is asked again.
+  const change = [runs.error, runs.active, ...runs.all().slice(0, 1).map((run) => run.run_id)].join();
 
   useEffect(() => {
     const number = ++newest.current;
     const timer = setTimeout(async () => {
       const page = await runs.page({ query, state, limit });
+      if (!page || number !== newest.current) return; // what was shown stays
       const ids = page.runs.map((run) => run.run_id);
-      if (number === newest.current) setShown({ ids, total: page.total, asked: true });
+      setShown({ ids, total: page.total, asked: true });
     }, 200);
     return () => clearTimeout(timer);
   }, [query, state, limit, change]);

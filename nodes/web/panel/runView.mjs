@@ -45,11 +45,11 @@ export function RunView({ id, runs, routes, theme, onGone }) {
       ${tab === "images" && html`<${Gallery}
         id=${id}
         routes=${routes}
-        version=${history.samples}
+        version=${`${history.samples} ${runs.refreshed}`}
         grid=${run.images.find((image) => image.filename !== "reward.png")}
       />`}
-      ${tab === "group" && html`<${Group} id=${id} routes=${routes} version=${run.iteration ?? 0} />`}
-      ${tab === "settings" && html`<${Settings} id=${id} routes=${routes} />`}
+      ${tab === "group" && html`<${Group} id=${id} routes=${routes} version=${`${run.iteration ?? 0} ${runs.refreshed}`} />`}
+      ${tab === "settings" && html`<${Settings} id=${id} routes=${routes} version=${`${run.iterations} ${runs.refreshed}`} />`}
       ${tab === "log" && html`<${Log} id=${id} history=${history} routes=${routes} active=${isActive(run)} />`}
       <//>
     </div>

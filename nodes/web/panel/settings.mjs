@@ -1,13 +1,10 @@
 // A run's settings, and where they differ from the nearest preset.
-import { html, useEffect, useState } from "../html.mjs";
+import { html } from "../html.mjs";
+import { useFetched } from "./fetched.mjs";
 
-/** @param {{id: string, routes: import("../api.mjs").RunsApi}} props */
-export function Settings({ id, routes }) {
-  const [told, setTold] = useState(/** @type {any} */ (null));
-  const [error, setError] = useState("");
-  useEffect(() => {
-    routes.show(id).then(setTold, (/** @type {Error} */ problem) => setError(problem.message));
-  }, [id]);
+/** @param {{id: string, routes: import("../api.mjs").RunsApi, version: string}} props  version: changes when they may have */
+export function Settings({ id, routes, version }) {
+  const [told, error] = useFetched(() => routes.show(id), id, version);
   if (!told) return html`<p class="mixgrpo-hint">${error || "Loading …"}</p>`;
   const { preset, changed = [] } = told.preset_differences ?? {};
   return html`

@@ -1,5 +1,5 @@
 // The routes of votes as functions; docs/taste.md describes them.
-import { Routes, withQuery } from "../api.mjs";
+import { Routes, at, withQuery } from "../api.mjs";
 
 /**
  * @typedef {{
@@ -21,32 +21,32 @@ export class VotesApi extends Routes {
 
   /** @param {string} name @param {boolean} pairs @returns {Promise<Told>} */
   show(name, pairs) {
-    return this.get(inPairs(`/${name}`, pairs));
+    return this.get(inPairs(at(name), pairs));
   }
 
   /** @param {string} name @param {boolean} pairs @param {{sheet: string, order?: number[][], skip?: true}} answer */
   vote(name, pairs, answer) {
-    return this.post(inPairs(`/${name}/vote`, pairs), answer);
+    return this.post(inPairs(`${at(name)}/vote`, pairs), answer);
   }
 
   /** @param {string} name @param {boolean} pairs */
   undo(name, pairs) {
-    return this.post(inPairs(`/${name}/undo`, pairs));
+    return this.post(inPairs(`${at(name)}/undo`, pairs));
   }
 
   /** @param {string} name @param {{run_id: string}|{type: string, subfolder: string}} images @returns {Promise<Told>} */
   add(name, images) {
-    return this.post(`/${name}/add`, images);
+    return this.post(`${at(name)}/add`, images);
   }
 
   /** @param {string} name */
   remove(name) {
-    return this.request(`/${name}`, { method: "DELETE" });
+    return this.request(at(name), { method: "DELETE" });
   }
 
   /** @param {string} name */
   zipUrl(name) {
-    return this.apiUrl(`${this.root}/${name}/zip`);
+    return this.apiUrl(`${this.root}${at(name)}/zip`);
   }
 }
 
