@@ -168,6 +168,7 @@ def sample_group(
         shared_noise=options.shared_noise,
         batch_size=options.batch_size,
         generators=lambda count: seeds.window_generators(seed, 0, range(count)),
+        surrogate=algorithm.loss.surrogate,
     )
     latents = guider.sample(
         noise,

@@ -125,6 +125,7 @@ def rollout_sampler(
     shared_noise: bool = False,
     batch_size: int = 0,
     generators: Callable[[int], list[torch.Generator]] | None = None,
+    surrogate: str = "clip",
 ) -> Sampler:
     """A SAMPLER (comfy.samplers.KSAMPLER) that runs `sample_rollout` with these settings."""
     import comfy.samplers
@@ -132,6 +133,7 @@ def rollout_sampler(
     options = {
         "window": window, "transition": transition, "eta": eta, "tail_order": tail_order,
         "tail_variant": tail_variant, "shared_noise": shared_noise, "batch_size": batch_size, "generators": generators,
+        "surrogate": surrogate,
     }  # fmt: skip
     return comfy.samplers.KSAMPLER(sample_rollout, options)
 
@@ -157,13 +159,14 @@ def sample_rollout(
     model: Denoiser, x: Tensor, sigmas: Tensor, extra_args: dict[str, Any] | None = None,
     callback: Callable[[dict[str, Any]], None] | None = None, disable: bool | None = None, *,
     window: range, transition: str, eta: float, tail_order: int, tail_variant: str, shared_noise: bool, batch_size: int,
-    generators: Callable[[int], list[torch.Generator]] | None,
+    generators: Callable[[int], list[torch.Generator]] | None, surrogate: str,
 ) -> Tensor:  # fmt: skip
     """MixGRPO's sampling (arXiv 2507.21802, algorithm 1) in the form of k-diffusion's samplers.
 
     x: (batch, ...), the noisy latents at sigmas[0]. An empty window gives plain Euler sampling. shared_noise: all
     rows of x are alike, so that the steps before the window run for the first row only. batch_size: rows a model
-    call, 0 takes them all. generators(rows): of the noise inside the window, row_generators() when None.
+    call, 0 takes them all. generators(rows): of the noise inside the window, row_generators() when None. surrogate:
+    "nft" takes no random step, and the tail's solver from the first one on.
     Raises ValueError for a model that isn't flow matching, or a window that doesn't fit.
     """
     check_flow_matching(model.inner_model.model_patcher)
@@ -172,6 +175,9 @@ def sample_rollout(
     velocity = _velocity(model, extra_args, callback, batch_size)
     if not len(window):
         return sample_ode(velocity, x, levels)
+    tail = DPMSolverPP(tail_order, tail_variant) if tail_order > 1 else None
+    if surrogate == "nft":
+        return sample_ode(velocity, x, levels, tail)
     if generators is None:
         noise = getattr(model, "noise", None)
         of_rows = row_generators(x if noise is None else noise, extra_args.get("seed") or 0)
@@ -185,7 +191,7 @@ def sample_rollout(
         transition=transition,
         eta=eta,
         group_size=len(x) if shared_noise else 1,
-        tail=DPMSolverPP(tail_order, tail_variant) if tail_order > 1 else None,
+        tail=tail,
         generator=of_rows,
         shared_noise=shared_noise,
     )
@@ -231,6 +237,7 @@ def sample_training_images(
         window=window, transition=options.transition, eta=options.eta, tail_order=options.tail_order,
         tail_variant=options.tail_variant, shared_noise=options.shared_noise, batch_size=options.batch_size,
         generators=lambda _: seeds.window_generators(config.run.seed, iteration, images),
+        surrogate=config.loss.surrogate,
     )  # fmt: skip
 
 

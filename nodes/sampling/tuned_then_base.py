@@ -58,7 +58,7 @@ class HybridGuider(comfy.samplers.CFGGuider):
         if switch <= 0:
             return self.base.sample(*rest)
 
-        # Samplers that look inside a step (heun, dpm_2) finish the last tuned step with the tuned model.
+        # Samplers that look inside a step (dpm_2) finish the last tuned step with the tuned model.
         before, after = float(sigmas[switch - 1]), float(sigmas[switch])
         self._base_from, self._base_loaded = after + 0.01 * (before - after), False
         inside = _Inside(lambda: super(HybridGuider, self).sample(*rest))

@@ -85,3 +85,26 @@ def test_the_pictures_of_the_training_inside_make_no_preview(drawn):
         """
     )
     assert kept == {"run_id": ["none-11111111"]}
+
+
+def test_displays_end_with_the_graph_that_they_were_in(drawn):
+    listening = """
+    async () => {
+      const style = [...document.querySelectorAll("link")].find((each) => each.href.includes("runDisplay.css"));
+      const url = new URL("../comfy.mjs", style.href).href;
+      const { runs } = await import(url);
+      runs.changed();
+      await new Promise((done) => setTimeout(done, 50));
+      return runs.listeners.size;
+    }
+    """
+    load(drawn, stored(NAMES[1]))
+    before = drawn.evaluate(listening)
+    assert before >= 2, "Train and Wait"
+    for _ in range(3):
+        load(drawn, stored(NAMES[1]))
+    assert drawn.evaluate(listening) == before
+    drawn.evaluate(
+        "() => { window.app.graph._nodes[0].subgraph.nodes.find((n) => /Train/.test(n.comfyClass)).clone(); }"
+    )
+    assert drawn.evaluate(listening) == before

@@ -25,10 +25,15 @@ def reward(room):
 def group(room, graph, reward):
     """`group(**changes)` runs the node: (grid, images, scores). Changes go to the rollout, or to the node itself."""
 
-    def run(*, window_start=0, window_size=3, seed=1, prompt=PROMPT, reward=reward, model=None, inputs=None, **changes):
+    def run(
+        *, window_start=0, window_size=3, seed=1, prompt=PROMPT, reward=reward, model=None, inputs=None,
+        surrogate="clip", **changes,
+    ):  # fmt: skip
         config = room("mixgrpo_engine.config")
         algorithm = config.TrainConfig(
-            config.RolloutConfig(**{"steps": 8, "group_size": SIZE, **changes}), config.WindowConfig(size=window_size)
+            config.RolloutConfig(**{"steps": 8, "group_size": SIZE, **changes}),
+            config.WindowConfig(size=window_size),
+            config.LossConfig(surrogate=surrogate),
         )
         with torch.inference_mode():
             result = (
@@ -100,6 +105,26 @@ def test_the_images_are_those_of_a_rollout_of_the_trainings_policy(room, graph, 
         shared_noise=shared,
     )
     assert (policy.decode(trajectory.latents) - images).abs().max() < 2e-3
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_diffusion_nft_takes_no_random_step(room, graph, group, order):
+    _, images, _ = group(surrogate="nft", shared_noise=False, tail_order=order)
+    encoded = room("nodes.model.conditioning").encode_prompts(graph.clip, [PROMPT])
+    policy = room("nodes.model.policy").ComfyPolicy(
+        graph.model, graph.vae, encoded, width=64, height=64,
+        adapter=room("mixgrpo_engine.config").AdapterConfig(rank=2), seed=0,
+    )  # fmt: skip
+    noise = policy.noise([room("mixgrpo_engine.seeds").derive(1, "noise", 0, index) for index in range(SIZE)])
+    condition = policy.condition([PROMPT])
+    with torch.no_grad():
+        latents = room("mixgrpo_engine.rollout").sample_ode(
+            lambda x, sigma: policy.module(x, sigma, condition.select([0] * len(x))),
+            noise,
+            policy.sigmas(8),
+            room("mixgrpo_engine.solvers").dpm_tail(order, "midpoint"),
+        )
+    assert torch.allclose(images, policy.decode(latents), atol=1e-3)
 
 
 def test_the_tails_variant_is_another_solver(group):
