@@ -84,7 +84,8 @@ export function stateLine(run) {
     parts.push(`${run.phase_done} of ${run.phase_total}`);
   }
   if (run.state === "running" && run.phase === "evaluate" && run.phase_total) {
-    parts.push(`measuring held-out prompts, ${run.phase_done} of ${run.phase_total}`);
+    const prompts = run.held_out_prompts === 0 ? "training" : "held-out";
+    parts.push(`measuring ${prompts} prompts, ${run.phase_done} of ${run.phase_total}`);
   }
   const left = timeLeft(run);
   if (left) parts.push(`${left} left`);

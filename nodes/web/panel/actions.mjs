@@ -1,4 +1,5 @@
 // What can be done with a run. Which actions would work now is the server's word.
+import { Button } from "../button.mjs";
 import { app, copy, showRun, toast } from "../comfy.mjs";
 import { html, useState } from "../html.mjs";
 import { isActive } from "../runs.mjs";
@@ -154,14 +155,6 @@ function whichLora(run, filename) {
     iteration === undefined ? name : `${name} (${iteration ? `iteration ${iteration}` : "before training"})`;
   if (rest === "best") return run.best?.lora ? known("best", run.best.iteration) : "best (an earlier one)";
   return rest ? `iteration ${Number(rest)}` : known("last", run.state === "finished" ? run.iteration : undefined);
-}
-
-/** @param {{icon: string, label: string, on: boolean, primary?: boolean, title?: string, onClick: () => void}} props */
-function Button({ icon, label, on, primary = false, title, onClick }) {
-  const look = `mixgrpo-button${primary ? " mixgrpo-primary" : ""}`;
-  return html`<button class=${look} title=${title} disabled=${!on} onClick=${onClick}>
-    <i class=${`pi ${icon}`} aria-hidden="true"></i>${label}
-  </button>`;
 }
 
 /** @param {{label: string, href: string, name: string}} props */

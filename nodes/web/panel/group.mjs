@@ -15,7 +15,7 @@ import { Viewer } from "./viewer.mjs";
  */
 
 /**
- * @param {{id: string, routes: import("../api.mjs").RunsApi, version: number}} props
+ * @param {{id: string, routes: import("../api.mjs").RunsApi, version: number|string}} props
  *   version: grows when there may be a new one
  */
 export function Group({ id, routes, version }) {

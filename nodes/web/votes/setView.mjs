@@ -1,5 +1,6 @@
 // One set of votes: the sheet that is asked, how far one is, and what can be done with the set.
 import { app, toast } from "../comfy.mjs";
+import { Button } from "../button.mjs";
 import { html, useEffect, useMemo, useRef, useState } from "../html.mjs";
 import { Add } from "./add.mjs";
 import { Ballot } from "./ballot.mjs";
@@ -105,11 +106,4 @@ function keys(count, pairs) {
   const rest = "S skips, Z takes back, P shows pairs.";
   if (count === 2) return `Keys: 1 and 2 choose. ${rest}`;
   return `Keys: 1 to ${Math.min(count, 9)} pick the best, then the worst; Enter after the best is enough. ${rest}`;
-}
-
-/** @param {{icon: string, label: string, on: boolean, primary?: boolean, onClick: () => void}} props */
-function Button({ icon, label, on, primary = false, onClick }) {
-  return html`<button class=${`mixgrpo-button${primary ? " mixgrpo-primary" : ""}`} disabled=${!on} onClick=${onClick}>
-    <i class=${`pi ${icon}`} aria-hidden="true"></i> ${label}
-  </button>`;
 }
