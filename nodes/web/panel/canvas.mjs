@@ -79,7 +79,7 @@ function exchange(loader, listed, name) {
   widget.callback?.(listed);
   app.canvas.selectNode?.(loader);
   app.canvas.setDirty(true, true);
-  const told = `in ${loader.title}, which ${same ? "has it already" : "had another LoRA of this run"}.`;
+  const told = `in ${loader.title}${same ? "" : ", which had another LoRA of this run"}.`;
   toast("success", same ? "The LoRA is there already" : "LoRA exchanged", `${name}: ${told}`);
 }
 
