@@ -77,8 +77,9 @@ class Question:
 
 
 def plain(answer: str) -> str:
-    """What counts of an answer: after the thinking, without the marks of Markdown."""
-    return _unmarked(answer.rpartition("</think>")[2])
+    """What counts of an answer: after the thinking, without the marks of Markdown; nothing of one that ends in it."""
+    said = answer.rpartition("</think>")[2]
+    return "" if "<think>" in said else _unmarked(said)
 
 
 def _unmarked(text: str) -> str:

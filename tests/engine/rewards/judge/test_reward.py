@@ -113,6 +113,21 @@ def test_an_answer_without_a_score_is_nan_with_its_beginning(serve, caplog):
     assert score(reward, 200).item() == 3 and reward.failures == []
 
 
+def test_an_answer_that_was_cut_off_is_no_score_and_is_asked_once(serve):
+    """Chat templates that open <think> themselves leave no mark of it in the answer."""
+    reasons = iter(["length", "stop", None])
+
+    async def respond(call):
+        message = {"role": "assistant", "content": "First idea: Score: 1"}
+        return web.json_response({"choices": [{"message": message, "finish_reason": next(reasons)}]})
+
+    server = serve(respond)
+    reward = made(server)
+    assert score(reward, 1).isnan().all() and len(server.calls) == 1
+    assert "was cut off at max_tokens, which must be higher" in reward.failures[0]
+    assert score(reward, 1).item() == score(reward, 1).item() == 1, "some servers say nothing"
+
+
 def test_an_image_that_is_not_finite_is_not_sent(serve):
     server = serve(brightness)
     images = grays(1, 2)
