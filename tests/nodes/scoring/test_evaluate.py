@@ -250,7 +250,9 @@ def test_rewards_that_cannot_compare_two_models_are_refused(room, evaluate):
         uses_references, needed_references = True, ("image",)
 
     mix = room("mixgrpo_engine.rewards.mix").mix
-    for reward, message in ((Ranks(), "both models would get 1/2"), (Sees(), "compares with the picture 'image'")):
+    you = room("mixgrpo_engine.rewards.taste").LiveReward(None)
+    ranks = "both models would get 1/2: connect another reward"
+    for reward, message in ((Ranks(), ranks), (you, f"'you' .*{ranks}"), (Sees(), "compares with the picture 'image'")):
         for given in (reward, mix([(Red(), 1.0), (reward, 1.0)])):
             with pytest.raises(ValueError, match=message):
                 evaluate(reward=given)
