@@ -131,7 +131,8 @@ class MixGRPORewardPairwiseJudge(RemoteReward):
                 io.Int.Input(
                     "calls", default=0, min=0, max=100_000,
                     tooltip="Requests for a group, at most: each image meets as many others as that allows; of an "
-                    "odd number some meet one less. 0 compares all with all: 132 requests for 12 images, 12 are the least.",
+                    "odd number some meet one less. 0 compares all with all: 132 requests for 12 images, 12 are the "
+                    "least.",
                 ),
                 *network_inputs(
                     "Comparisons that are asked for at the same time. Servers such as vLLM are faster with many."
