@@ -140,6 +140,13 @@ def test_failed_scores_are_left_out_and_told(evaluate):
     assert "red: no image pair could be scored." in text
 
 
+def test_what_a_scorer_remarks_is_told_once(evaluate):
+    reward = Red()
+    reward.remarks = ["These are guesses."]
+    _, text, report, _ = evaluate(reward=reward, frames=1)
+    assert report["remarks"] == ["red: These are guesses."] and text.endswith("\nred: These are guesses.")
+
+
 def test_a_mix_reports_its_scorers_and_normalises_both_models_together(room, evaluate):
     mix = room("mixgrpo_engine.rewards.mix").mix
     _, text, report, _ = evaluate(reward=mix([(Red(), 1.0), (Blue(), 3.0)]))
