@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from . import Reward, check_reward, checked_scores, failures
+from . import Reward, check_reward, checked_scores, failures, remarks
 from .references import References, uses_references
 
 NORMALISATIONS = ("none", "batch")
@@ -36,6 +36,7 @@ class RewardMix:
             raise ValueError(f"weights are {dict(weights)}: none may be below 0, and one must be above it.")
         self.rewards, self.weights, self.normalisation = dict(rewards), dict(weights), normalisation
         self.failures: list[str] = []
+        self.remarks: list[str] = []
 
     @property
     def uses_references(self) -> bool:
@@ -54,10 +55,11 @@ class RewardMix:
         self, images: Tensor, prompts: Sequence[str], references: Sequence[References] | None = None
     ) -> dict[str, Tensor]:
         """name -> float32 (batch,): the scorers' own scores. Raises ValueError as checked_scores() does."""
-        scores, self.failures = {}, []
+        scores, self.failures, self.remarks = {}, [], []
         for name, reward in self.rewards.items():
             scores[name] = checked_scores(reward, images, prompts, references)
             self.failures += [f"{name}: {reason}" for reason in failures(reward)]
+            self.remarks += [f"{name}: {remark}" for remark in remarks(reward)]
         return scores
 
     def combine(self, scores: Mapping[str, Tensor]) -> Tensor:

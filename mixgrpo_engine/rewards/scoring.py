@@ -79,6 +79,8 @@ class Scored:
     shares: dict[str, float]
     # Why some have failed, one sentence each.
     reasons: tuple[str, ...]
+    # What else they say, one sentence each.
+    remarks: tuple[str, ...]
 
 
 def score_images(
@@ -93,19 +95,24 @@ def score_images(
     The reward is called once for each size. Raises ValueError for what isn't a reward, and as checked_scores does.
     """
     scorers, weights = parts(reward)
+    mixed = reward if isinstance(reward, RewardMix) else RewardMix(scorers, weights)
     counts = [len(batch) for batch in batches]
     if sum(counts) != len(prompts):
         raise ValueError(f"{sum(counts)} images, but {len(prompts)} prompts")
     scores = {name: torch.full((len(prompts),), torch.nan) for name in scorers}
     reasons: list[str] = []
+    said: list[str] = []
     for places in _places_by_size(batches).values():
         starts = [sum(counts[:place]) for place in places]
         rows = [row for place, start in zip(places, starts, strict=True) for row in range(start, start + counts[place])]
         images = batches[places[0]] if len(places) == 1 else torch.cat([batches[place] for place in places])
         given = None if references is None else [references[row] for row in rows]
-        for name, values in _score_parts(reward, images, [prompts[row] for row in rows], given, reasons).items():
+        for name, values in mixed.score_parts(images, [prompts[row] for row in rows], given).items():
             scores[name][rows] = values
-    return Scored(reward.name, combine(reward, scores), scores, _shares(weights), _explained(scores, reasons))
+        reasons += mixed.failures
+        said += mixed.remarks
+    total, remarked = combine(reward, scores), tuple(dict.fromkeys(said))
+    return Scored(reward.name, total, scores, _shares(weights), _explained(scores, reasons), remarked)
 
 
 def combine(reward: Reward, scores: Mapping[str, Tensor]) -> Tensor:
@@ -126,18 +133,6 @@ def _places_by_size(batches: Sequence[Tensor]) -> dict[tuple, list[int]]:
         if len(batch):
             places.setdefault(tuple(batch.shape[1:]), []).append(place)
     return places
-
-
-def _score_parts(
-    reward: Reward, images: Tensor, prompts: list[str], references: list[References] | None, reasons: list[str]
-) -> dict[str, Tensor]:
-    if isinstance(reward, RewardMix):
-        scores = reward.score_parts(images, prompts, references)
-        reasons += reward.failures
-        return scores
-    scores = {reward.name: checked_scores(reward, images, prompts, references)}
-    reasons += [f"{reward.name}: {reason}" for reason in failures(reward)]
-    return scores
 
 
 def _shares(weights: Mapping[str, float]) -> dict[str, float]:

@@ -130,8 +130,9 @@ class MixGRPORewardPairwiseJudge(RemoteReward):
                 ),
                 io.Int.Input(
                     "calls", default=0, min=0, max=100_000,
-                    tooltip="Requests for a group, at most: each image meets as many others as that allows, all the "
-                    "same number of times. 0 compares all with all: 132 requests for 12 images, 12 are the least.",
+                    tooltip="Requests for a group, at most: each image meets as many others as that allows; of an "
+                    "odd number some meet one less. 0 compares all with all: 132 requests for 12 images, 12 are the "
+                    "least.",
                 ),
                 *network_inputs(
                     "Comparisons that are asked for at the same time. Servers such as vLLM are faster with many."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...mixgrpo_engine.rewards import Reward, compares_group
+from ...mixgrpo_engine.rewards import Reward, abstains, compares_group
 from ...mixgrpo_engine.rewards.mix import parts
 from ...mixgrpo_engine.rewards.references import check_references
 from ...mixgrpo_engine.rewards.scoring import combine, score_images
@@ -29,6 +29,7 @@ class Result:
     totals: dict[str, Tensor] | None  # by model: of a mix of several scorers, else None
     shares: dict[str, float]  # of each scorer in the total
     reasons: list[str]  # why some have failed
+    remarks: list[str]  # what else the scorers say
     shown: dict[str, Tensor]  # by model: the first image of the first prompts, (shown, height, width, 3), or filmstrip
 
 
@@ -53,7 +54,7 @@ def evaluate(
     _check(reward)
     reward = reward_of_videos(reading_plain_prompts(reward), sampling.frames)
     bar = comfy.utils.ProgressBar(len(models) * len(prompts) * sampling.model_steps(), node_id)
-    scores, shown, reasons, shares = {}, {}, [], {}
+    scores, shown, reasons, remarks, shares = {}, {}, [], [], {}
     for name, model in models.items():
         scored, kept = [], []
         for number, prompt in enumerate(prompts):
@@ -68,15 +69,18 @@ def evaluate(
         scores[name] = {part: torch.stack([each.parts[part] for each in scored]) for part in shares}
         shown[name] = torch.stack(kept)
         reasons += [reason for each in scored for reason in each.reasons]
+        remarks += [remark for each in scored for remark in each.remarks]
     totals = _totals(reward, scores) if len(shares) > 1 else None
-    return Result(list(prompts), scores, totals, shares, list(dict.fromkeys(reasons)), shown)
+    reasons, remarks = list(dict.fromkeys(reasons)), list(dict.fromkeys(remarks))
+    return Result(list(prompts), scores, totals, shares, reasons, remarks, shown)
 
 
 def _check(reward: Reward) -> None:
     """Raises ValueError with one sentence for a reward that can't compare two models; before any is sampled."""
     for name, scorer in parts(reward)[0].items():
         check_references(scorer, None)
-        if compares_group(scorer):
+        # Who abstains is a person, who orders a call's images.
+        if compares_group(scorer) or abstains(scorer):
             raise ValueError(
                 f"The reward '{name}' compares images of one model with each other, so both models would get 1/2: "
                 "connect another reward to MixGRPO Evaluate."

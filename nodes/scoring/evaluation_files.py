@@ -33,6 +33,7 @@ def report(result: Result, sampling: Sampling, negative: str, source: str) -> di
         "shares": result.shares,
         "summary": {name: compare(values["base"], values["tuned"]) for name, values in measures.items()},
         "reasons": result.reasons,
+        "remarks": result.remarks,
         "prompts": [
             {
                 "prompt": prompt,
@@ -55,7 +56,7 @@ def summary(report: dict) -> str:
         f"{settings['sampler']}/{settings['scheduler']}, {settings['steps']} steps, cfg {settings['cfg']:g}"
     ]
     lines += [_line(name, result) for name, result in report["summary"].items()]
-    return "\n".join([*lines, *report["reasons"]])
+    return "\n".join([*lines, *report["reasons"], *report["remarks"]])
 
 
 def _line(name: str, result: dict) -> str:

@@ -35,6 +35,7 @@ def report(scored: Scored, prompts: Sequence[str]) -> dict:
         "scored": len(ranks),
         "failed": len(prompts) - len(ranks),
         "reasons": list(scored.reasons),
+        "remarks": list(scored.remarks),
         "images": [
             {
                 "image": place,
@@ -116,7 +117,7 @@ def _checked(score: object, place: int) -> float | None:
 
 
 def table(report: dict) -> str:
-    """Aligned text, best image first, the failed ones last; below it the mean and why scores failed."""
+    """Aligned text, best image first, the failed ones last; below it the mean and what the scorers say."""
     entries = sorted(report["images"], key=lambda entry: (entry.get("rank") is None, entry.get("rank") or 0))
     names = list(entries[0].get("parts", {})) if entries else []
     names = names if len(names) > 1 else []  # a single scorer's score is the total
@@ -131,7 +132,7 @@ def table(report: dict) -> str:
     prompts = [" ".join(str(entry.get("prompt", "")).split()) for entry in entries]
     if len(set(prompts)) > 1:
         lines = [f"{line}  {text[:PROMPT_WIDTH]}" for line, text in zip(lines, ["prompt", *prompts], strict=True)]
-    return "\n".join([*lines, "", summary(report), *report.get("reasons", [])])
+    return "\n".join([*lines, "", summary(report), *report.get("reasons", []), *report.get("remarks", [])])
 
 
 def summary(report: dict) -> str:

@@ -6,6 +6,7 @@ network and give numbers that mean something else.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _VITS = {
     (1664, 14): "ViT-bigG/14",
 }
 _EYES = re.compile(r"(.*\.)?(vision_model\.embeddings\.patch_embedding|visual\.conv1)\.weight")
+_PLACES = re.compile(r"(.*\.)?(vision_model\.embeddings\.position_embedding\.weight|visual\.positional_embedding)")
+_PIXELS = 224  # of most of them; others are named by their own
 _WORDS = re.compile(r"(.*\.)?(text_model\.embeddings\.)?token_embedding\.weight")
 _HEAD_LAYERS = {0, 2, 4, 6, 7}
 # Something that only such a file holds -> what it is. The first that is found counts.
@@ -148,7 +151,7 @@ def layout(shapes: Shapes) -> Layout | None:
 def _clip(shapes: Shapes) -> Layout | None:
     eyes = next((shapes[name] for name in shapes if _EYES.fullmatch(name)), None)
     words = any(_WORDS.fullmatch(name) for name in shapes)
-    vit = _VITS.get((eyes[0], eyes[-1]), "") if eyes and len(eyes) == 4 else ""
+    vit = _vit(eyes, next((shapes[name] for name in shapes if _PLACES.fullmatch(name)), ())) if eyes else ""
     called = f"CLIP {vit}".strip()
     if eyes is not None and not any(name.endswith("class_embedding") for name in shapes):
         return Layout("an image encoder without CLIP's class token, such as SigLIP's")
@@ -157,6 +160,13 @@ def _clip(shapes: Shapes) -> Layout | None:
     if eyes is not None:
         return Layout(f"the vision tower of a {called} alone", frozenset({VISION}), vit)
     return Layout("the text tower of a CLIP alone", frozenset({TEXT})) if words else None
+
+
+def _vit(eyes: tuple[int, ...], places: tuple[int, ...]) -> str:
+    """eyes: the shape of the patches' convolution; places: (patches + 1, width), () if it isn't there."""
+    vit = _VITS.get((eyes[0], eyes[-1]), "") if len(eyes) == 4 else ""
+    pixels = eyes[-1] * math.isqrt(places[0] - 1) if vit and places and places[0] > 1 else _PIXELS
+    return vit if pixels == _PIXELS else f"{vit} at {pixels} pixels"
 
 
 def _head(shapes: Shapes) -> Layout | None:

@@ -78,8 +78,11 @@ def completions_path(path: str) -> str:
 
 
 def _content(reply: dict) -> str:
-    """The text of a chat completion."""
-    content = reply["choices"][0]["message"]["content"]
+    """The text of a chat completion that came to its end: the last score counts, and may be missing or cut in two."""
+    choice = reply["choices"][0]
+    if choice.get("finish_reason") == "length":
+        raise ValueError("was cut off at max_tokens, which must be higher")
+    content = choice["message"]["content"]
     if not isinstance(content, str) or not content.strip():
         raise ValueError("holds no answer")
     return content

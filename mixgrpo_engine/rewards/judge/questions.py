@@ -26,17 +26,18 @@ class Question:
         white space and the stars of Markdown don't matter; everything else is taken letter by letter. A template of
         nothing but {score} wants an answer of nothing but the number. A template is no regular expression, because
         it may come with a stranger's graph, and some of those take years.
-    scale: (lowest, highest) number that makes sense; None takes any.
+    scale: (lowest, highest) score that makes sense; None takes any.
     source: the picture that this one was made from is shown first.
-    others: more numbers of the same answer, none below 0. The score is the geometric mean of all of them, so that none
-        can make up for another: an edit that does nothing keeps the picture perfectly (VIEScore, arXiv 2312.14867).
+    parts: in the place of templates, several numbers of the same answer, none below 0. The score is their geometric
+        mean, so that none can make up for another: an edit that does nothing keeps the picture perfectly (VIEScore,
+        arXiv 2312.14867).
     """
 
     text: str
     templates: tuple[str, ...]
     scale: tuple[float, float] | None = None
     source: bool = False
-    others: tuple[Question, ...] = ()
+    parts: tuple[Question, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError with one sentence for a question that can't work."""
@@ -57,28 +58,31 @@ class Question:
 
     def read(self, answer: str) -> float:
         """The score in an answer. Raises ValueError, saying why, when it holds none."""
-        numbers = [self._own(answer), *(other.read(answer) for other in self.others)]
-        return math.prod(max(0.0, each) for each in numbers) ** (1 / len(numbers)) if self.others else numbers[0]
-
-    def _own(self, answer: str) -> float:
-        text = plain(answer)
-        for template in self.templates:
-            found = _find(template, text)
-            if found:
-                return self._checked(float(found), answer)
-        raise ValueError(f"the judge's answer holds no '{self.templates[0]}': '{start_of(answer)}'")
-
-    def _checked(self, number: float, answer: str) -> float:
+        number = self._mean(answer) if self.parts else self._own(answer)
         lowest, highest = self.scale or (-math.inf, math.inf)
         if not math.isfinite(number) or not lowest <= number <= highest:
             asked = f"{lowest:g} to {highest:g}" if self.scale else "any sensible number"
             raise ValueError(f"the judge's score {number:g} is outside {asked}: '{start_of(answer)}'")
         return number
 
+    def _mean(self, answer: str) -> float:
+        numbers = [max(0.0, part.read(answer)) for part in self.parts]
+        # Three times 4 has a mean of 3.9999999999999996, which no scale from 4 should refuse.
+        return round(math.prod(numbers) ** (1 / len(numbers)), 9)
+
+    def _own(self, answer: str) -> float:
+        text = plain(answer)
+        for template in self.templates:
+            found = _find(template, text)
+            if found:
+                return float(found)
+        raise ValueError(f"the judge's answer holds no '{self.templates[0]}': '{start_of(answer)}'")
+
 
 def plain(answer: str) -> str:
-    """What counts of an answer: after the thinking, without the marks of Markdown."""
-    return _unmarked(answer.rpartition("</think>")[2])
+    """What counts of an answer: after the thinking, without the marks of Markdown; nothing of one that ends in it."""
+    said = answer.rpartition("</think>")[2]
+    return "" if "<think>" in said else _unmarked(said)
 
 
 def _unmarked(text: str) -> str:
@@ -150,19 +154,17 @@ def _axis(name: str, text: str = _AXES, asked: str = "1-5", highest: float = 5.0
     return Question(text, templates, (0.0, highest), **more)
 
 
-def _edit_axis(name: str, *others: Question) -> Question:
-    return _axis(name, _EDIT, "0-10", 10.0, source=True, others=others)
-
+_EDIT_AXES = {
+    name: _axis(name, _EDIT, "0-10", 10.0, source=True) for name in ("Instruction", "Preservation", "Quality")
+}
 
 PRESETS = {
     "semantic": _axis("Alignment"),
     "coherence": _axis("Coherence"),
     "style": _axis("Style"),
     "overall": Question(_OVERALL, (f"Final Score: {SCORE}", f"Overall Score: {SCORE}"), (0.0, 5.0)),
-    "edit": _edit_axis("Instruction", _edit_axis("Preservation"), _edit_axis("Quality")),
-    "edit instruction": _edit_axis("Instruction"),
-    "edit preservation": _edit_axis("Preservation"),
-    "edit quality": _edit_axis("Quality"),
+    "edit": Question(_EDIT, (), (0.0, 10.0), source=True, parts=tuple(_EDIT_AXES.values())),
+    **{f"edit {name.lower()}": question for name, question in _EDIT_AXES.items()},
 }
 """Questions of their own answer formats, by name. MixGRPO trains on "semantic" (its UnifiedReward reward).
 

@@ -209,10 +209,14 @@ class Client(Generic[Answer]):
         return max(0.0, min(server.closed_until for server in self.servers) - time.monotonic())
 
     def _next(self) -> Server:
-        """The servers in turn, without those that are left alone; when all are, the one that comes back first."""
+        """The servers in turn, without those that are left alone; when all are, the one that comes back first.
+
+        One that has asked for a wait is left alone even when the others have failed.
+        """
         now = time.monotonic()
         turns = [self.servers[(self._turn + i) % len(self.servers)] for i in range(len(self.servers))]
-        server = min(turns, key=lambda server: max(server.rests_until, server.closed_until, now))
+        willing = [server for server in turns if server.closed_until <= now] or turns
+        server = min(willing, key=lambda server: max(server.rests_until, server.closed_until, now))
         self._turn = self.servers.index(server) + 1
         return server
 

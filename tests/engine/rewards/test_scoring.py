@@ -52,6 +52,18 @@ def test_failures_are_nan_with_a_reason():
     assert score_images(mix([(red, 1)]), [grey(0.5)], ["unknown"]).reasons == ("red: It was dark.",)
 
 
+def test_what_scorers_remark_is_kept_beside_what_failed():
+    red = Mean(0, "red")
+    red.remarks = ["These are guesses."]
+    for reward in (red, mix([(Mean(2, "blue"), 1), (red, 1)])):
+        scored = score_images(reward, [grey(0.5), grey(0.5, 16)], ["", "unknown"])
+        assert scored.remarks == ("red: These are guesses.",)
+        assert scored.reasons[-1] == "red: no score for 1 of 2 images, and no reason given.", "a remark is no reason"
+        red.remarks, before = [], red.remarks
+        assert score_images(reward, [grey(0.5)], [""]).remarks == ()
+        red.remarks = before
+
+
 def test_an_image_that_is_not_finite_has_no_score():
     class Blind:
         name = "blind"

@@ -140,6 +140,13 @@ def test_failed_scores_are_left_out_and_told(evaluate):
     assert "red: no image pair could be scored." in text
 
 
+def test_what_a_scorer_remarks_is_told_once(evaluate):
+    reward = Red()
+    reward.remarks = ["These are guesses."]
+    _, text, report, _ = evaluate(reward=reward, frames=1)
+    assert report["remarks"] == ["red: These are guesses."] and text.endswith("\nred: These are guesses.")
+
+
 def test_a_mix_reports_its_scorers_and_normalises_both_models_together(room, evaluate):
     mix = room("mixgrpo_engine.rewards.mix").mix
     _, text, report, _ = evaluate(reward=mix([(Red(), 1.0), (Blue(), 3.0)]))
@@ -250,7 +257,9 @@ def test_rewards_that_cannot_compare_two_models_are_refused(room, evaluate):
         uses_references, needed_references = True, ("image",)
 
     mix = room("mixgrpo_engine.rewards.mix").mix
-    for reward, message in ((Ranks(), "both models would get 1/2"), (Sees(), "compares with the picture 'image'")):
+    you = room("mixgrpo_engine.rewards.taste").LiveReward(None)
+    ranks = "both models would get 1/2: connect another reward"
+    for reward, message in ((Ranks(), ranks), (you, f"'you' .*{ranks}"), (Sees(), "compares with the picture 'image'")):
         for given in (reward, mix([(Red(), 1.0), (reward, 1.0)])):
             with pytest.raises(ValueError, match=message):
                 evaluate(reward=given)

@@ -117,6 +117,15 @@ def test_when_all_fail_the_reason_is_there(score):
     json.dumps(ui, allow_nan=False)
 
 
+def test_what_a_scorer_remarks_is_shown(room, score):
+    reward = Red()
+    reward.remarks = ["These are guesses."]
+    for given in (reward, room("mixgrpo_engine.rewards.mix").mix([(reward, 1)])):
+        _, _, report, table, _, _ = score(greys(0.25), reward=given)
+        assert report["remarks"] == ["red: These are guesses."] and report["reasons"] == []
+        assert table.splitlines()[-1] == "red: These are guesses."
+
+
 def test_a_mix_shows_its_parts(room, score):
     mix = room("mixgrpo_engine.rewards.mix").mix([(Red(), 3), (Failing(), 0)])
     scores, _, report, table, _, _ = score(greys(0.25, 0.75), reward=mix)

@@ -20,12 +20,22 @@ def clip(width, patch):
     return {f"{eyes}class_embedding": (width,), f"{eyes}patch_embedding.weight": (width, 3, patch, patch)}
 
 
+# OpenAI's ViT-L/14@336px: 24 x 24 patches and the class token.
+LARGER = {**clip(1024, 14), "vision_model.embeddings.position_embedding.weight": (577, 1024)}
+
+
 @pytest.mark.parametrize(
     "shapes, words",
     [
         ({**clip(1024, 14), **TOKENS}, "a CLIP ViT-L/14"),
         (clip(1280, 14), "the vision tower of a CLIP ViT-H/14 alone"),
         ({**clip(128, 8), **TOKENS}, "a CLIP"),
+        (LARGER, "the vision tower of a CLIP ViT-L/14 at 336 pixels alone"),
+        (
+            {"visual.conv1.weight": (768, 3, 32, 32), "visual.class_embedding": (768,)}
+            | {"visual.positional_embedding": (50, 768)},
+            "the vision tower of a CLIP ViT-B/32 alone",
+        ),
         ({"visual.conv1.weight": (768, 3, 32, 32), "visual.class_embedding": (768,)}, "the vision tower of a CLIP ViT"),
         ({"cond.token_embedding.weight": (49408, 512)}, "the text tower of a CLIP alone"),
         ({"visual.blocks.0.attn.qkv.weight": (3, 3), "rm_head.0.weight": (1024, 3584)}, "HPSv3, or another reward on"),
@@ -109,6 +119,16 @@ def test_a_scorer_refuses_another_models_weights_as_what_they_are(tmp_path, comf
         scorer = make(tmp_path / "vit_l.safetensors", comfyui_dir / "comfy" / "sd1_tokenizer")
         scorer.score(torch.zeros(1, 8, 8, 3), ["a cat"])
     assert sentence in str(caught.value) and "vit_l.safetensors is a CLIP ViT-L/14, not " in str(caught.value)
+
+
+def test_the_aesthetic_reward_refuses_the_clip_for_larger_pictures(tmp_path):
+    """Its head was fitted to what the one for 224 pixels sees; other scorers may look through either."""
+    file, same_size = tmp_path / "clip_vision_l_336.safetensors", tmp_path / "clip_vision_l.safetensors"
+    places = "vision_model.embeddings.position_embedding.weight"
+    for path, shapes in ((file, LARGER), (same_size, {**LARGER, places: (257, 1024)})):
+        save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, path)
+    assert kinds.another(kinds.EYES, file) == "the vision tower of a CLIP ViT-L/14 at 336 pixels alone"
+    assert kinds.another(kinds.EYES, same_size) == kinds.another(kinds.CLIP, file) == ""
 
 
 def test_shapes_are_those_of_the_tensors(tmp_path):

@@ -58,6 +58,7 @@ def test_published_answers(name, answer, preference):
         ("better", "Image 3 is better."),
         ("better", "Image 1 is not better."),
         ("think", "<think>Image 1 is better</think>"),
+        ("think", "<think>Semantic consistency: Image 1 is better here. Aesthetics: Image 2 (8/10)"),
         ("semantic", "Alignment Score: Image 1: 0.4"),
         ("semantic", "Alignment Score: Image 1: -1 Image 2: 2"),
         ("semantic", "Alignment Score: Image 1: 0 Image 2: 0"),

@@ -66,6 +66,8 @@ def test_published_answers(name, answer, number):
         ("overall", "Final Score: -1"),
         ("overall", "Final Score: 1.2.3"),
         ("overall", "<think>Final Score: 4</think>"),
+        ("overall", "<think>First idea: Final Score: 1? Let me look closer at the"),
+        ("overall", "<think>Short.</think><think>Final Score: 1?"),
         ("overall", "Final Score: 5" + "0" * 400),
         ("overall", ""),
         ("edit", "Instruction Score (0-10): 8\nQuality Score (0-10): 4"),

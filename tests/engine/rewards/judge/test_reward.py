@@ -75,6 +75,21 @@ def test_numbers_are_mapped_to_the_unit_range_and_those_outside_are_no_score(ser
     assert "151 is outside 50 to 150" in reward.failures[0]
 
 
+@pytest.mark.parametrize("to_unit, scores", [((2.0, 10.0), [None, 0.25, 0.5]), ((4.0, 6.0), [None, 0, 1])])
+def test_the_range_holds_for_the_mean_of_several_numbers_not_for_each(serve, to_unit, scores):
+    answers = [(10, 0, 10), (4, 4, 4), (3, 8, 9)]  # their geometric means: 0, 4, 6
+
+    async def respond(call):
+        axes = zip(("Instruction", "Preservation", "Quality"), answers[int(call.brightness)], strict=True)
+        return chat("\n".join(f"{name} Score: {number}" for name, number in axes))
+
+    reward = made(serve(respond), options={"question": PRESETS["edit"], "to_unit": to_unit})
+    sources = [References({"image": torch.zeros(4, 4, 3)})] * 3
+    got = checked_scores(reward, grays(0, 1, 2), ["make it blue"] * 3, sources)
+    assert [None if each.isnan() else pytest.approx(each.item()) for each in got] == scores
+    assert f"score 0 is outside {to_unit[0]:g} to {to_unit[1]:g}" in reward.failures[0]
+
+
 def test_the_published_question_end_to_end(serve):
     server = serve(always(lambda: chat("Alignment Score (1-5): 4.25\nCoherence Score (1-5): 3\nStyle Score (1-5): 2")))
     assert [score(made(server, options={"question": PRESETS[name]}), 0).item() for name in ("semantic", "style")] == [
@@ -111,6 +126,21 @@ def test_an_answer_without_a_score_is_nan_with_its_beginning(serve, caplog):
     assert failure.startswith("2 of 3 images: ") and "I'd rather not say. Really." in failure
     assert "I'd rather not say. Really." in caplog.text
     assert score(reward, 200).item() == 3 and reward.failures == []
+
+
+def test_an_answer_that_was_cut_off_is_no_score_and_is_asked_once(serve):
+    """Chat templates that open <think> themselves leave no mark of it in the answer."""
+    reasons = iter(["length", "stop", None])
+
+    async def respond(call):
+        message = {"role": "assistant", "content": "First idea: Score: 1"}
+        return web.json_response({"choices": [{"message": message, "finish_reason": next(reasons)}]})
+
+    server = serve(respond)
+    reward = made(server)
+    assert score(reward, 1).isnan().all() and len(server.calls) == 1
+    assert "was cut off at max_tokens, which must be higher" in reward.failures[0]
+    assert score(reward, 1).item() == score(reward, 1).item() == 1, "some servers say nothing"
 
 
 def test_an_image_that_is_not_finite_is_not_sent(serve):

@@ -151,6 +151,16 @@ def test_retry_after_of_one_server_leaves_the_other(serve, remote):
     assert score(remote.made(busy, free), *range(8)).tolist() == list(range(8))
 
 
+def test_retry_after_is_kept_when_the_other_server_has_failed_and_rests_longer(serve, remote):
+    busy, failed = serve(always(lambda: web.Response(status=429))), serve(remote.brightness)
+    reward = remote.made(busy, failed, concurrency=1)
+    asked_to_wait, resting = reward._client.servers
+    now = time.monotonic()
+    asked_to_wait.rests_until = asked_to_wait.closed_until = now + 100
+    resting.rests_until = now + 300
+    assert score(reward, 1, 2).tolist() == [1, 2] and not busy.calls
+
+
 def test_retry_after_forms():
     assert client._retry_after("7") == 7
     assert client._retry_after(formatdate(time.time() + 100, usegmt=True)) == pytest.approx(100, abs=5)
