@@ -128,6 +128,7 @@ class MixGRPOGroupSample(io.ComfyNode):
             "transition": algorithm.rollout.transition,
             "eta": algorithm.rollout.eta,
             "reasons": list(scored.reasons),
+            "remarks": list(scored.remarks),
         }
         scores = json.dumps({**settings, "images": _table(rewards, advantages)}, indent=1, allow_nan=False)
         grid = _grid(images, rewards, advantages, settings, frames)
