@@ -190,7 +190,7 @@ def test_a_failed_score_is_shown_as_none_and_changes_no_other_advantage(room, gr
 
     _, _, scores = group(reward=Partly())
     assert scores["images"][1] == {"image": 1, "rewards": {"partly": None}, "advantage": 0.0}
-    assert scores["remarks"] == ["The others are guesses."]
+    assert scores["remarks"] == ["partly: The others are guesses."]
     given = torch.tensor([1.0, float("nan"), 3.0, 2.0, 2.0, 2.0])
     expected = room("mixgrpo_engine.advantage").group_advantages({"partly": given}, SIZE)
     assert torch.allclose(torch.tensor([entry["advantage"] for entry in scores["images"]]), expected)
