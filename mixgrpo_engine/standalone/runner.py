@@ -31,7 +31,7 @@ from ..training.experience import sample_held_out
 from ..training.pulse import Stopped
 from ..training.trainer import Trainer
 from . import reward_table
-from .run_file import RewardEntry, RunFile
+from .run_file import WITHOUT_EFFECT, RewardEntry, RunFile
 
 
 class Run:
@@ -265,11 +265,13 @@ def first_difference(old: object, new: object, where: str = "") -> tuple[str, ob
 def _fixed(description: dict) -> dict:
     """A run's description without what may change between a start and a resume.
 
-    That is what doesn't change the training, and how long it goes on, unless the learning rate falls with that.
+    That is what doesn't change the training, and how long it goes on, unless the learning rate falls with that. Of
+    settings that are refused now as being without effect, older runs may have a value.
     """
     config = {group: dict(values) for group, values in description.get("config", {}).items()}
     constant = config.get("optimizer", {}).get("schedule") == "constant"
     for each in SETTINGS:
-        if not each.changes_training or ((each.group, each.field) == ("run", "iterations") and constant):
+        free = each.group == "run" and (each.field in WITHOUT_EFFECT or (each.field == "iterations" and constant))
+        if free or not each.changes_training:
             config.get(each.group, {}).pop(each.field, None)
     return {**description, "config": config}

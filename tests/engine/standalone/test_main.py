@@ -117,6 +117,16 @@ def test_prompts_that_are_cut_off_are_counted_and_equal_ones_refused(kind, model
     assert "makes the same of the prompts 'a red" in error and "reads only their beginnings" in error
 
 
+def test_a_run_from_when_settings_without_effect_were_kept_goes_on(write):
+    run = runner.Run(run_file.read(write()))
+    run.folder.create()
+    run._claim()
+    job = json.loads(run.folder.job.read_text())
+    job["config"]["run"]["negative_prompt"] = "dim"
+    run.folder.job.write_text(json.dumps(job))
+    run._claim()
+
+
 def test_all_weights_end_as_a_transformer_that_diffusers_loads(models, write, tmp_path):
     from diffusers import SD3Transformer2DModel
 
@@ -310,6 +320,11 @@ WRONG = [
     ({"settings": {"rollout": {"steps": 1}}}, "settings.rollout.steps is 1: it must be 2 to 1000"),
     ({"settings": {"rollout": {"shared_noise": 1}}}, "settings.rollout.shared_noise is 1: it must be true or false"),
     ({"settings": {"run": {"frames": 5}}}, "settings.run.frames is 5: without ComfyUI only models of images"),
+    ({"settings": {"run": {"negative_prompt": "dim"}}}, "negative_prompt is 'dim': .* written as model.negative"),
+    ({"settings": {"run": {"guidance": 3}}}, "guidance is 3: .* written as model.guidance"),
+    ({"settings": {"run": {"processes": 2}}}, "processes is 2: without ComfyUI accelerate launch starts them"),
+    ({"settings": {"run": {"try_anyway": True}}}, "try_anyway is True: .* no memory is estimated"),
+    ({"settings": {"run": {"swapped_blocks": 3}}}, "swapped_blocks is 3: .* blocks aren't swapped"),
     ({"output": ""}, "output is empty"),
     ({"rewards": [{"name": "os:getcwd"}]}, 'name is "os:getcwd": choose hps'),
     ({"trackers": ["mlflow"]}, "trackers names the tracker 'mlflow': choose tensorboard, wandb, trackio."),
