@@ -13,7 +13,7 @@ import torch
 from mixgrpo_engine import __main__ as command
 from mixgrpo_engine.records.events import read
 from mixgrpo_engine.records.run_folder import RunFolder
-from mixgrpo_engine.standalone import run_file, runner
+from mixgrpo_engine.standalone import console, run_file, runner
 from tests.engine.distributed.ranks_job import launch
 from tests.engine.policies import tiny_pipelines
 
@@ -242,6 +242,44 @@ def test_a_run_begins_from_another_ones_lora(models, write, capsys, tmp_path):
     assert "settings.adapter.start_from: there is no file" in capsys.readouterr().err
     assert train("third", start_from=file, kind="full") == 2
     assert "leave it empty where all weights are trained" in capsys.readouterr().err
+
+
+def test_evaluate_s_base_model_is_without_the_lora_it_started_from(models, write, tmp_path):
+    def evaluated(output, **adapter):
+        settings = {"adapter": adapter, "optimizer": {"learning_rate": 0.1}, "run": {"iterations": 1}}
+        path = write(settings, model=model(models["sd3"]), output=output, rewards=[{"name": "jpeg"}])
+        assert command.main(["train", str(path)]) == command.main(["evaluate", str(path)]) == 0
+        return json.loads((tmp_path / output / "evaluation.json").read_text())
+
+    first = evaluated("first", rank=3)
+    second = evaluated("second", start_from="first/first.safetensors")
+    assert second["base"] == pytest.approx(first["base"], abs=1e-6) and first["base"] != first["last"]
+
+
+def test_evaluate_tells_of_missing_scores_and_leaves_out_comparisons(models, write, tmp_path, monkeypatch, capsys):
+    class Broken:
+        name, failures = "broken", ["It is broken."]
+
+        def score(self, images, prompts):
+            return torch.full((len(images),), torch.nan)
+
+    class Compares(Brightness):
+        name, compares_group = "compares", True
+
+    def evaluate(*rewards):
+        run = runner.Run(run_file.read(write(model=model(models["sd3"]))), lambda event: print(console.line(event)))
+        monkeypatch.setattr(run, "rewards", lambda entries: ({each.name: each for each in rewards}, {}))
+        runner.evaluate(run)
+        return json.loads((tmp_path / "out" / "my-run" / "evaluation.json").read_text())
+
+    found = evaluate(Brightness(), Broken(), Compares())
+    assert found["base"].keys() == {"brightness", "broken"}
+    assert found["base"]["broken"] is None and 0 < found["base"]["brightness"] < 1
+    printed = capsys.readouterr().out
+    assert "note: The reward 'compares' only compares images with each other: its mean is left out." in printed
+    assert "The reward 'broken' couldn't score 1 of 1 images of the base model. It is broken." in printed
+    with pytest.raises(ValueError, match="All rewards of the run only compare"):
+        evaluate(Compares())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
