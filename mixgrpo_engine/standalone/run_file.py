@@ -16,7 +16,7 @@ from ..prompts import PromptSet, split
 from ..records.files import sha256
 from ..records.trackers import checked
 from ..settings import KINDS, Setting
-from .reward_table import REWARDS
+from .reward_table import REWARDS, check_device
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -158,6 +158,8 @@ def _model(values: object, home: Path) -> ModelEntry:
     entry = ModelEntry(**checked)
     if entry.dtype not in DTYPES:
         raise ValueError(f"model.dtype is '{entry.dtype}': choose {', '.join(DTYPES)}.")
+    if entry.device != "auto":
+        check_device(entry.device, "model.device")
     if entry.sequence_length < 0:
         raise ValueError(f"model.sequence_length is {entry.sequence_length}: it must be 0 (the model's own) or more.")
     return entry

@@ -340,6 +340,7 @@ WRONG = [
     ({"model": {"kind": "diffusers"}}, "model has no path"),
     ({"model": {"kind": "diffusers", "path": 7}}, "model.path is 7: it must be a text"),
     ({"model": {"kind": "diffusers", "path": "x", "dtype": "int8"}}, "model.dtype is 'int8'"),
+    ({"model": {"kind": "diffusers", "path": "x", "device": "gpu"}}, "model.device is 'gpu': write cpu or cuda"),
     ({"model": {"kind": "diffusers", "path": "x", "guidence": 1}}, "model has an unknown entry 'guidence'"),
     ({"prompts": "gone.txt"}, "prompts names the file .*gone.txt, which isn't there"),
     ({"prompts": [1]}, "prompts must be a list of prompts"),
