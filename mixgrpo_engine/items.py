@@ -36,7 +36,10 @@ class Picture:
         return cls(path, _sha256(path, found.st_mtime_ns, found.st_size))
 
     def read(self) -> Image.Image:
-        """Upright. Raises ValueError when the file is gone, changed, or no picture."""
+        """Upright, 8 bits a channel, transparency as one of them.
+
+        Raises ValueError when the file is gone, changed, or no picture.
+        """
         try:
             data = self.path.read_bytes()
         except OSError:
@@ -49,7 +52,7 @@ class Picture:
         image = _opened(data, self.path)
         try:
             image.load()
-            return ImageOps.exif_transpose(image)
+            return _in_channels(ImageOps.exif_transpose(image))
         except (OSError, ValueError, SyntaxError) as error:
             raise _unreadable(self.path, error) from None
 
@@ -84,7 +87,7 @@ class Item:
         if name in self.pictures or name != MASK or IMAGE not in self.pictures:
             return name in self.pictures
         with Image.open(self.pictures[IMAGE].path) as image:
-            return "A" in image.getbands()
+            return "A" in image.getbands() or _has_transparent_colours(image)
 
     def references(self) -> References:
         """For rewards that look at what an image was made from."""
@@ -147,6 +150,17 @@ def _opened(data: bytes, path: Path) -> Image.Image:
         return Image.open(io.BytesIO(data))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from None
+
+
+def _in_channels(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # grey of 16 bits, which convert() would clip at 255
+        return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
+    return image.convert("RGBA") if _has_transparent_colours(image) else image
+
+
+def _has_transparent_colours(image: Image.Image) -> bool:
+    """Instead of a channel for it, as a palette may have them. Pillow makes no channel of those of 16-bit grey."""
+    return "transparency" in image.info and not image.mode.startswith("I")
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
