@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,18 +69,23 @@ class Item:
         files = ", ".join(picture.path.name for picture in self.pictures.values())
         return f"{self.prompt} [{files}]".strip() if files else self.prompt
 
-    def pixels(self, name: str) -> Tensor | None:
+    def pixels(self, name: str, read: Callable[[Picture], Image.Image] = Picture.read) -> Tensor | None:
         """float32 (height, width, 3) in 0..1, of a mask (height, width): 1 may change. None where there is none.
 
         Without a file of its own the mask is where the image is transparent, as in ComfyUI's LoadImage.
         """
         if name in self.pictures:
-            return _values(self.pictures[name].read().convert("L" if name == MASK else "RGB"))
+            return _values(read(self.pictures[name]).convert("L" if name == MASK else "RGB"))
         if name == MASK and IMAGE in self.pictures:
-            image = self.pictures[IMAGE].read()
+            image = read(self.pictures[IMAGE])
             if "A" in image.getbands():
                 return 1 - _values(image.getchannel("A"))
         return None
+
+    def all_pixels(self) -> dict[str, Tensor | None]:
+        """pixels() of each of PICTURES. A file of two of them is read once."""
+        read = cache(Picture.read)
+        return {name: self.pixels(name, read) for name in PICTURES}
 
     def has(self, name: str) -> bool:
         """Whether pixels() would give something, from the file's head."""
@@ -93,8 +98,8 @@ class Item:
         """For rewards that look at what an image was made from."""
         from .rewards.references import References
 
-        found = {name: self.pixels(name) for name in PICTURES}
-        return References({name: pixels for name, pixels in found.items() if pixels is not None}, self.columns)
+        found = {name: pixels for name, pixels in self.all_pixels().items() if pixels is not None}
+        return References(found, self.columns)
 
     def as_dict(self, root: Path) -> dict[str, Any]:
         """Plain data; root: the folder below which the pictures are."""

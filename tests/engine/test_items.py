@@ -70,6 +70,13 @@ def test_a_transparent_colour_is_a_mask_too(tmp_path):
     assert Item("x", {"image": Picture.of(tmp_path / "p.png")}).pixels("image")[0, 0].tolist() == [1, 0, 0]
 
 
+def test_an_image_with_its_own_mask_is_read_once(picture, monkeypatch):
+    read, reads = Picture.read, []
+    monkeypatch.setattr(Picture, "read", lambda self: reads.append(self) or read(self))
+    item = Item("x", {"image": picture("t.png", (9, 9, 9, 204), "RGBA")})
+    assert item.references().images.keys() == {"image", "mask"} and len(reads) == 1
+
+
 def test_a_photo_that_lies_on_its_side_is_turned(tmp_path):
     image = Image.new("RGB", (4, 2))
     exif = image.getexif()
