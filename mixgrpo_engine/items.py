@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,10 @@ class Picture:
         return cls(path, _sha256(path, found.st_mtime_ns, found.st_size))
 
     def read(self) -> Image.Image:
-        """Upright. Raises ValueError when the file is gone, changed, or no picture."""
+        """Upright, 8 bits a channel, transparency as one of them.
+
+        Raises ValueError when the file is gone, changed, or no picture.
+        """
         try:
             data = self.path.read_bytes()
         except OSError:
@@ -49,7 +52,7 @@ class Picture:
         image = _opened(data, self.path)
         try:
             image.load()
-            return ImageOps.exif_transpose(image)
+            return _in_channels(ImageOps.exif_transpose(image))
         except (OSError, ValueError, SyntaxError) as error:
             raise _unreadable(self.path, error) from None
 
@@ -66,32 +69,37 @@ class Item:
         files = ", ".join(picture.path.name for picture in self.pictures.values())
         return f"{self.prompt} [{files}]".strip() if files else self.prompt
 
-    def pixels(self, name: str) -> Tensor | None:
+    def pixels(self, name: str, read: Callable[[Picture], Image.Image] = Picture.read) -> Tensor | None:
         """float32 (height, width, 3) in 0..1, of a mask (height, width): 1 may change. None where there is none.
 
         Without a file of its own the mask is where the image is transparent, as in ComfyUI's LoadImage.
         """
         if name in self.pictures:
-            return _values(self.pictures[name].read().convert("L" if name == MASK else "RGB"))
+            return _values(read(self.pictures[name]).convert("L" if name == MASK else "RGB"))
         if name == MASK and IMAGE in self.pictures:
-            image = self.pictures[IMAGE].read()
+            image = read(self.pictures[IMAGE])
             if "A" in image.getbands():
                 return 1 - _values(image.getchannel("A"))
         return None
+
+    def all_pixels(self) -> dict[str, Tensor | None]:
+        """pixels() of each of PICTURES. A file of two of them is read once."""
+        read = cache(Picture.read)
+        return {name: self.pixels(name, read) for name in PICTURES}
 
     def has(self, name: str) -> bool:
         """Whether pixels() would give something, from the file's head."""
         if name in self.pictures or name != MASK or IMAGE not in self.pictures:
             return name in self.pictures
         with Image.open(self.pictures[IMAGE].path) as image:
-            return "A" in image.getbands()
+            return "A" in image.getbands() or _has_transparent_colours(image)
 
     def references(self) -> References:
         """For rewards that look at what an image was made from."""
         from .rewards.references import References
 
-        found = {name: self.pixels(name) for name in PICTURES}
-        return References({name: pixels for name, pixels in found.items() if pixels is not None}, self.columns)
+        found = {name: pixels for name, pixels in self.all_pixels().items() if pixels is not None}
+        return References(found, self.columns)
 
     def as_dict(self, root: Path) -> dict[str, Any]:
         """Plain data; root: the folder below which the pictures are."""
@@ -147,6 +155,17 @@ def _opened(data: bytes, path: Path) -> Image.Image:
         return Image.open(io.BytesIO(data))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from None
+
+
+def _in_channels(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # grey of 16 bits, which convert() would clip at 255
+        return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
+    return image.convert("RGBA") if _has_transparent_colours(image) else image
+
+
+def _has_transparent_colours(image: Image.Image) -> bool:
+    """Instead of a channel for it, as a palette may have them. Pillow makes no channel of those of 16-bit grey."""
+    return "transparency" in image.info and not image.mode.startswith("I")
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:

@@ -80,14 +80,8 @@ def item_of(prompts: PromptSet | None, number: int) -> Item:
 
 def outputs(item: Item, column: str) -> dict[str, Any]:
     """By name; None for what the item doesn't have."""
-    image, second, mask = (item.pixels(name) for name in (IMAGE, SECOND, MASK))
-    return {
-        "prompt": item.prompt,
-        IMAGE: None if image is None else image[None],
-        MASK: None if mask is None else mask[None],
-        SECOND: None if second is None else second[None],
-        "column": item.columns.get(column.strip()),
-    }
+    pictures = {name: None if each is None else each[None] for name, each in item.all_pixels().items()}
+    return {"prompt": item.prompt, **pictures, "column": item.columns.get(column.strip())}
 
 
 def _or_block(name: str, value: Any, number: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -75,10 +76,12 @@ class MixGRPOPrompts(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: list[str | None], **_: Any) -> Any:
         # What is linked isn't known here: None.
-        path = None if file[0] in (None, NO_FILE) else input_file(str(file[0]))
-        if path is None or path.suffix.lower() == ".txt":
-            return (file, path.stat().st_mtime_ns if path and os.path.exists(path) else 0)
-        return float("nan")  # the pictures may have changed
+        if file[0] in (None, NO_FILE):
+            return (file, 0)
+        with contextlib.suppress(OSError, ValueError):  # said by execute()
+            # Prompts, columns, and the pictures' paths and content.
+            return (file, hashlib.sha256(repr(read_file(str(file[0]))).encode()).hexdigest())
+        return float("nan")
 
     @classmethod
     def execute(

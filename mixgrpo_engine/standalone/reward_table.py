@@ -6,16 +6,20 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
 
 from .. import rewards
 from ..records.readable import words_of
 from ..rewards import Reward
+from ..settings import KINDS, check_value
 
 if TYPE_CHECKING:
     from ..rewards.judge.pair_questions import PairQuestion
@@ -53,10 +57,18 @@ def load(name: str, options: Mapping, home: Path, device: str) -> Reward:
     options.
 
     "module:name" is the owner's own one, from the command line only.
-    Raises ValueError with one sentence for a name or an option that there isn't.
+    Raises ValueError with one sentence for a name or an option that there isn't, and for an option of another type.
     """
     if ":" in name:
         return own(name)
+    try:
+        return _made(name, options, home, device)
+    except (TypeError, AttributeError) as error:  # of a type that _value() knows nothing of
+        given = json.dumps(options, default=str)
+        raise ValueError(f"The reward '{name}' can't be made with the options {given} ({error}): mend them.") from error
+
+
+def _made(name: str, options: Mapping, home: Path, device: str) -> Reward:
     kind = _find(name)
     arguments, groups = _parameters(kind)
     given = dict(options)
@@ -64,13 +76,13 @@ def load(name: str, options: Mapping, home: Path, device: str) -> Reward:
     arguments = {key: hint for key, hint in arguments.items() if key not in secret}
     if "question" in given and name in ASKED:
         given["question"] = ASKED[name](given["question"])
-    values = {key: _value(given.pop(key), hint, home) for key, hint in arguments.items() if key in given}
+    values = {key: _value(given.pop(key), hint, home, name, key) for key, hint in arguments.items() if key in given}
     for argument, group in groups.items():
         hints = typing.get_type_hints(group)
         fields = {field.name for field in dataclasses.fields(group)}
-        chosen = {key: _value(given.pop(key), hints[key], home) for key in fields & given.keys()}
+        chosen = {key: _value(given.pop(key), hints[key], home, name, key) for key in fields & given.keys()}
         if "device" in fields:
-            chosen.setdefault("device", device)
+            check_device(chosen.setdefault("device", device), f"The device of the reward '{name}'")
         if chosen:
             values[argument] = _construct(group, chosen, name)
     if given:
@@ -110,8 +122,7 @@ def _question(value: object) -> Question:
     from ..rewards.judge.questions import PRESETS, Question
 
     if isinstance(value, dict) and {"text", "templates"} <= value.keys() <= {"text", "templates", "scale", "source"}:
-        scale, source = value.get("scale"), bool(value.get("source"))
-        return Question(str(value["text"]), tuple(value["templates"]), tuple(scale) if scale else None, source)
+        return _own_question(Question, value, "judge")
     if not isinstance(value, str) or value not in PRESETS:
         raise ValueError(
             f"The reward 'judge' has no question {value!r}: choose {', '.join(PRESETS)}, or give text and templates."
@@ -124,12 +135,17 @@ def _pair_question(value: object) -> PairQuestion:
     from ..rewards.judge.pair_questions import PAIR_PRESETS, PairQuestion
 
     if isinstance(value, dict) and {"text"} <= value.keys() <= {"text", "source"}:
-        return PairQuestion(str(value["text"]), source=bool(value.get("source")))
+        return _own_question(PairQuestion, value, "pairwise_judge")
     if not isinstance(value, str) or value not in PAIR_PRESETS:
         raise ValueError(
             f"The reward 'pairwise_judge' has no question {value!r}: choose {', '.join(PAIR_PRESETS)}, or give a text."
         )
     return PAIR_PRESETS[value]
+
+
+def _own_question(kind: type[Made], value: Mapping, name: str) -> Made:
+    hints = typing.get_type_hints(kind)
+    return kind(**{key: _value(each, hints[key], Path(), name, f"question.{key}") for key, each in value.items()})
 
 
 # Scorers that are asked in words -> how a run file's question becomes theirs.
@@ -168,11 +184,26 @@ def _is_union(hint: object) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
-def _value(value: object, hint: object, home: Path) -> object:
-    """JSON's value for an argument of that type: paths belong to home, lists become tuples."""
+def _value(value: object, hint: object, home: Path, name: str, key: str) -> Any:
+    """JSON's value for an argument of that type: paths belong to home, lists become tuples, as a single text does.
+
+    Raises ValueError where a plain type is another one. name, key: of the reward and the option.
+    """
     if isinstance(value, str) and Path in (hint, *typing.get_args(hint)):
         return home / value
+    if isinstance(hint, type) and hint in KINDS:
+        return check_value(value, f"The option {key} of the reward '{name}'", hint)
+    if isinstance(value, str) and typing.get_origin(hint) is tuple and str in typing.get_args(hint):
+        return (value,)
     return tuple(value) if isinstance(value, list) else value
+
+
+def check_device(name: str, where: str) -> None:
+    """Raises ValueError for a device that torch doesn't know. where: what the sentence calls it."""
+    try:
+        torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"{where} is '{name}': write cpu or cuda, or one GPU by its number, as cuda:1.") from None
 
 
 def _construct(kind: Callable[..., Made], values: Mapping, name: str) -> Made:

@@ -16,9 +16,19 @@ from ..prompts import PromptSet, split
 from ..records.files import sha256
 from ..records.trackers import checked
 from ..settings import KINDS, Setting
-from .reward_table import REWARDS
+from .reward_table import REWARDS, check_device
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+# Settings of run that have no effect without ComfyUI -> what to do instead.
+WITHOUT_EFFECT = {
+    "negative_prompt": "it is written as model.negative",
+    "guidance": "it is written as model.guidance",
+    "processes": "accelerate launch starts them (--num_processes), so leave it out",
+    "frames": "only models of images are trained, so leave it out",
+    "try_anyway": "no memory is estimated before, so leave it out",
+    "swapped_blocks": "blocks aren't swapped, so leave it out",
+}
 
 
 @dataclass(frozen=True)
@@ -148,6 +158,8 @@ def _model(values: object, home: Path) -> ModelEntry:
     entry = ModelEntry(**checked)
     if entry.dtype not in DTYPES:
         raise ValueError(f"model.dtype is '{entry.dtype}': choose {', '.join(DTYPES)}.")
+    if entry.device != "auto":
+        check_device(entry.device, "model.device")
     if entry.sequence_length < 0:
         raise ValueError(f"model.sequence_length is {entry.sequence_length}: it must be 0 (the model's own) or more.")
     return entry
@@ -220,6 +232,8 @@ def _config(name: object, settings: object) -> TrainConfig:
             if field_ not in groups[group]:
                 raise ValueError(f"{where} is unknown: the settings are {', '.join(groups[group])}.")
             groups[group][field_].put(config, value, where)
+            if group == "run" and field_ in WITHOUT_EFFECT and value != groups[group][field_].default:
+                raise ValueError(f"{where} is {value!r}: without ComfyUI {WITHOUT_EFFECT[field_]}.")
     if config.adapter.start_from:
         # A preset's are of a new LoRA; this one has its own.
         for field_ in {"alpha", "targets", "exclude"} - settings["adapter"].keys():
@@ -228,11 +242,6 @@ def _config(name: object, settings: object) -> TrainConfig:
         config.validate()
     except ValueError as error:
         raise ValueError(f"settings: {error}") from None
-    if config.run.frames != 1:
-        raise ValueError(
-            f"settings.run.frames is {config.run.frames}: without ComfyUI only models of images are trained, so leave "
-            "it out."
-        )
     return config
 
 

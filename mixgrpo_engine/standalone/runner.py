@@ -19,19 +19,19 @@ from ..policies.diffusers_folder import DiffusersFolder
 from ..policies.diffusers_policy import DiffusersPolicy, encode_prompts
 from ..policies.encoded_prompts import EncodedPrompts
 from ..records import disk, run_status
-from ..records.events import Cancelled, Event, Failed, Notice, Stage
+from ..records.events import Cancelled, Event, Failed, Notice, Stage, finite
 from ..records.files import read_json, remove, write_json
 from ..records.readable import traceback_of, words_of
 from ..records.run_folder import RunFolder
 from ..records.trackers import Trackers
-from ..rewards import Reward, mix
-from ..rewards.scoring import ScoresByName, score_by_each
+from ..rewards import Reward, compares_group, mix
+from ..rewards.scoring import and_why, score_by_each
 from ..training.evaluation import batches, noise_seeds
 from ..training.experience import sample_held_out
 from ..training.pulse import Stopped
 from ..training.trainer import Trainer
 from . import reward_table
-from .run_file import RewardEntry, RunFile
+from .run_file import WITHOUT_EFFECT, RewardEntry, RunFile
 
 
 class Run:
@@ -211,31 +211,43 @@ def evaluate(run: Run, should_stop: Callable[[], bool] = lambda: False) -> dict[
     """Mean scores on the held-out prompts (without any: the first training prompts), always with the same noises.
 
     {"base": {...}, "last": {...}, "best": {...}} by scorer, as far as the run has exported them; also written to
-    evaluation.json in the run folder. Raises RuntimeError under several processes.
+    evaluation.json in the run folder. NaN, there null: nothing could be scored. Raises RuntimeError under several
+    processes, ValueError where no reward has a mean that says anything.
     """
     if run.ranks.num_processes > 1:
         raise RuntimeError("evaluate runs in one process: start it without accelerate launch.")
     run.recording = False
     entries = [*run.file.rewards, *run.file.watch]
-    rewards, _ = run.rewards(entries)
+    all_rewards, _ = run.rewards(entries)
+    rewards = {name: reward for name, reward in all_rewards.items() if not compares_group(reward)}
+    if not rewards:
+        raise ValueError(
+            "All rewards of the run only compare the images of a prompt with each other, so their means tell nothing: "
+            'add one that scores images by themselves to "watch".'
+        )
+    for name in all_rewards.keys() - rewards.keys():
+        run.emit(Notice(0, f"The reward '{name}' only compares images with each other: its mean is left out."))
     with run.holding_the_folder():
         policy = run.policy(should_stop)
-        results = {"base": _mean_scores(run, policy, rewards, should_stop)}
+        # A LoRA to start from is no part of the base model. All weights are the base model's until some are loaded.
+        with policy.base() if run.config.adapter.kind == "lora" else contextlib.nullcontext():
+            results = {"base": _mean_scores(run, policy, rewards, should_stop, "the base model")}
         for which, path in (("last", run.folder.lora), ("best", run.folder.best_lora)):
             if path.exists():
                 policy.load_export(path)
-                results[which] = _mean_scores(run, policy, rewards, should_stop)
-        write_json(run.folder.path / "evaluation.json", results)
+                results[which] = _mean_scores(run, policy, rewards, should_stop, f"the {which} weights")
+        write_json(run.folder.path / "evaluation.json", finite(results))
     return results
 
 
 @torch.no_grad()
 def _mean_scores(
-    run: Run, policy: DiffusersPolicy, rewards: Mapping[str, Reward], should_stop: Callable[[], bool]
+    run: Run, policy: DiffusersPolicy, rewards: Mapping[str, Reward], should_stop: Callable[[], bool], whose: str
 ) -> dict[str, float]:
+    """By scorer, without the images that it couldn't score, which are told."""
     config = run.config
     prompts = [prompt for prompt in run.file.prompts.measured for _ in range(config.run.evaluate_images)]
-    parts = []
+    scored = []
 
     def go_on(sigma: float = 0.0) -> None:
         if should_stop():
@@ -247,8 +259,14 @@ def _mean_scores(
         noise = policy.noise(noise_seeds(config.run.seed, rows))
         latents = sample_held_out(velocity, noise, policy, config.rollout, config.evaluation_steps)
         images = policy.decode(latents)
-        parts.append(score_by_each(rewards, images, of_rows, go_on).values)
-    return ScoresByName({name: torch.cat([part[name] for part in parts]) for name in rewards}, {}).means()
+        scored.append(score_by_each(rewards, images, of_rows, go_on))
+    values = {name: torch.cat([part.values[name] for part in scored]) for name in rewards}
+    for name, each in values.items():
+        if failed := int(each.isnan().sum()):
+            why = and_why([reason for part in scored for reason in part.failures[name]])
+            told = f"The reward '{name}' couldn't score {failed} of {len(each)} images of {whose}. {why}"
+            run.emit(Notice(0, told.strip()))
+    return {name: float(each.nanmean()) for name, each in values.items()}
 
 
 def first_difference(old: object, new: object, where: str = "") -> tuple[str, object, object] | None:
@@ -265,11 +283,13 @@ def first_difference(old: object, new: object, where: str = "") -> tuple[str, ob
 def _fixed(description: dict) -> dict:
     """A run's description without what may change between a start and a resume.
 
-    That is what doesn't change the training, and how long it goes on, unless the learning rate falls with that.
+    That is what doesn't change the training, and how long it goes on, unless the learning rate falls with that. Of
+    settings that are refused now as being without effect, older runs may have a value.
     """
     config = {group: dict(values) for group, values in description.get("config", {}).items()}
     constant = config.get("optimizer", {}).get("schedule") == "constant"
     for each in SETTINGS:
-        if not each.changes_training or ((each.group, each.field) == ("run", "iterations") and constant):
+        free = each.group == "run" and (each.field in WITHOUT_EFFECT or (each.field == "iterations" and constant))
+        if free or not each.changes_training:
             config.get(each.group, {}).pop(each.field, None)
     return {**description, "config": config}

@@ -47,6 +47,36 @@ def test_pixels_are_upright_channels_in_0_to_1_and_the_mask_is_what_may_change(p
     assert Item("x", {"image": picture("o.png")}).pixels("mask") is None
 
 
+def test_grey_of_16_bits_is_scaled_to_8(tmp_path):
+    grey = Image.new("I;16", (4, 1))
+    for x, value in enumerate((0, 20000, 40000, 65535)):
+        grey.putpixel((x, 0), value)
+    grey.save(tmp_path / "g.png")
+    item = Item("x", dict.fromkeys(("image", "mask"), Picture.of(tmp_path / "g.png")))
+    expected = pytest.approx([0, 20000 / 65535, 40000 / 65535, 1], abs=0.5 / 255)
+    assert item.pixels("mask")[0].tolist() == expected
+    assert [item.pixels("image")[0, :, channel].tolist() for channel in range(3)] == [expected] * 3
+
+
+def test_a_transparent_colour_is_a_mask_too(tmp_path):
+    of_palette = Image.new("P", (4, 1), 1)
+    of_palette.putpalette([255, 0, 0, 0, 0, 255])
+    of_palette.putpixel((0, 0), 0)
+    of_palette.save(tmp_path / "p.png", transparency=b"\x33\xff")
+    Image.frombytes("L", (4, 1), bytes((9, 8, 8, 8))).save(tmp_path / "l.png", transparency=9)
+    for name, first in (("p.png", 0.8), ("l.png", 1.0)):
+        item = Item("x", {"image": Picture.of(tmp_path / name)})
+        assert item.has("mask") and item.pixels("mask")[0].tolist() == pytest.approx([first, 0, 0, 0])
+    assert Item("x", {"image": Picture.of(tmp_path / "p.png")}).pixels("image")[0, 0].tolist() == [1, 0, 0]
+
+
+def test_an_image_with_its_own_mask_is_read_once(picture, monkeypatch):
+    read, reads = Picture.read, []
+    monkeypatch.setattr(Picture, "read", lambda self: reads.append(self) or read(self))
+    item = Item("x", {"image": picture("t.png", (9, 9, 9, 204), "RGBA")})
+    assert item.references().images.keys() == {"image", "mask"} and len(reads) == 1
+
+
 def test_a_photo_that_lies_on_its_side_is_turned(tmp_path):
     image = Image.new("RGB", (4, 2))
     exif = image.getexif()

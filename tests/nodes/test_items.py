@@ -62,6 +62,31 @@ def test_a_folder_of_captioned_pictures(room, inputs, prompts_of):
         prompts_of("edits/")
 
 
+def test_a_list_or_folder_is_another_one_only_when_something_in_it_changes(room, inputs):
+    def found(name):
+        return room("nodes.prompts").MixGRPOPrompts.fingerprint_inputs(file=[name], text=["x"])
+
+    row = {"prompt": "blue", "image": "cat.png", "wish": "sky"}
+    name = listed(inputs, row)
+    (inputs / "list.csv").write_text("prompt\nred\n")
+    (inputs / "plain.txt").write_text("red\n")
+    for each in (name, "list.csv", "plain.txt", "none", None):
+        assert found(each) == found(each)
+    told = [found(listed(inputs, {**row, **more})) for more in ({}, {"wish": "sea"}, {"prompt": "red"})]
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(inputs / "edits" / "cat.png")
+    told.append(found(listed(inputs, row)))
+    for caption in ("cat", "dog"):
+        (inputs / "edits" / f"{caption}.txt").write_text("make it blue")
+    assert found("edits/") == found("edits/")
+    told.append(found("edits/"))
+    (inputs / "edits" / "dog.txt").write_text("make it red")
+    told.append(found("edits/"))
+    assert len(set(map(str, told))) == 6
+    (inputs / "edits" / "dog.txt").unlink()
+    for unusable in ("edits/", "gone.txt", "../secret.png"):
+        assert found(unusable) != found(unusable), "asked again each time"
+
+
 def test_images_of_a_graph_with_a_prompt_each_or_one_for_all(inputs, prompts_of):
     batches = [torch.full((2, 4, 4, 3), 0.2), torch.full((1, 8, 8, 3), 0.8)]
     batches[0][1] = 0.4

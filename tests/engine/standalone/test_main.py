@@ -13,7 +13,7 @@ import torch
 from mixgrpo_engine import __main__ as command
 from mixgrpo_engine.records.events import read
 from mixgrpo_engine.records.run_folder import RunFolder
-from mixgrpo_engine.standalone import run_file, runner
+from mixgrpo_engine.standalone import console, run_file, runner
 from tests.engine.distributed.ranks_job import launch
 from tests.engine.policies import tiny_pipelines
 
@@ -115,6 +115,16 @@ def test_prompts_that_are_cut_off_are_counted_and_equal_ones_refused(kind, model
     assert command.main(["train", str(path)]) == 1
     error = capsys.readouterr().err
     assert "makes the same of the prompts 'a red" in error and "reads only their beginnings" in error
+
+
+def test_a_run_from_when_settings_without_effect_were_kept_goes_on(write):
+    run = runner.Run(run_file.read(write()))
+    run.folder.create()
+    run._claim()
+    job = json.loads(run.folder.job.read_text())
+    job["config"]["run"]["negative_prompt"] = "dim"
+    run.folder.job.write_text(json.dumps(job))
+    run._claim()
 
 
 def test_all_weights_end_as_a_transformer_that_diffusers_loads(models, write, tmp_path):
@@ -234,6 +244,44 @@ def test_a_run_begins_from_another_ones_lora(models, write, capsys, tmp_path):
     assert "leave it empty where all weights are trained" in capsys.readouterr().err
 
 
+def test_evaluate_s_base_model_is_without_the_lora_it_started_from(models, write, tmp_path):
+    def evaluated(output, **adapter):
+        settings = {"adapter": adapter, "optimizer": {"learning_rate": 0.1}, "run": {"iterations": 1}}
+        path = write(settings, model=model(models["sd3"]), output=output, rewards=[{"name": "jpeg"}])
+        assert command.main(["train", str(path)]) == command.main(["evaluate", str(path)]) == 0
+        return json.loads((tmp_path / output / "evaluation.json").read_text())
+
+    first = evaluated("first", rank=3)
+    second = evaluated("second", start_from="first/first.safetensors")
+    assert second["base"] == pytest.approx(first["base"], abs=1e-6) and first["base"] != first["last"]
+
+
+def test_evaluate_tells_of_missing_scores_and_leaves_out_comparisons(models, write, tmp_path, monkeypatch, capsys):
+    class Broken:
+        name, failures = "broken", ["It is broken."]
+
+        def score(self, images, prompts):
+            return torch.full((len(images),), torch.nan)
+
+    class Compares(Brightness):
+        name, compares_group = "compares", True
+
+    def evaluate(*rewards):
+        run = runner.Run(run_file.read(write(model=model(models["sd3"]))), lambda event: print(console.line(event)))
+        monkeypatch.setattr(run, "rewards", lambda entries: ({each.name: each for each in rewards}, {}))
+        runner.evaluate(run)
+        return json.loads((tmp_path / "out" / "my-run" / "evaluation.json").read_text())
+
+    found = evaluate(Brightness(), Broken(), Compares())
+    assert found["base"].keys() == {"brightness", "broken"}
+    assert found["base"]["broken"] is None and 0 < found["base"]["brightness"] < 1
+    printed = capsys.readouterr().out
+    assert "note: The reward 'compares' only compares images with each other: its mean is left out." in printed
+    assert "The reward 'broken' couldn't score 1 of 1 images of the base model. It is broken." in printed
+    with pytest.raises(ValueError, match="All rewards of the run only compare"):
+        evaluate(Compares())
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 def test_ctrl_c_saves_a_checkpoint_and_says_so(models, write, tmp_path):
     path = write({"run": {"iterations": 500, "checkpoint_every": 500, "evaluate_every": 0}}, model=model(models["sd3"]))
@@ -292,6 +340,7 @@ WRONG = [
     ({"model": {"kind": "diffusers"}}, "model has no path"),
     ({"model": {"kind": "diffusers", "path": 7}}, "model.path is 7: it must be a text"),
     ({"model": {"kind": "diffusers", "path": "x", "dtype": "int8"}}, "model.dtype is 'int8'"),
+    ({"model": {"kind": "diffusers", "path": "x", "device": "gpu"}}, "model.device is 'gpu': write cpu or cuda"),
     ({"model": {"kind": "diffusers", "path": "x", "guidence": 1}}, "model has an unknown entry 'guidence'"),
     ({"prompts": "gone.txt"}, "prompts names the file .*gone.txt, which isn't there"),
     ({"prompts": [1]}, "prompts must be a list of prompts"),
@@ -310,6 +359,11 @@ WRONG = [
     ({"settings": {"rollout": {"steps": 1}}}, "settings.rollout.steps is 1: it must be 2 to 1000"),
     ({"settings": {"rollout": {"shared_noise": 1}}}, "settings.rollout.shared_noise is 1: it must be true or false"),
     ({"settings": {"run": {"frames": 5}}}, "settings.run.frames is 5: without ComfyUI only models of images"),
+    ({"settings": {"run": {"negative_prompt": "dim"}}}, "negative_prompt is 'dim': .* written as model.negative"),
+    ({"settings": {"run": {"guidance": 3}}}, "guidance is 3: .* written as model.guidance"),
+    ({"settings": {"run": {"processes": 2}}}, "processes is 2: without ComfyUI accelerate launch starts them"),
+    ({"settings": {"run": {"try_anyway": True}}}, "try_anyway is True: .* no memory is estimated"),
+    ({"settings": {"run": {"swapped_blocks": 3}}}, "swapped_blocks is 3: .* blocks aren't swapped"),
     ({"output": ""}, "output is empty"),
     ({"rewards": [{"name": "os:getcwd"}]}, 'name is "os:getcwd": choose hps'),
     ({"trackers": ["mlflow"]}, "trackers names the tracker 'mlflow': choose tensorboard, wandb, trackio."),

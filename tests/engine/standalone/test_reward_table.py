@@ -55,6 +55,43 @@ def test_other_scorers_at_other_hosts_take_them_from_there_too(tmp_path, monkeyp
             reward_table.load(name, options, tmp_path, "cpu")
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        (
+            "judge",
+            {"concurrency": "8"},
+            "^The option concurrency of the reward 'judge' is '8': it must be a whole number",
+        ),
+        ("judge", {"model": 5}, "^The option model of the reward 'judge' is 5: it must be a text"),
+        ("judge", {"question": {"text": 5, "templates": ["{score}"]}}, "^The option question.text .* must be a text"),
+        (
+            "judge",
+            {"question": {"text": "x", "templates": ["{score}"], "scale": 5}},
+            "^The reward 'judge' can't be made",
+        ),
+        ("judge", {"urls": 5}, """^The reward 'judge' can't be made with the options {"urls": 5, .*: mend them.$"""),
+        ("judge", {"urls": [5]}, "^The reward 'judge' can't be made with the options"),
+        ("pairwise_judge", {"question": {"text": "x", "source": "no"}}, "question.source .* must be true or false"),
+        ("aesthetic", {"head": 5, "clip": "x"}, "^The reward 'aesthetic' can't be made with the options"),
+        ("aesthetic", {"head": "x", "clip": "x", "device": "gpu"}, "^The device of the reward 'aesthetic' is 'gpu'"),
+    ],
+)
+def test_an_option_of_another_type_is_one_sentence(tmp_path, name, options, told):
+    given = {"urls": ["http://127.0.0.1:1"], "model": "m"} if "judge" in name else {}
+    with pytest.raises(ValueError, match=told):
+        reward_table.load(name, {**given, **options}, tmp_path, "cpu")
+
+
+def test_a_single_url_or_template_needs_no_list(tmp_path):
+    assert reward_table.load("http", {"urls": "http://127.0.0.1:1"}, tmp_path, "cpu").options.urls == (
+        "http://127.0.0.1:1",
+    )
+    question = {"text": "How good?", "templates": "Score: {score}"}
+    options = {"urls": "http://127.0.0.1:1/v1", "model": "m", "question": question}
+    assert reward_table.load("judge", options, tmp_path, "cpu").options.question.templates == ("Score: {score}",)
+
+
 def test_jpeg_and_every_other_name_has_its_class(tmp_path):
     assert reward_table.load("jpeg", {"quality": 50}, tmp_path, "cpu").quality == 50
     for name in reward_table.REWARDS:
