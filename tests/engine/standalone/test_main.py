@@ -335,7 +335,7 @@ def test_a_model_that_cant_be_read_is_one_sentence_and_the_runs_last_event(write
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="There is a GPU.")
 def test_a_gpu_that_is_not_there_is_refused(write, models, capsys):
-    assert command.main(["train", str(write(model=model(models["sd3"], device="cuda")))]) == 1
+    assert command.main(["train", str(write(model=model(models["sd3"], device="cuda")))]) == 2
     assert 'model.device is "cuda", but PyTorch sees no GPU' in capsys.readouterr().err
 
 
