@@ -118,6 +118,12 @@ class BlockSwap:
             layer._parameters[name] = weight
 
 
+def is_swapped(holder: object) -> bool:
+    """Whether a BlockSwap fetches the weights of a block; holder: its forward, or what wraps that."""
+    forward = getattr(holder, "forward", holder)
+    return getattr(getattr(forward, "func", None), "__func__", None) is BlockSwap._call
+
+
 class _Transfers:
     """A stream beside the one that computes, on a device of CUDA's kind; on others copies are made at once."""
 

@@ -28,8 +28,11 @@ def not_learned(history: Iterable[dict]) -> str:
                 f"The reward '{name}' could score no image in {failed} of {len(iterations)} iterations: nothing was "
                 "learned from it there."
             )
-    # Events of older versions don't tell. Where a reward has failed, that is said above.
-    idle = sum(event.get("updates") == 0 and None not in event["reward"].values() for event in iterations.values())
+    # Events of older versions don't tell. Where every reward has failed, that is said above.
+    idle = sum(
+        event.get("updates") == 0 and any(value is not None for value in event["reward"].values())
+        for event in iterations.values()
+    )
     if idle:
         sentences.append(
             f"In {'all' if idle == len(iterations) else f'{idle} of'} {len(iterations)} iterations no update was made, "

@@ -53,6 +53,7 @@ class TasteReward:
         self.remarks: list[str] = []
         """Sentences about the last call that people should know."""
         self._learned: tuple[str, Preference] | None = None
+        self._first: Preference | None = None  # of held-out images, see _of_the_run()
         self._groups = 0
         self._above: deque[bool] = deque(maxlen=RECENT)  # of a training's images: whether none voted on scores so high
 
@@ -105,13 +106,15 @@ class TasteReward:
         """What a run's held-out images are scored by from first to last: else their scores couldn't be compared."""
         if not self.source:
             return self.learned()
-        path = self.votes.folder / f"taste-{self.source}.safetensors"
-        with suppress(ValueError):  # none yet, or a damaged one
-            if (kept := Preference.load(path)).blocks == self._blocks():
-                return kept
-        preference = self.learned()
-        preference.save(path)
-        return preference
+        if self._first is None:
+            path = self.votes.folder / f"taste-{self.source}.safetensors"
+            with suppress(ValueError):  # none yet, or a damaged one
+                if (kept := Preference.load(path)).blocks == self._blocks():
+                    self._first = kept
+            if self._first is None:
+                self._first = self.learned()
+                self._first.save(path)
+        return self._first
 
     def _voted(self) -> list[tuple[Sheet, Order]]:
         """The votes whose images all sources can look at."""

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..block_swap import is_swapped
 from ..config import TrainConfig
 from ..distributed.lockstep import Lockstep
 from ..distributed.ranks import Ranks
@@ -46,7 +47,7 @@ class CompiledBlocks:
             if getattr(getattr(holder, "forward", None), "__func__", None) is type(block).forward:
                 self._forwards.append((holder, holder.forward))
             else:
-                self.swapped += 1
+                self.swapped += is_swapped(holder)
 
     def __len__(self) -> int:
         return len(self._forwards)

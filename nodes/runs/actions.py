@@ -32,7 +32,7 @@ def possible(folder: RunFolder, state: str, cancelling: bool, made: dict[str, An
     would = {
         "cancel": at_work,
         "resume": ended and state != "finished" and can_start,
-        "save": (at_work and state != "queued" and not cancelling)
+        "save": (state == "running" and not cancelling)
         or (ended and published_lora.checkpoint_lora(folder) is not None),
         "continue": saved and can_start and made.get("constant_rate", False),
         "restart": can_start,

@@ -42,13 +42,21 @@ def require_devices(made: dict) -> None:
     wanted = made["config"].get("run", {}).get("processes", 1)
     if wanted <= 1:
         return
-    if any(node["class_type"] == "MixGRPO_RewardYou" for node in made.get("graph", {}).values()):
-        # All others would wait with the one that asks, and give up after two hours.
-        raise ValueError("MixGRPO Reward: You asks one person, in one process: set processes of MixGRPO Train to 1.")
+    for node in made.get("graph", {}).values():
+        inputs = node["inputs"]
+        if node["class_type"] == "MixGRPO_RewardYou" and not (inputs.get("patience") and _votes_by_itself(inputs)):
+            raise ValueError(
+                "MixGRPO Reward: You may wait without end, and other processes give up after two hours: set its "
+                "patience and learned taste, or processes of MixGRPO Train to 1."
+            )
     kind, there = devices()
     if wanted > there:
         what = "CPU cores" if kind == "cpu" else "GPUs that this ComfyUI sees"
         raise ValueError(f"processes is {wanted} with {there} {what}: set it to {there} at most.")
+
+
+def _votes_by_itself(inputs: dict) -> bool:
+    return inputs.get("unanswered") == "learned taste"
 
 
 def devices() -> tuple[str, int]:

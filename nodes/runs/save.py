@@ -16,11 +16,11 @@ def _save(folder: RunFolder) -> None:
     now = liveness.read_state(folder)
     if liveness.is_cancelling(folder):
         raise ValueError(f"Run {folder.name} is stopping: save its LoRA when it has ended.")
-    if now == "queued":  # the end of its first iteration isn't what anybody means
-        raise ValueError(f"Run {folder.name} hasn't started yet: save its LoRA when it is at work.")
-    if now in liveness.ACTIVE:
+    if now == "running":
         folder.save_file.touch()
         return
+    if now in liveness.ACTIVE:  # the end of the first iteration to come isn't what anybody means
+        raise ValueError(f"Run {folder.name} isn't at work yet: save its LoRA when it is.")
     lora = published_lora.checkpoint_lora(folder)
     if lora is None:
         kept = published_lora.newest_checkpoint(folder)

@@ -125,8 +125,8 @@ class MixGRPOGroupSample(io.ComfyNode):
             "seed": seed,
             "window": [window.start, window.stop],
             "steps": algorithm.rollout.steps,
-            "transition": algorithm.rollout.transition,
-            "eta": algorithm.rollout.eta,
+            "transition": None if options.surrogate == "nft" else algorithm.rollout.transition,  # it has no random step
+            "eta": None if options.surrogate == "nft" else algorithm.rollout.eta,
             "reasons": list(scored.reasons),
             "remarks": list(scored.remarks),
         }
@@ -222,7 +222,8 @@ def _grid(images: Tensor, rewards: dict[str, Tensor], advantages: Tensor, settin
 
     labels = [_label(entry) for entry in _table(rewards, advantages)]
     first, end = settings["window"]
-    title = f"window {first}..{end - 1} of {settings['steps']} steps, {settings['transition']}, eta {settings['eta']:g}"
+    noise = f"{settings['transition']}, eta {settings['eta']:g}" if settings["transition"] else "no random step"
+    title = f"window {first}..{end - 1} of {settings['steps']} steps, {noise}"
     images, which = stills(images, frames)
     columns = math.ceil(math.sqrt(len(images))) if frames == 1 else 2
     cell = CELL if frames == 1 else 2 * CELL

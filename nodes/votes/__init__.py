@@ -23,7 +23,7 @@ def prompts_of(graph: dict[str, Any]) -> list[str]:
         sheet.prompt
         for state in (votes.read() for votes in sets.of_graph(graph))
         for sheet in state.sheets.values()
-        if sheet.id not in state.skipped
+        if sheet.id in state.answers
     ]
     return list(dict.fromkeys(["", *found])) if sets.is_used(graph) else []
 

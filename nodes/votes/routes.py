@@ -12,12 +12,13 @@ from zipfile import ZIP_STORED, ZipFile
 from aiohttp import web
 
 from ...mixgrpo_engine.records import disk, files
+from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.rewards.taste import TasteReward
 from ...mixgrpo_engine.taste.features import PictureStatistics
 from ...mixgrpo_engine.taste.preference import Preference, in_words
 from ...mixgrpo_engine.taste.votes import Sheet, VoteSet
 from ..answers import Refused, answer, answering, body, switch
-from ..runs import gallery, liveness, overview
+from ..runs import gallery, liveness, overview, stored
 from . import news, pictures, sets
 
 ROOT = "/mixgrpo/votes"
@@ -91,8 +92,8 @@ async def _zip(_request: web.Request, votes: VoteSet) -> web.StreamResponse:
 
 
 async def _delete(_request: web.Request, votes: VoteSet) -> web.Response:
-    if asking := await asyncio.to_thread(lambda: sorted(_at_work(votes.read().pending))):
-        raise Refused(409, f"Run {asking[0]} is at work and asks for these votes: cancel it first.")
+    if run := await asyncio.to_thread(_user, votes):
+        raise Refused(409, f"Run {run} is at work and learns from these votes: cancel it first.")
     await asyncio.to_thread(files.remove, votes.folder)
     _taste.cache_clear()
     news.tell(votes.folder.name)
@@ -141,6 +142,16 @@ def _at_work(pending: list[Sheet]) -> set[str]:
     """The runs of these sheets that are queued or at work."""
     folders = {name: overview.find(name) for name in {sheet.source for sheet in pending} if name}
     return {name for name, at in folders.items() if at and overview.summary(at)["state"] in liveness.ACTIVE}
+
+
+def _user(votes: VoteSet) -> str:
+    """A run that is queued or at work with a reward of this set; "" if there is none."""
+    for told in overview.summaries():
+        if told["state"] in liveness.ACTIVE:
+            graph = stored.job(RunFolder(told["folder"])).get("graph", {})
+            if votes.folder in (each.folder for each in sets.of_graph(graph)):
+                return told["run_id"]
+    return ""
 
 
 def _sheet(votes: VoteSet, sheet: Sheet, learned: Preference | None, in_pairs: bool) -> dict[str, Any]:

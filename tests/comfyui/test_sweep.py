@@ -24,7 +24,7 @@ def test_one_cancel_ends_a_sweep_at_work_and_waiting(server, graphs):
     assert not any("pid" in run for run in others)
     assert "save" in first["actions"] and "save" not in others[0]["actions"]
     status, answer = server.request("POST", f"/mixgrpo/runs/{others[0]['run_id']}/save")
-    assert status == 409 and "hasn't started yet" in answer["error"], answer
+    assert status == 409 and "isn't at work yet" in answer["error"], answer
     assert [run["sweep"]["values"] for run in (first, *others)] == [{"seed": seed} for seed in (5, 6, 7, 8)]
     assert server.get(f"/mixgrpo/runs?sweep={first['sweep']['id']}")["total"] == 4
 

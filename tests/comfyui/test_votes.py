@@ -119,7 +119,7 @@ def test_a_killed_training_asks_again_only_what_was_not_answered(server, graphs)
         answer(server, "person", asked[-1], order)
     third = first_waiting(server, "person")
     status, told = server.request("DELETE", "/mixgrpo/votes/person")
-    assert status == 409 and f"Run {run_id} is at work and asks for these votes" in told["error"]
+    assert status == 409 and f"Run {run_id} is at work and learns from these votes" in told["error"]
     assert server.get("/mixgrpo/votes/person")["runs"] == [run_id]
     server.kill_worker(run_id)
     server.wait_for_state(run_id, "dead", seconds=30)

@@ -24,7 +24,7 @@ test("the loader that has a LoRA of this run is found", () => {
 });
 
 test("other loaders are left alone", () => {
-  const others = ["mixgrpo/a-1b.safetensors", "mixgrpo/a-1-2-best.safetensors", "mixgrpo/b.safetensors", "", undefined];
+  const others = ["mixgrpo/a-1b.safetensors", "mixgrpo/a-1-2.safetensors", "mixgrpo/a-1-2-best.safetensors", "mixgrpo/b.safetensors", "", undefined];
   assert.equal(loaderOf(others.map((name) => loader(name)), "a-1"), null);
   assert.equal(loaderOf([loader("mixgrpo/a-1.safetensors", "CheckpointLoader"), { type: "LoraLoader" }], "a-1"), null);
 });

@@ -91,7 +91,7 @@ export function Actions({ run, runs, routes, onGone }) {
         label="Use this LoRA"
         primary=${Boolean(lora) && run.state === "finished"}
         on=${Boolean(lora) && !busy}
-        title=${lora ? "Puts a LoRA loader before the selected node, a KSampler for one, or behind the selected model" : "No LoRA of it is saved yet"}
+        title=${lora ? "Puts a LoRA loader before the selected node, a KSampler for one, or behind the selected model; one that has a LoRA of this run is changed" : "No LoRA of it is saved yet"}
         onClick=${() => during("use this LoRA", () => insertLora(run, lora))}
       />
       <select

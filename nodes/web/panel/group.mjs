@@ -15,8 +15,8 @@ import { Viewer } from "./viewer.mjs";
  */
 
 /**
- * @param {{id: string, routes: import("../api.mjs").RunsApi, version: number|string}} props
- *   version: grows when there may be a new one
+ * @param {{id: string, routes: import("../api.mjs").RunsApi, version: string}} props
+ *   version: changes when there may be a new one
  */
 export function Group({ id, routes, version }) {
   const [told, error] = useFetched(() => routes.group(id).then((group) => withImages(group, routes)), id, version);

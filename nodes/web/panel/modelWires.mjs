@@ -38,5 +38,5 @@ export function loraWidget(node) {
 /** Whether a file is called as the run's LoRAs are: the last, the best, that of an iteration. @param {any} name @param {string} runId */
 function isOf(name, runId) {
   const file = String(name ?? "").split(/[\\/]/).at(-1) ?? "";
-  return file.startsWith(runId) && /^(-best|-\d+)?\.safetensors$/.test(file.slice(runId.length));
+  return file.startsWith(runId) && /^(-best|-\d{6,7})?\.safetensors$/.test(file.slice(runId.length));
 }

@@ -217,6 +217,15 @@ def test_a_set_that_is_deleted_while_a_training_waits_is_asked_again(votes, monk
         assert LiveReward(votes).score(grey(0.1, 0.9), ["a"] * 2).tolist() == [0, 1]
 
 
+def test_a_training_by_the_learned_taste_outlives_its_set(votes):
+    like_bright(votes)
+    reward = TasteReward(votes, [PictureStatistics()], source="run-1")
+    held_out, group = (grey(0.2, 0.6), ["a", "b"]), (grey(0.2, 0.8), ["a"] * 2)
+    first, of_group = reward.score(*held_out), reward.score(*group)
+    shutil.rmtree(votes.folder)
+    assert torch.equal(reward.score(*group), of_group) and torch.equal(reward.score(*held_out), first)
+
+
 def test_prompt_fit_sees_whether_the_model_knows_the_image():
     """A model that is sure of the latents 1 where it has a prompt, and of 0 without."""
 

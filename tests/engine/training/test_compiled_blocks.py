@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
+from mixgrpo_engine.block_swap import BlockSwap
 from mixgrpo_engine.training import compiled_blocks
 
 toy = sys.modules["toy"]
@@ -97,13 +98,15 @@ class Swapped(ModuleOfBlocks):
 
     def __init__(self, number=2):
         super().__init__()
-        for block in self.blocks[:number]:
-            block.forward = functools.partial(block.forward)
+        self.swap = BlockSwap(self.blocks[:number], torch.device("cpu"))
 
 
 def test_blocks_whose_weights_stay_in_host_memory_are_told(tmp_path, monkeypatch):
     some = compiled_blocks.CompiledBlocks(Swapped(1))
     assert (len(some), some.swapped) == (1, 1)
+    patched = ModuleOfBlocks()
+    patched.blocks[0].forward = functools.partial(patched.blocks[0].forward)  # by whatever else
+    assert (len(compiled_blocks.CompiledBlocks(patched)), compiled_blocks.CompiledBlocks(patched).swapped) == (1, 0)
     monkeypatch.setitem(globals(), "ModuleOfBlocks", Swapped)
     trainer, outcome = trained(tmp_path / "run", True)
     assert outcome == "finished" and not stages(trainer)

@@ -123,7 +123,7 @@ def test_a_lora_of_now(runs, ended, monkeypatch):
     assert published.read_bytes() == b"asked for"
     monkeypatch.setattr(runs.liveness, "is_alive", lambda _: True)
     ended.set_status(state="queued")
-    with pytest.raises(ValueError, match="hasn't started yet: save its LoRA when it is at work"):
+    with pytest.raises(ValueError, match="isn't at work yet: save its LoRA when it is"):
         runs.save.save(ended)
     assert not (ended.path / "save").exists()
     ended.set_status(state="running")

@@ -74,7 +74,9 @@ def test_a_finished_run_says_what_could_not_be_scored(runs, room, folder):
     assert last_words.not_learned([history[0] | {"reward": {"a": 0.1}}]) == ""
     idle = {"type": "iteration", "iteration": 3, "reward": {"b": 0.5}, "updates": 0}
     told = last_words.not_learned([history[0] | {"updates": 0}, idle])
-    assert "In 1 of 2 iterations no update was made" in told, "one that failed doesn't hide those that scored alike"
+    assert "In 2 of 2 iterations no update" not in told and "In all 2 iterations no update was made" in told
+    failed = {"type": "iteration", "iteration": 4, "reward": {"b": None}, "updates": 0}
+    assert "In 1 of 2 iterations no update was made" in last_words.not_learned([idle, failed]), "that is said of b"
     done = events.Done(2, "x.safetensors", 1.0, words)
     nan = float("nan")
     folder.set_status(iteration=2, iterations=2, reward={"a": 0.2, "b": nan}, held_out_reward={"a": 0.5, "b": nan})

@@ -172,7 +172,7 @@ ENDED = {"restart", "delete"}
     ("state", "options", "alive", "expected"),
     [
         ("queued", {}, True, {"cancel", "restart"}),
-        ("waiting", {}, True, {"cancel", "save", "restart"}),
+        ("waiting", {}, True, {"cancel", "restart"}),
         ("running", {}, True, {"cancel", "save", "restart"}),
         ("running", {}, False, {"resume", "continue", *ENDED}),
         ("failed", {}, False, {"resume", "continue", *ENDED}),

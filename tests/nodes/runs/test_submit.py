@@ -99,11 +99,16 @@ def test_more_processes_than_gpus_start_nothing(runs, comfy, monkeypatch, kind, 
     assert runs.submit.submit(job(3)).action == "finished", "nothing is to be started"
 
 
-def test_a_person_is_asked_by_one_process_only(runs):
+def test_several_processes_do_not_wait_without_end_for_a_person(runs, monkeypatch):
+    monkeypatch.setattr(runs.launch, "devices", lambda: ("cuda", 2))
     you = {"7": {"class_type": "MixGRPO_RewardYou", "inputs": {}}}
     made = {"name": "n", "fingerprint": "a" * 64, "graph": you, "config": {"run": {"processes": 2}}}
-    with pytest.raises(ValueError, match="You asks one person, in one process: set processes"):
-        runs.submit.submit(made)
+    for inputs in ({}, {"patience": 30}, {"patience": 0, "unanswered": "learned taste"}):
+        you["7"]["inputs"] = inputs
+        with pytest.raises(ValueError, match="You may wait without end, and other processes give up"):
+            runs.launch.require_devices(made)
+    you["7"]["inputs"] = {"patience": 30, "unanswered": "learned taste"}
+    runs.launch.require_devices(made)
 
 
 def test_settings_tell_runs_apart_only_where_they_change_the_training(runs, pack):

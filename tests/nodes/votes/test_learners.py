@@ -40,12 +40,15 @@ def test_the_learned_taste_answers_only_where_it_was_chosen(room, learners):
 
 def test_which_prompts_a_training_encodes_beside_its_own(room, learners):
     package, votes = room("nodes.votes"), room("nodes.votes.sets").of_name("mine")
-    votes.vote(votes.add(coloured(RED, GREY), "voted on").id, [[0], [1]])
+    first = votes.add(coloured(RED, GREY), "voted on")
+    votes.vote(first.id, [[0], [1]])
     node = {"class_type": "MixGRPO_RewardTaste", "inputs": {"votes": "mine"}}
     assert package.prompts_of({"1": node}) == ["", "voted on"]
     votes.add(coloured(RED, GREY), "may be voted on")
     votes.skip(votes.add(coloured(RED, GREY), "skipped").id)
-    assert package.prompts_of({"1": node}) == ["", "voted on", "may be voted on"]
+    votes.vote(votes.add(coloured(RED, GREY), "last").id, [[0], [1]])
+    votes.vote(first.id, [[1], [0]])
+    assert package.prompts_of({"1": node}) == ["", "voted on", "last"], "the files of a resume stay as they are"
     assert package.prompts_of({"1": {**node, "class_type": "MixGRPO_RewardShapes"}}) == []
     assert package.prompts_of({"1": {**node, "inputs": {"votes": ["2", 0]}}}) == [""]
     assert package.prompts_of({"1": {**node, "inputs": {"votes": "../mine"}}}) == [""]
