@@ -1,10 +1,11 @@
 """The panel's images in the real frontend: gallery, viewer, newest group and comparison, with hostile names."""
 
 import json
+import secrets
 
 import pytest
 
-from tests.browser.written_runs import HOSTILE, PROMPTS, write_group, write_run
+from tests.browser.written_runs import HOSTILE, PROMPTS, sample, write_group, write_run
 
 RUN, OTHER, GRID = "images-run-11111111", "other-run-22222222", "grid-run-33333333"
 SHOW = "(id) => window.dispatchEvent(new CustomEvent('mixgrpo:show-run', { detail: { runId: id } }))"
@@ -50,6 +51,38 @@ def gallery(panel):
     panel.get_by_role("tab", name="Images").click()
     panel.locator(".mixgrpo-strip").first.wait_for()
     return panel
+
+
+@pytest.fixture
+def growing(page, written, panel):
+    """The folder of a run of the test's own, which the panel shows."""
+    folder = write_run(written.output, f"growing-{secrets.token_hex(4)}", "A growing run")
+    page.evaluate(SHOW, folder.name)
+    panel.locator(".mixgrpo-name").get_by_text("A growing run").wait_for()
+    return folder
+
+
+def tell(page, server, folder, iteration, *events):
+    """What the server would tell after an iteration, at once."""
+    status = {**server.get(f"/mixgrpo/runs/{folder.name}"), "iteration": iteration}
+    page.evaluate(TELL, {"run_id": folder.name, "events": events, "status": status})
+
+
+def evaluate(page, server, folder, iteration, *scores):
+    """Another evaluation of a run, with a score for each prompt."""
+    images = [
+        sample(folder, iteration, number, PROMPTS[number], score, {"shape": score})
+        for number, score in enumerate(scores)
+    ]
+    event = {
+        "type": "sample",
+        "iteration": iteration,
+        "path": f"samples/iteration_{iteration:06d}.png",
+        "images": images,
+    }
+    with (folder / "events.jsonl").open("a") as file:
+        file.write(json.dumps({"time": 100.0 + iteration, **event}) + "\n")
+    tell(page, server, folder, iteration, event)
 
 
 def row(panel, number):
@@ -174,6 +207,20 @@ def test_viewer_goes_by_arrow_keys_and_escape_closes_nothing_else(page, gallery)
     viewer.wait_for(state="detached")
     assert page.get_by_role("button", name="Back into the side bar").is_visible()
     assert opened.evaluate("(e) => e === document.activeElement")
+
+
+def test_viewer_stays_at_its_prompt_when_another_becomes_the_most_improved(page, written, growing, gallery):
+    prompts = gallery.locator(".mixgrpo-strip .mixgrpo-prompt")
+    evaluate(page, written, growing, 50, 0.4, 0.5, 0.9)
+    gallery.get_by_label("Order of the prompts").select_option("change")
+    prompts.first.get_by_text(HOSTILE).wait_for()
+    row(gallery, 0).get_by_alt_text("(iteration 50)").click()
+    shown = page.get_by_test_id("mixgrpo-viewer").locator(".mixgrpo-prompt")
+    evaluate(page, written, growing, 60, 0.4, 1.0, 0.3)
+    gallery.get_by_alt_text("(iteration 60)").last.wait_for()
+    assert shown.inner_text() == HOSTILE
+    page.keyboard.press("Escape")
+    prompts.first.get_by_text(PROMPTS[1]).wait_for()
 
 
 def test_frontends_own_keys_do_nothing_under_the_viewer(page, gallery):
