@@ -282,6 +282,22 @@ def test_group_is_sorted_by_advantage_and_comes_anew(page, written, panel):
     assert "All 2 images got the same reward" in group.inner_text()
 
 
+def test_viewer_stays_at_its_group_when_another_comes(page, written, growing, panel):
+    panel.get_by_role("tab", name="Newest group").click()
+    panel.locator(".mixgrpo-group figure button").last.click()
+    viewer = page.get_by_test_id("mixgrpo-viewer")
+    image = viewer.locator(".mixgrpo-stage img")
+    before = viewer.inner_text(), image.get_attribute("src")
+    assert HOSTILE in before[0] and "advantage −1.250" in before[0]
+    write_group(growing, 41, "the next prompt")
+    tell(page, written, growing, 41)
+    panel.locator(".mixgrpo-group").get_by_text("the next prompt").wait_for()
+    assert (viewer.inner_text(), image.get_attribute("src")) == before
+    page.keyboard.press("ArrowLeft")
+    viewer.get_by_text("advantage −0.750").wait_for()
+    assert HOSTILE in viewer.inner_text()
+
+
 def test_buttons_keep_their_places_while_a_run_trains(page, written, panel):
     ended = written.get(f"/mixgrpo/runs/{RUN}")
     best = {**ended["best"], "lora": f"mixgrpo/{RUN}-best.safetensors"}
