@@ -4,12 +4,15 @@ import json
 import secrets
 
 import pytest
+from filelock import FileLock
+from playwright.sync_api import TimeoutError as NothingCame
 
 from tests.browser.written_runs import HOSTILE, PROMPTS, sample, write_group, write_run
 
 RUN, OTHER, GRID = "images-run-11111111", "other-run-22222222", "grid-run-33333333"
 SHOW = "(id) => window.dispatchEvent(new CustomEvent('mixgrpo:show-run', { detail: { runId: id } }))"
 TAB = "() => window.app.extensionManager.sidebarTab.activeSidebarTabId"
+SET_TAB = "(tab) => { window.app.extensionManager.sidebarTab.activeSidebarTabId = tab; }"
 # As the websocket gives it.
 TELL = """(told) => window.app.api.dispatchEvent(new CustomEvent("mixgrpo.progress", { detail: told }))"""
 LOADED = "(image) => image.complete && image.naturalWidth > 0"
@@ -296,6 +299,25 @@ def test_viewer_stays_at_its_group_when_another_comes(page, written, growing, pa
     page.keyboard.press("ArrowLeft")
     viewer.get_by_text("advantage −0.750").wait_for()
     assert HOSTILE in viewer.inner_text()
+
+
+def test_the_log_is_asked_for_while_the_panel_is_open(page, growing, panel):
+    asked = f"**/mixgrpo/runs/{growing.name}/log**"
+    status = growing / "status.json"
+    ended = status.read_text()
+    with FileLock(growing / "worker.lock"):  # a worker is there
+        status.write_text(json.dumps({**json.loads(ended), "state": "running"}))
+        panel.locator(".mixgrpo-head[data-state=running]").wait_for()
+        panel.get_by_role("tab", name="Log").click()
+        with page.expect_request(asked):
+            pass
+        page.evaluate(SET_TAB, None)
+        panel.wait_for(state="detached")
+        with pytest.raises(NothingCame), page.expect_request(asked, timeout=4000):
+            pass
+        with page.expect_request(asked):
+            page.evaluate(SET_TAB, "mixgrpo")
+        status.write_text(ended)
 
 
 def test_buttons_keep_their_places_while_a_run_trains(page, written, panel):
