@@ -15,6 +15,14 @@ TAB = "() => window.app.extensionManager.sidebarTab.activeSidebarTabId"
 SET_TAB = "(tab) => { window.app.extensionManager.sidebarTab.activeSidebarTabId = tab; }"
 # As the websocket gives it.
 TELL = """(told) => window.app.api.dispatchEvent(new CustomEvent("mixgrpo.progress", { detail: told }))"""
+# What follows a press of Run, once it is drawn.
+FOLLOW = """
+async (id) => {
+  await (await import("/extensions/comfyui-mixgrpo/panel/panel.mjs")).follow(id);
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+}
+"""
+LATER = "() => { const now = performance.now() + 20_000; performance.now = () => now; }"
 LOADED = "(image) => image.complete && image.naturalWidth > 0"
 OVERFLOW = "(element) => element.scrollWidth - element.clientWidth"
 
@@ -224,6 +232,25 @@ def test_viewer_stays_at_its_prompt_when_another_becomes_the_most_improved(page,
     assert shown.inner_text() == HOSTILE
     page.keyboard.press("Escape")
     prompts.first.get_by_text(PROMPTS[1]).wait_for()
+
+
+def test_keys_in_the_viewer_keep_the_panel_at_its_run(page, written, growing, gallery):
+    """Also when another run is started here."""
+    other = f"**/mixgrpo/runs/{OTHER}"
+    started = {**written.get(f"/mixgrpo/runs/{OTHER}"), "state": "queued"}
+    page.route(other, lambda route: route.fulfill(json=started))
+    name = gallery.locator(".mixgrpo-name")
+    row(gallery, 0).locator("button").last.click()
+    try:
+        for keys, shown in (["ArrowLeft"], "A growing run"), ([], "Other run"):
+            page.evaluate(LATER)
+            for key in keys:
+                page.keyboard.press(key)
+            page.evaluate(FOLLOW, OTHER)
+            assert name.inner_text() == shown
+    finally:
+        page.evaluate("() => { delete performance.now; }")
+        page.unroute(other)
 
 
 def test_frontends_own_keys_do_nothing_under_the_viewer(page, gallery):
