@@ -1,16 +1,28 @@
 """The panel's images in the real frontend: gallery, viewer, newest group and comparison, with hostile names."""
 
 import json
+import secrets
 
 import pytest
+from filelock import FileLock
+from playwright.sync_api import TimeoutError as NothingCame
 
-from tests.browser.written_runs import HOSTILE, PROMPTS, write_group, write_run
+from tests.browser.written_runs import HOSTILE, PROMPTS, sample, write_group, write_run
 
 RUN, OTHER, GRID = "images-run-11111111", "other-run-22222222", "grid-run-33333333"
 SHOW = "(id) => window.dispatchEvent(new CustomEvent('mixgrpo:show-run', { detail: { runId: id } }))"
 TAB = "() => window.app.extensionManager.sidebarTab.activeSidebarTabId"
+SET_TAB = "(tab) => { window.app.extensionManager.sidebarTab.activeSidebarTabId = tab; }"
 # As the websocket gives it.
 TELL = """(told) => window.app.api.dispatchEvent(new CustomEvent("mixgrpo.progress", { detail: told }))"""
+# What follows a press of Run, once it is drawn.
+FOLLOW = """
+async (id) => {
+  await (await import("/extensions/comfyui-mixgrpo/panel/panel.mjs")).follow(id);
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+}
+"""
+LATER = "() => { const now = performance.now() + 20_000; performance.now = () => now; }"
 LOADED = "(image) => image.complete && image.naturalWidth > 0"
 OVERFLOW = "(element) => element.scrollWidth - element.clientWidth"
 
@@ -50,6 +62,38 @@ def gallery(panel):
     panel.get_by_role("tab", name="Images").click()
     panel.locator(".mixgrpo-strip").first.wait_for()
     return panel
+
+
+@pytest.fixture
+def growing(page, written, panel):
+    """The folder of a run of the test's own, which the panel shows."""
+    folder = write_run(written.output, f"growing-{secrets.token_hex(4)}", "A growing run")
+    page.evaluate(SHOW, folder.name)
+    panel.locator(".mixgrpo-name").get_by_text("A growing run").wait_for()
+    return folder
+
+
+def tell(page, server, folder, iteration, *events):
+    """What the server would tell after an iteration, at once."""
+    status = {**server.get(f"/mixgrpo/runs/{folder.name}"), "iteration": iteration}
+    page.evaluate(TELL, {"run_id": folder.name, "events": events, "status": status})
+
+
+def evaluate(page, server, folder, iteration, *scores):
+    """Another evaluation of a run, with a score for each prompt."""
+    images = [
+        sample(folder, iteration, number, PROMPTS[number], score, {"shape": score})
+        for number, score in enumerate(scores)
+    ]
+    event = {
+        "type": "sample",
+        "iteration": iteration,
+        "path": f"samples/iteration_{iteration:06d}.png",
+        "images": images,
+    }
+    with (folder / "events.jsonl").open("a") as file:
+        file.write(json.dumps({"time": 100.0 + iteration, **event}) + "\n")
+    tell(page, server, folder, iteration, event)
 
 
 def row(panel, number):
@@ -176,6 +220,39 @@ def test_viewer_goes_by_arrow_keys_and_escape_closes_nothing_else(page, gallery)
     assert opened.evaluate("(e) => e === document.activeElement")
 
 
+def test_viewer_stays_at_its_prompt_when_another_becomes_the_most_improved(page, written, growing, gallery):
+    prompts = gallery.locator(".mixgrpo-strip .mixgrpo-prompt")
+    evaluate(page, written, growing, 50, 0.4, 0.5, 0.9)
+    gallery.get_by_label("Order of the prompts").select_option("change")
+    prompts.first.get_by_text(HOSTILE).wait_for()
+    row(gallery, 0).get_by_alt_text("(iteration 50)").click()
+    shown = page.get_by_test_id("mixgrpo-viewer").locator(".mixgrpo-prompt")
+    evaluate(page, written, growing, 60, 0.4, 1.0, 0.3)
+    gallery.get_by_alt_text("(iteration 60)").last.wait_for()
+    assert shown.inner_text() == HOSTILE
+    page.keyboard.press("Escape")
+    prompts.first.get_by_text(PROMPTS[1]).wait_for()
+
+
+def test_keys_in_the_viewer_keep_the_panel_at_its_run(page, written, growing, gallery):
+    """Also when another run is started here."""
+    other = f"**/mixgrpo/runs/{OTHER}"
+    started = {**written.get(f"/mixgrpo/runs/{OTHER}"), "state": "queued"}
+    page.route(other, lambda route: route.fulfill(json=started))
+    name = gallery.locator(".mixgrpo-name")
+    row(gallery, 0).locator("button").last.click()
+    try:
+        for keys, shown in (["ArrowLeft"], "A growing run"), ([], "Other run"):
+            page.evaluate(LATER)
+            for key in keys:
+                page.keyboard.press(key)
+            page.evaluate(FOLLOW, OTHER)
+            assert name.inner_text() == shown
+    finally:
+        page.evaluate("() => { delete performance.now; }")
+        page.unroute(other)
+
+
 def test_frontends_own_keys_do_nothing_under_the_viewer(page, gallery):
     row(gallery, 0).locator("button").last.click()
     viewer = page.get_by_test_id("mixgrpo-viewer")
@@ -233,6 +310,41 @@ def test_group_is_sorted_by_advantage_and_comes_anew(page, written, panel):
     page.evaluate(TELL, {"run_id": RUN, "events": [], "status": {**status, "iteration": 41}})
     group.get_by_text("the next prompt").wait_for()
     assert "All 2 images got the same reward" in group.inner_text()
+
+
+def test_viewer_stays_at_its_group_when_another_comes(page, written, growing, panel):
+    panel.get_by_role("tab", name="Newest group").click()
+    panel.locator(".mixgrpo-group figure button").last.click()
+    viewer = page.get_by_test_id("mixgrpo-viewer")
+    image = viewer.locator(".mixgrpo-stage img")
+    before = viewer.inner_text(), image.get_attribute("src")
+    assert HOSTILE in before[0] and "advantage −1.250" in before[0]
+    write_group(growing, 41, "the next prompt")
+    tell(page, written, growing, 41)
+    panel.locator(".mixgrpo-group").get_by_text("the next prompt").wait_for()
+    assert (viewer.inner_text(), image.get_attribute("src")) == before
+    page.keyboard.press("ArrowLeft")
+    viewer.get_by_text("advantage −0.750").wait_for()
+    assert HOSTILE in viewer.inner_text()
+
+
+def test_the_log_is_asked_for_while_the_panel_is_open(page, growing, panel):
+    asked = f"**/mixgrpo/runs/{growing.name}/log**"
+    status = growing / "status.json"
+    ended = status.read_text()
+    with FileLock(growing / "worker.lock"):  # a worker is there
+        status.write_text(json.dumps({**json.loads(ended), "state": "running"}))
+        panel.locator(".mixgrpo-head[data-state=running]").wait_for()
+        panel.get_by_role("tab", name="Log").click()
+        with page.expect_request(asked):
+            pass
+        page.evaluate(SET_TAB, None)
+        panel.wait_for(state="detached")
+        with pytest.raises(NothingCame), page.expect_request(asked, timeout=4000):
+            pass
+        with page.expect_request(asked):
+            page.evaluate(SET_TAB, "mixgrpo")
+        status.write_text(ended)
 
 
 def test_buttons_keep_their_places_while_a_run_trains(page, written, panel):

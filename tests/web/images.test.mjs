@@ -59,13 +59,6 @@ test("rows in the order of their gains: scorers count alike, and what has no sco
   assert.equal(order(row("a", { s: 0.5 }, { s: null }), row("b", { s: 0.5 }), row("c", { s: 0.5 }, { s: 0.5 })), "abc");
 });
 
-test("a row keeps its number when new images come: an order that is held shows the same prompts", () => {
-  const before = [[0, ["a", "1"], ["b", "1"]], [10, ["b", "1"], ["a", "1"]]];
-  const after = [...before, [20, ["c", "1"], ["b", "1"], ["a", "1"]]];
-  const prompts = (/** @type {any[]} */ table) => rowsOf(samples(...table)).rows.map((row) => row.prompt);
-  assert.deepEqual([prompts(before), prompts(after)], [["a", "b"], ["a", "b", "c"]]);
-});
-
 test("runs share the prompts that all of them have: the newest image, the same seed if there is one", () => {
   const one = samples([0, ["a", "1"], ["b", "1"]], [10, ["a", "1"], ["b", "1"]]);
   const other = samples([0, ["b", "2"], ["b", "1"], ["c", "1"]], [40, ["b", "2"]]);
