@@ -148,8 +148,7 @@ class PolicyUpdate:
             signal = rows[with_signal[rows]]
             if not len(signal):
                 continue
-            if not reports and self.ranks.count == 1:
-                self.pulse.raise_if_stopped()  # until the first step an iteration can be given up as if not begun
+            self.stepping = self.stepping or self.ranks.count > 1  # together they begin what they can't give up
             own = signal[(signal >= mine.start) & (signal < mine.stop)] - mine.start
             minibatch = Minibatch(trajectory, condition, advantages, own, places, len(rows), not reports, weights)
             report = self._gradient(minibatch, len(signal))
@@ -234,6 +233,8 @@ class PolicyUpdate:
 
     def _backward(self, minibatch: Minibatch, states: Sequence[SharedState]) -> Tensor:
         """Adds the gradient of one model call's terms; sums over them of loss, |r - 1|, clipped and KL: (4,)."""
+        if not self.stepping:
+            self.pulse.raise_if_stopped()  # until the first step an iteration can be given up as if not begun
         velocity = self.velocity(minibatch, states)
         base = None
         if self.config.loss.kl_weight > 0:

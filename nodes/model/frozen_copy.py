@@ -60,6 +60,12 @@ def weightless_copy(patcher: Model) -> BaseModel:
         for buffer in model.buffers():
             memo[id(buffer)] = _shape_of(buffer)
         copied = _deepcopy(model, memo)
+    if "manual_cast_dtype" in patcher.object_patches:  # of ModelComputeDtype
+        copied.manual_cast_dtype = patcher.object_patches["manual_cast_dtype"]
+    if getattr(patcher, "force_cast_weights", False):
+        for layer in copied.modules():
+            if hasattr(layer, "comfy_cast_weights"):
+                layer.comfy_cast_weights = True
     _use_differentiable_matmul(copied)
     return copied
 

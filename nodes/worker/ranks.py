@@ -41,9 +41,12 @@ ENDED = ("finished", "failed", "cancelled")
 Value = TypeVar("Value")
 
 
+_orders: dict | None = None
+
+
 def is_rank() -> bool:
     """Whether this process was started by start_and_wait()."""
-    return ORDERS_VARIABLE in os.environ
+    return _orders is not None or ORDERS_VARIABLE in os.environ
 
 
 def index() -> int:
@@ -57,7 +60,10 @@ def wanted(folder: RunFolder) -> int:
 
 def orders() -> dict:
     """Taken out of the environment, so that no other program that is started from here gets them."""
-    return json.loads(os.environ[ORDERS_VARIABLE])
+    global _orders
+    if told := os.environ.pop(ORDERS_VARIABLE, None):
+        _orders = json.loads(told)
+    return _orders or {}
 
 
 def start_and_wait(folder: RunFolder, told: dict) -> int:

@@ -70,6 +70,7 @@ class Loader:
         elif self._shares_a_loader():
             loaded = self._execute("clip", *self.wanted)
             self._encode(loaded.pop("clip"), stored)
+            self.comfy.free()  # the plan counts what is free
         else:
             self._encode(self._execute("clip")["clip"], stored)
             self.comfy.free()

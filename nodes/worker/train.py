@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ...mixgrpo_engine.config import TrainConfig
 from ...mixgrpo_engine.prompts import PromptSet
 from ...mixgrpo_engine.records.events import Lora, Notice, Stage
+from ...mixgrpo_engine.records.files import read_json, write_json
 from ...mixgrpo_engine.records.run_folder import RunFolder
 from ...mixgrpo_engine.records.trackers import Trackers
 from ...mixgrpo_engine.rewards import Reward
@@ -77,7 +79,7 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop, t
         gradient_checkpointing=config.run.gradient_checkpointing,
         swapped_blocks=max(0, config.run.swapped_blocks),  # -1 stays where the memory can't be estimated
     )
-    for notice in policy.notices:
+    for notice in (*policy.notices, *another_base(folder, policy.fingerprint(), reporter.checkpoint)):
         reporter.emit(Notice(reporter.checkpoint, notice))
     if words_tell_fit:
         for reward in scorers:
@@ -138,6 +140,24 @@ def plan_memory(
     config, sentence = preflight.plan(check, config)
     reporter.emit(Notice(reporter.checkpoint, sentence))
     return config
+
+
+def another_base(folder: RunFolder, fingerprint: str, iteration: int) -> list[str]:
+    """What to tell of a run that goes on, from an iteration, on another base model than it began with.
+
+    The graph holds names only: a file may have been replaced under its name.
+    """
+    path, before = folder.path / "base.json", None
+    with suppress(OSError, ValueError, KeyError, TypeError):  # an older run, or a damaged file
+        before = read_json(path)["fingerprint"]
+    if before == fingerprint or ranks.index() > 0:
+        return []
+    write_json(path, {"fingerprint": fingerprint})
+    told = (
+        f"The base model isn't the one that the first {iteration} iterations were trained on: was a file replaced under "
+        "its name? A run of another name trains on this one alone."
+    )
+    return [told] if before and iteration else []
 
 
 def draw_curve(folder: RunFolder) -> dict:

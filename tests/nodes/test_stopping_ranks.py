@@ -1,6 +1,7 @@
 """Several processes are asked to stop: what a signal means to one of them, and what the run says in the end."""
 
 import json
+import os
 import sys
 import threading
 import time
@@ -56,6 +57,7 @@ def ranks(room, monkeypatch):
     module = room("nodes.worker.ranks")
     monkeypatch.setattr(module, "_command", lambda *_: [sys.executable, "-c", ""])
     monkeypatch.setattr(module.Stop, "listen", lambda _: None)
+    monkeypatch.setattr(module, "_orders", None)
     return module
 
 
@@ -124,6 +126,7 @@ def test_the_others_take_what_the_first_process_has_made_at_this_start(folder, r
     never = lambda: pytest.fail("only the first process makes it")  # noqa: E731
     monkeypatch.setenv(ranks.ORDERS_VARIABLE, json.dumps({"start": "before"}))
     assert ranks.from_first(folder, Stop(), lambda: ["a", "b"]) == ["a", "b"]
+    assert ranks.ORDERS_VARIABLE not in os.environ and ranks.is_rank(), "they hold the key, and others inherit"
     monkeypatch.setenv("RANK", "1")
     assert ranks.from_first(folder, Stop(), never) == ["a", "b"]
     monkeypatch.setenv(ranks.ORDERS_VARIABLE, json.dumps({"start": "now"}))

@@ -83,6 +83,13 @@ def test_cancel_before_an_iterations_first_step_gives_it_up(toy, tmp_path):
     assert all(torch.equal(before[name], value) for name, value in toy.adapter(trainer).items())
 
 
+def test_cancel_is_heard_between_the_model_calls_of_the_first_gradient(toy, tmp_path):
+    trainer = toy.make(tmp_path / "run", toy.config(optimizer={"batch_size": 1}))
+    calls, steps = calls_of(trainer.updates, "_backward"), optimizer_steps(trainer)
+    trainer.pulse.should_stop = lambda: len(calls) >= 2
+    assert trainer.run() == "cancelled" and len(calls) == 2 and steps == []
+
+
 def test_cancel_after_an_iterations_first_step_finishes_it(toy, tmp_path):
     """The wish comes with the first of its two steps; the second one is still made."""
     trainer = toy.make(tmp_path / "run")

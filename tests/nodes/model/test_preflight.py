@@ -73,11 +73,21 @@ def test_the_estimate_is_what_is_allocated(comfy, settings, check_of, policy_of,
 
 
 @pytest.mark.parametrize(
-    "changes", [{"cfg": 3.0}, {"kl": True}, {"dtype": torch.bfloat16, "compute_dtype": torch.float32}], ids=str
+    "changes",
+    [
+        {"cfg": 3.0},
+        {"kl": True},
+        {"dtype": torch.bfloat16, "compute_dtype": torch.float32},
+        {"dtype": torch.bfloat16, "patched": torch.float32},  # by ModelComputeDtype
+    ],
+    ids=str,
 )
 def test_the_estimate_knows_guidance_kl_and_casts(build, settings, check_of, policy_of, changes):
-    cfg, kl = changes.pop("cfg", 1.0), changes.pop("kl", False)
+    changes = dict(changes)
+    cfg, kl, patched = changes.pop("cfg", 1.0), changes.pop("kl", False), changes.pop("patched", None)
     model = build(**changes)
+    if patched:
+        model.set_model_compute_dtype(patched)
     needs = check_of(model).needs(settings(rollout={"cfg": cfg}, loss={"kl_weight": 0.1 * kl}))
     policy = policy_of(model, cfg=cfg)
     calls(policy, 1, kl)[0]()
