@@ -154,8 +154,8 @@ def another_base(folder: RunFolder, fingerprint: str, iteration: int) -> list[st
         return []
     write_json(path, {"fingerprint": fingerprint})
     told = (
-        f"The base model isn't the one that the first {iteration} iterations were trained on: was a file replaced under "
-        "its name? A run of another name trains on this one alone."
+        f"The base model isn't the one that the first {iteration} iterations were trained on: was a file replaced "
+        "under its name? A run of another name trains on this one alone."
     )
     return [told] if before and iteration else []
 
