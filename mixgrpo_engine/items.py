@@ -72,7 +72,8 @@ class Item:
     def pixels(self, name: str, read: Callable[[Picture], Image.Image] = Picture.read) -> Tensor | None:
         """float32 (height, width, 3) in 0..1, of a mask (height, width): 1 may change. None where there is none.
 
-        Without a file of its own the mask is where the image is transparent, as in ComfyUI's LoadImage.
+        Without a file of its own the mask is where the image is transparent, as in ComfyUI's LoadImage; colours may be
+        transparent, too.
         """
         if name in self.pictures:
             return _values(read(self.pictures[name]).convert("L" if name == MASK else "RGB"))

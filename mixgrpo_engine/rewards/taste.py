@@ -198,7 +198,7 @@ class LiveReward:
         """
         self.votes, self.shown, self.patience, self.instead = votes, shown, patience, instead
         self.source = source
-        self.alone = True  # whether the training learns from nothing else
+        self.insists = True  # whether it waits without end after MOST_MISSED groups, since nothing else teaches
         self.failures: list[str] = []
         self.remarks: list[str] = []
         self._missed = 0  # groups in a row that nobody answered in time
@@ -246,8 +246,8 @@ class LiveReward:
                 self._missed = 0
                 return state.answers.get(sheet)
             # A run that nobody looks at any more would learn nothing: then it waits.
-            learns_otherwise = not self.alone or (self.instead is not None and self.instead.can_learn())
-            may_go_on = learns_otherwise or self._missed < MOST_MISSED
+            learns_otherwise = self.instead is not None and self.instead.can_learn()
+            may_go_on = not self.insists or learns_otherwise or self._missed < MOST_MISSED
             if may_go_on and 0 < self.patience < time.monotonic() - started:
                 self._missed += 1
                 return None

@@ -199,11 +199,14 @@ def _value(value: object, hint: object, home: Path, name: str, key: str) -> Any:
 
 
 def check_device(name: str, where: str) -> None:
-    """Raises ValueError for a device that torch doesn't know. where: what the sentence calls it."""
+    """Raises ValueError for a device that torch doesn't know, or a GPU that isn't there. where: what it is called."""
     try:
-        torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"{where} is '{name}': write cpu or cuda, or one GPU by its number, as cuda:1.") from None
+    there = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= there:
+        raise ValueError(f"{where} is '{name}', but PyTorch sees {there or 'no'} GPU{'s' * (there > 1)}.")
 
 
 def _construct(kind: Callable[..., Made], values: Mapping, name: str) -> Made:

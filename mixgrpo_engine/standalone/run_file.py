@@ -232,7 +232,8 @@ def _config(name: object, settings: object) -> TrainConfig:
             if field_ not in groups[group]:
                 raise ValueError(f"{where} is unknown: the settings are {', '.join(groups[group])}.")
             groups[group][field_].put(config, value, where)
-            if group == "run" and field_ in WITHOUT_EFFECT and value != groups[group][field_].default:
+            asked = value not in (0, groups[group][field_].default)  # 0 asks for nothing
+            if group == "run" and field_ in WITHOUT_EFFECT and asked:
                 raise ValueError(f"{where} is {value!r}: without ComfyUI {WITHOUT_EFFECT[field_]}.")
     if config.adapter.start_from:
         # A preset's are of a new LoRA; this one has its own.

@@ -52,8 +52,6 @@ class Run:
                 '"auto", a GPU for each.'
             )
         self.device = self.ranks.device if wanted in ("auto", "cpu", "cuda") else torch.device(wanted)
-        if wanted == "cuda" and self.device.type == "cpu":
-            raise ValueError('model.device is "cuda", but PyTorch sees no GPU: write "auto" to train on the CPU.')
         dtype = file.model.dtype
         if dtype == "auto":
             dtype = "float32" if self.device.type == "cpu" else "bfloat16"

@@ -30,6 +30,9 @@ SPIN_COUNT = "20000"
 STOP_SECONDS = 30.0
 """After Cancel, before a worker is ended that doesn't stop: the owner's setting stop_seconds."""
 
+MOST_PATIENCE = 3600
+"""Seconds that several processes may wait for a person."""
+
 _started: dict[int, subprocess.Popen] = {}
 
 
@@ -43,20 +46,17 @@ def require_devices(made: dict) -> None:
     if wanted <= 1:
         return
     for node in made.get("graph", {}).values():
-        inputs = node["inputs"]
-        if node["class_type"] == "MixGRPO_RewardYou" and not (inputs.get("patience") and _votes_by_itself(inputs)):
+        patience = node["inputs"].get("patience")
+        bounded = type(patience) is int and 0 < patience <= MOST_PATIENCE
+        if node["class_type"] == "MixGRPO_RewardYou" and not bounded:
             raise ValueError(
-                "MixGRPO Reward: You may wait without end, and other processes give up after two hours: set its "
-                "patience and learned taste, or processes of MixGRPO Train to 1."
+                "Other processes wait with MixGRPO Reward: You, and give up after two hours: set its patience to 1 to "
+                f"{MOST_PATIENCE}, or processes of MixGRPO Train to 1."
             )
     kind, there = devices()
     if wanted > there:
         what = "CPU cores" if kind == "cpu" else "GPUs that this ComfyUI sees"
         raise ValueError(f"processes is {wanted} with {there} {what}: set it to {there} at most.")
-
-
-def _votes_by_itself(inputs: dict) -> bool:
-    return inputs.get("unanswered") == "learned taste"
 
 
 def devices() -> tuple[str, int]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...mixgrpo_engine.rewards import Reward, abstains, compares_group
+from ...mixgrpo_engine.rewards import Reward, compares_group
 from ...mixgrpo_engine.rewards.mix import parts
 from ...mixgrpo_engine.rewards.references import check_references
 from ...mixgrpo_engine.rewards.scoring import combine, score_images
+from ...mixgrpo_engine.rewards.taste import LiveReward
 from ..comfy_types import Model, Vae
 from ..model.conditioning import Encoded
 from ..model.video import reward_of_videos
@@ -79,8 +80,7 @@ def _check(reward: Reward) -> None:
     """Raises ValueError with one sentence for a reward that can't compare two models; before any is sampled."""
     for name, scorer in parts(reward)[0].items():
         check_references(scorer, None)
-        # Who abstains is a person, who orders a call's images.
-        if compares_group(scorer) or abstains(scorer):
+        if compares_group(scorer) or isinstance(scorer, LiveReward):  # a person orders a call's images, too
             raise ValueError(
                 f"The reward '{name}' compares images of one model with each other, so both models would get 1/2: "
                 "connect another reward to MixGRPO Evaluate."

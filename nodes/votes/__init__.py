@@ -36,11 +36,12 @@ def taste_in(reward: Any) -> TasteReward | None:
     return taste if isinstance(taste, TasteReward) else None
 
 
-def tell_of_others(rewards: Mapping[str, Any], weights: Mapping[str, float]) -> None:
-    """Lets a reward that waits for people know whether the training learns from others, too."""
+def tell_of_others(rewards: Mapping[str, Any], weights: Mapping[str, float], processes: int = 1) -> None:
+    """Lets a reward that waits for people know whether others teach, or other processes wait with it."""
     for name, reward in rewards.items():
-        if hasattr(reward, "alone"):
-            reward.alone = not any(weight > 0 for other, weight in weights.items() if other != name)
+        if hasattr(reward, "insists"):
+            others = any(weight > 0 for other, weight in weights.items() if other != name)
+            reward.insists = processes == 1 and not others
 
 
 def let_see(reward: Any, policy: Any, prompts: Iterable[str], images: int = 0) -> None:

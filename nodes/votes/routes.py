@@ -146,10 +146,13 @@ def _at_work(pending: list[Sheet]) -> set[str]:
 
 def _user(votes: VoteSet) -> str:
     """A run that is queued or at work with a reward of this set; "" if there is none."""
+    asking = _at_work(votes.read().pending)
     for told in overview.summaries():
         if told["state"] in liveness.ACTIVE:
             graph = stored.job(RunFolder(told["folder"])).get("graph", {})
-            if votes.folder in (each.folder for each in sets.of_graph(graph)):
+            named = votes.folder in (each.folder for each in sets.of_graph(graph))
+            # A name that comes by a wire isn't known here, but who has asked is.
+            if named or (told["run_id"] in asking and sets.is_used(graph)):
                 return told["run_id"]
     return ""
 

@@ -31,6 +31,9 @@ from .watchdog import Watchdog
 ORDERS_VARIABLE = "MIXGRPO_RANK_ORDERS"
 """The server's orders, for the ranks: they share one stdin, which none of them could read for itself."""
 
+START_VARIABLE = "MIXGRPO_RANK_START"
+"""Which start of the run a rank belongs to. It stays: what ComfyUI loads of the pack is another copy of this module."""
+
 LOST = re.compile(r"gloo|nccl|tcpstore|connection (was )?(closed|reset)", re.IGNORECASE)
 """In what torch says when another process has gone: that one has the reason."""
 
@@ -41,12 +44,9 @@ ENDED = ("finished", "failed", "cancelled")
 Value = TypeVar("Value")
 
 
-_orders: dict | None = None
-
-
 def is_rank() -> bool:
     """Whether this process was started by start_and_wait()."""
-    return _orders is not None or ORDERS_VARIABLE in os.environ
+    return START_VARIABLE in os.environ
 
 
 def index() -> int:
@@ -60,10 +60,7 @@ def wanted(folder: RunFolder) -> int:
 
 def orders() -> dict:
     """Taken out of the environment, so that no other program that is started from here gets them."""
-    global _orders
-    if told := os.environ.pop(ORDERS_VARIABLE, None):
-        _orders = json.loads(told)
-    return _orders or {}
+    return json.loads(os.environ.pop(ORDERS_VARIABLE))
 
 
 def start_and_wait(folder: RunFolder, told: dict) -> int:
@@ -80,7 +77,7 @@ def _start_and_wait(folder: RunFolder, told: dict, stop: Stop) -> int | dict:
     forget_failures(folder)
     start = uuid.uuid4().hex
     # What isn't loaded is of no use there, and a variable holds only so much.
-    environment = {**os.environ, ORDERS_VARIABLE: json.dumps({**told, "others": {}, "start": start})}
+    environment = {**os.environ, ORDERS_VARIABLE: json.dumps({**told, "others": {}}), START_VARIABLE: start}
     launcher = subprocess.Popen(_command(folder, wanted(folder)), env=environment)
     while True:
         try:
@@ -145,7 +142,7 @@ def leave_failure(folder: RunFolder, error: BaseException) -> None:
     """For the process that started this one: see first_failure() and missed()."""
     failed = failure_of(error)
     LOG.error("Process %d of the run failed.\n%s", index(), failed.traceback)
-    about = {"start": orders().get("start"), "lost": _lost_others(error)}
+    about = {"start": os.environ[START_VARIABLE], "lost": _lost_others(error)}
     if isinstance(error, GraphError):
         about |= {"missing": sorted(error.missing), "lookup": error.lookup}
     if index():
@@ -194,7 +191,7 @@ def last_word(folder: RunFolder, error: BaseException, reporter: Reporter, stop:
     LOG.error("The run failed.\n%s", own.traceback)
     if not is_rank():
         return own
-    other = first_failure(folder, orders().get("start", ""))
+    other = first_failure(folder, os.environ[START_VARIABLE])
     if other or not _lost_others(error):
         return other or own
     if stop.wished():  # one that never returned was ended
@@ -213,7 +210,7 @@ def from_first(folder: RunFolder, stop: Stop, make: Callable[[], Value]) -> Valu
     """What the first process makes, in all of them; it must be JSON. The others wait: until it has the GPUs, too."""
     if not is_rank():
         return make()
-    path, start = folder.path / "from-first.json", orders().get("start")
+    path, start = folder.path / "from-first.json", os.environ[START_VARIABLE]
     if index() == 0:
         value = make()
         write_json(path, {"start": start, "value": value})

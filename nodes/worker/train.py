@@ -57,7 +57,7 @@ def train(job: dict, path: Path, comfy: Comfy, reporter: Reporter, stop: Stop, t
         start_lora.require_unchanged(config.adapter.start_from, job["start_sha256"])
     rewards, weights = mix.parts(loaded["reward"])
     watched, watched_weights = mix.parts(loaded["watch"]) if "watch" in loaded else ({}, {})
-    votes.tell_of_others(rewards, weights)
+    votes.tell_of_others(rewards, weights, config.run.processes)
     scorers = [*rewards.values(), *watched.values()]
     check_pictures(prompts, scorers, item_graph.takes_pictures(job["graph"]))
     config, sizes = with_size_of_items(config, encoded, loaded["vae"])
@@ -145,7 +145,8 @@ def plan_memory(
 def another_base(folder: RunFolder, fingerprint: str, iteration: int) -> list[str]:
     """What to tell of a run that goes on, from an iteration, on another base model than it began with.
 
-    The graph holds names only: a file may have been replaced under its name.
+    The graph holds names only: a file may have been replaced under its name. fingerprint: of its shapes, norms and
+    biases.
     """
     path, before = folder.path / "base.json", None
     with suppress(OSError, ValueError, KeyError, TypeError):  # an older run, or a damaged file

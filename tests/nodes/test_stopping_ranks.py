@@ -1,5 +1,6 @@
 """Several processes are asked to stop: what a signal means to one of them, and what the run says in the end."""
 
+import importlib.util
 import json
 import os
 import sys
@@ -57,7 +58,6 @@ def ranks(room, monkeypatch):
     module = room("nodes.worker.ranks")
     monkeypatch.setattr(module, "_command", lambda *_: [sys.executable, "-c", ""])
     monkeypatch.setattr(module.Stop, "listen", lambda _: None)
-    monkeypatch.setattr(module, "_orders", None)
     return module
 
 
@@ -103,7 +103,7 @@ def test_the_first_real_failure_of_this_start_is_told(folder, ranks):
     ],
 )
 def test_who_loses_the_others_tells_their_reason(room, folder, ranks, monkeypatch, error, other, wish, state, words):
-    monkeypatch.setenv(ranks.ORDERS_VARIABLE, json.dumps({"start": "now"}))
+    monkeypatch.setenv(ranks.START_VARIABLE, "now")
     folder.set_status(state="running")
     if other:
         failure(folder, 1, other, time.time())
@@ -124,11 +124,22 @@ def test_the_others_take_what_the_first_process_has_made_at_this_start(folder, r
             raise Asked
 
     never = lambda: pytest.fail("only the first process makes it")  # noqa: E731
-    monkeypatch.setenv(ranks.ORDERS_VARIABLE, json.dumps({"start": "before"}))
+    monkeypatch.setenv(ranks.START_VARIABLE, "before")
     assert ranks.from_first(folder, Stop(), lambda: ["a", "b"]) == ["a", "b"]
-    assert ranks.ORDERS_VARIABLE not in os.environ and ranks.is_rank(), "they hold the key, and others inherit"
     monkeypatch.setenv("RANK", "1")
     assert ranks.from_first(folder, Stop(), never) == ["a", "b"]
-    monkeypatch.setenv(ranks.ORDERS_VARIABLE, json.dumps({"start": "now"}))
+    monkeypatch.setenv(ranks.START_VARIABLE, "now")
     with pytest.raises(Asked):
         ranks.from_first(folder, Stop(), never)
+
+
+def test_a_rank_stays_one_without_its_orders(ranks, monkeypatch):
+    """They hold the key, and whatever it starts inherits its environment."""
+    monkeypatch.setenv(ranks.ORDERS_VARIABLE, json.dumps({"key": "00"}))
+    monkeypatch.setenv(ranks.START_VARIABLE, "now")
+    monkeypatch.setenv("RANK", "1")
+    assert ranks.orders() == {"key": "00"} and ranks.ORDERS_VARIABLE not in os.environ
+    spec = importlib.util.spec_from_file_location(ranks.__name__, ranks.__file__)
+    copy = importlib.util.module_from_spec(spec)  # the one that ComfyUI loads
+    spec.loader.exec_module(copy)
+    assert copy.is_rank() and copy.index() == 1

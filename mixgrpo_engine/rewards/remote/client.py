@@ -77,6 +77,9 @@ class Server:
     # It has asked for a wait (Retry-After): left alone in any case.
     closed_until: float = 0.0
 
+    def free_at(self, now: float) -> float:
+        return max(self.rests_until, self.closed_until, now)
+
 
 def servers(
     who: str, urls: Sequence[str], allowed_hosts: Sequence[str] | None, key: str = "", path: Callable[[str], str] = str
@@ -205,18 +208,15 @@ class Client(Generic[Answer]):
             await asyncio.sleep(wait)
 
     def _closed(self) -> float:
-        """Seconds until the first server may be asked."""
-        return max(0.0, min(server.closed_until for server in self.servers) - time.monotonic())
+        """Seconds that the server to be asked next wants to be left alone."""
+        now = time.monotonic()
+        return max(0.0, min(self.servers, key=lambda server: server.free_at(now)).closed_until - now)
 
     def _next(self) -> Server:
-        """The servers in turn, without those that are left alone; when all are, the one that comes back first.
-
-        One that has asked for a wait is left alone even when the others have failed.
-        """
+        """The servers in turn, without those that are left alone; when all are, the one that comes back first."""
         now = time.monotonic()
         turns = [self.servers[(self._turn + i) % len(self.servers)] for i in range(len(self.servers))]
-        willing = [server for server in turns if server.closed_until <= now] or turns
-        server = min(willing, key=lambda server: max(server.rests_until, server.closed_until, now))
+        server = min(turns, key=lambda server: server.free_at(now))
         self._turn = self.servers.index(server) + 1
         return server
 

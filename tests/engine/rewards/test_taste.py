@@ -264,9 +264,9 @@ def test_a_run_that_nobody_looks_at_waits(votes, monkeypatch, learned):
 
     with asking(ask), pytest.raises(Enough):
         reward.score(grey(0.3, 0.9), ["a"] * 2)
-    reward.alone = False
+    reward.insists = False
     assert reward.score(grey(0.5, 0.9), ["a"] * 2).isnan().all(), "another reward teaches meanwhile"
-    reward.alone = True
+    reward.insists = True
     votes.vote(votes.add(grey(0.3, 0.9), "a").id, [[1], [0]])
     assert reward.score(grey(0.3, 0.9), ["a"] * 2).tolist() == [0, 1]
     assert reward.score(grey(0.4, 0.9), ["a"] * 2).isfinite().all() == learned, "somebody is there: it is patient again"

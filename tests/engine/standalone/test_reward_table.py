@@ -113,6 +113,7 @@ def test_options_are_the_constructors_and_its_groups(tmp_path, monkeypatch):
     made = reward_table.load("x", {"weights": "w.safetensors", "batch_size": 3, "kind": "b"}, tmp_path, "cpu")
     assert made.weights == tmp_path / "w.safetensors" and made.kind == "b"
     assert made.options == ModelOptions(device="cpu", batch_size=3) and made.residence is None
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     assert reward_table.load("x", {"weights": "w"}, tmp_path, "cuda").options.device == "cuda"
     with pytest.raises(ValueError, match="needs the option 'weights'"):
         reward_table.load("x", {}, tmp_path, "cpu")

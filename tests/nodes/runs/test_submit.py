@@ -103,11 +103,11 @@ def test_several_processes_do_not_wait_without_end_for_a_person(runs, monkeypatc
     monkeypatch.setattr(runs.launch, "devices", lambda: ("cuda", 2))
     you = {"7": {"class_type": "MixGRPO_RewardYou", "inputs": {}}}
     made = {"name": "n", "fingerprint": "a" * 64, "graph": you, "config": {"run": {"processes": 2}}}
-    for inputs in ({}, {"patience": 30}, {"patience": 0, "unanswered": "learned taste"}):
+    for inputs in ({}, {"patience": 0}, {"patience": 3601}, {"patience": ["8", 0]}):
         you["7"]["inputs"] = inputs
-        with pytest.raises(ValueError, match="You may wait without end, and other processes give up"):
+        with pytest.raises(ValueError, match="give up after two hours: set its patience to 1 to 3600, or processes"):
             runs.launch.require_devices(made)
-    you["7"]["inputs"] = {"patience": 30, "unanswered": "learned taste"}
+    you["7"]["inputs"] = {"patience": 3600}
     runs.launch.require_devices(made)
 
 

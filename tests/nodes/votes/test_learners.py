@@ -56,6 +56,6 @@ def test_which_prompts_a_training_encodes_beside_its_own(room, learners):
 
 def test_a_live_reward_knows_whether_the_training_learns_from_others(room, learners):
     you, taste = learners.MixGRPORewardYou.execute("mine", 4, 20, "left out").result[0], object()
-    for weight, alone in ((0.5, False), (0.0, True)):
-        room("nodes.votes").tell_of_others({"you": you, "taste": taste}, {"you": 1.0, "taste": weight})
-        assert you.alone is alone
+    for weight, processes, insists in ((0.5, 1, False), (0.0, 1, True), (0.0, 2, False)):
+        room("nodes.votes").tell_of_others({"you": you, "taste": taste}, {"you": 1.0, "taste": weight}, processes)
+        assert you.insists is insists

@@ -52,3 +52,21 @@ def test_news_tell_of_sets_that_changed_in_any_process(room, runs):
     assert news.take() == [{"name": "other"}]
     votes.log.unlink()
     assert news.take() == [{"name": "mine"}]
+
+
+def test_a_set_is_used_by_who_learns_from_it_and_not_by_who_only_showed_a_group(room, runs, folder, monkeypatch):
+    routes, votes = room("nodes.votes.routes"), room("nodes.votes.sets").of_name("mine")
+    votes.add(coloured(RED, GREY), "prompt", folder.name)
+    told = {"state": "running", "run_id": folder.name, "folder": str(folder.path)}
+    monkeypatch.setattr(routes.overview, "summaries", lambda: [told])
+    monkeypatch.setattr(routes, "_at_work", lambda pending: {sheet.source for sheet in pending})
+
+    def of(kind, name="mine"):
+        job = {"graph": {"1": {"class_type": kind, "inputs": {"votes": name}}}}
+        monkeypatch.setattr(routes.stored, "job", lambda _: job)
+        return routes._user(votes)
+
+    assert of("MixGRPO_RewardShapes") == ""
+    assert of("MixGRPO_RewardTaste") == of("MixGRPO_RewardYou", ["2", 0]) == folder.name
+    votes.skip(votes.read().pending[0].id)
+    assert of("MixGRPO_RewardTaste") == folder.name and of("MixGRPO_RewardTaste", "other") == ""
