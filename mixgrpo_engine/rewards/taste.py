@@ -113,6 +113,7 @@ class TasteReward:
                     self._first = kept
             if self._first is None:
                 self._first = self.learned()
+                path.parent.mkdir(parents=True, exist_ok=True)  # the set may have been deleted since
                 self._first.save(path)
         return self._first
 

@@ -222,8 +222,11 @@ def test_a_training_by_the_learned_taste_outlives_its_set(votes):
     reward = TasteReward(votes, [PictureStatistics()], source="run-1")
     held_out, group = (grey(0.2, 0.6), ["a", "b"]), (grey(0.2, 0.8), ["a"] * 2)
     first, of_group = reward.score(*held_out), reward.score(*group)
+    later = TasteReward(votes, [PictureStatistics()], source="run-2")
+    later.score(*group)
     shutil.rmtree(votes.folder)
     assert torch.equal(reward.score(*group), of_group) and torch.equal(reward.score(*held_out), first)
+    assert torch.equal(later.score(*held_out), first), "its first held-out images come when the set is gone"
 
 
 def test_prompt_fit_sees_whether_the_model_knows_the_image():
